@@ -1,0 +1,84 @@
+# `make help` lists the targets. Environments are built from constraints/ when a target first needs them.
+
+WINDOWS ?= 14
+KEEP ?=
+
+# The pins are made for these versions; the first one found is used. PYTHON=... on the command line overrides.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
+
+# What runs anywhere in seconds; also run beside other versions of Airflow.
+QUICK = not e2e and not e2e_more and not scale and not slow and not versions
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test e2e lint format types contracts wheel-test test-oldest test-versions test-scale constraints clean
+
+help: ## say what each target does
+	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
+
+demo: .venv/ready ## run chained windows on a local Airflow and the emulator; WINDOWS=14, KEEP=1 leaves it running
+	.venv/bin/geminibatch demo --windows $(WINDOWS) $(if $(KEEP),--keep)
+
+test: .venv/ready ## everything that needs no Airflow processes, and one end-to-end run that does
+	.venv/bin/pytest -m "not scale and not versions and not e2e_more and not wheel"
+
+e2e: .venv/ready ## every end-to-end run on real Airflow processes
+	.venv/bin/pytest -m "e2e or e2e_more"
+
+lint: .venv/ready ## ruff: rules and format
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+format: .venv/ready ## let ruff fix and format
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+types: .venv/ready ## mypy, strict
+	.venv/bin/mypy
+
+contracts: .venv/ready ## who may import whom
+	.venv/bin/lint-imports
+
+wheel-test: .venv/ready ## build the wheel, install it in a clean environment, let Airflow find it
+	.venv/bin/pytest -m wheel
+
+test-oldest: .venv-3.1/ready ## the quick tests on the oldest supported Airflow
+	.venv-3.1/bin/pytest -m "$(QUICK)"
+
+test-versions: .venv-3.1/ready .venv-google/ready ## the quick and the versions tests on the oldest Airflow, and beside the Google provider
+	.venv-3.1/bin/pytest -m "versions or ($(QUICK))"
+	.venv-google/bin/pytest -m "versions or ($(QUICK))"
+
+test-scale: .venv/ready ## many rows, jobs and windows: time and memory
+	.venv/bin/pytest -m scale
+
+clean: ## remove environments, caches and builds
+	rm -rf .venv .venv-3.1 .venv-google build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/ready: constraints/airflow-3.3.txt
+.venv-3.1/ready: constraints/airflow-3.1.txt
+.venv-google/ready: constraints/google-provider.txt
+.venv-google/ready: EXTRAS = dev,parquet,sql,google
+EXTRAS = dev,parquet,sql
+
+# uv installs in seconds what takes pip most of a minute, but does not read pip's own settings: then pip does it.
+%/ready: setup.cfg
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed, and none is on the PATH." \
+		"Install one, or say which: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
+	@echo "$(@D): installing the pins of $(filter constraints/%,$^)"
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -c $(filter constraints/%,$^) uv
+	@VIRTUAL_ENV=$(CURDIR)/$(@D) $(@D)/bin/uv pip install --quiet --compile-bytecode -c $(filter constraints/%,$^) -e ".[$(EXTRAS)]" \
+		|| { echo "uv could not install it; pip tries." >&2; \
+			$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -c $(filter constraints/%,$^) -e ".[$(EXTRAS)]"; }
+	@touch $@
+
+PINS = .venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-annotate --no-emit-index-url \
+	--no-emit-find-links --custom-compile-command "make constraints" setup.cfg - --extra dev --extra parquet --extra sql
+
+constraints: .venv/ready ## renew the pins in constraints/
+	printf '%s\n' apache-airflow==3.3.2 google-genai==3.4.0 | $(PINS) -o constraints/airflow-3.3.txt
+	printf '%s\n' apache-airflow==3.1.8 google-genai==2.8.0 google-cloud-storage==3.10.1 \
+		apache-airflow-providers-common-compat==1.21.0 | $(PINS) -o constraints/airflow-3.1.txt
+	printf '%s\n' apache-airflow==3.3.2 google-genai==2.34.0 | $(PINS) --extra google -o constraints/google-provider.txt

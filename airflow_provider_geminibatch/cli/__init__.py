@@ -1,0 +1,1 @@
+"""The geminibatch command; works without a running Airflow."""

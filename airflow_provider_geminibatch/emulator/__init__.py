@@ -1,0 +1,1 @@
+"""An HTTP server that speaks the documented wire; imports nothing of ours."""

@@ -1,0 +1,1 @@
+"""Door one, to the service: the gateway and one module per route."""

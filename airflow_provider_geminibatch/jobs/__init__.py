@@ -1,0 +1,1 @@
+"""Walks the story through the two doors, still without Airflow."""

@@ -1,0 +1,104 @@
+"""What Airflow reads about this provider at start-up.
+
+Imports nothing: Airflow reads it before its own configuration exists, in every process.
+"""
+
+INTEGRATION = "Gemini Batch"
+PACKAGE = "airflow_provider_geminibatch"
+
+
+def get_provider_info() -> dict[str, object]:
+    """The provider's metadata, as `airflow/provider_info.schema.json` describes it."""
+    return {
+        "package-name": "airflow-provider-geminibatch",
+        "name": INTEGRATION,
+        "description": "Gemini batch jobs: checked before they are paid for, submitted once, "
+        "awaited without a worker, landed window by window.",
+        "versions": ["0.1.0"],
+        "integrations": [
+            {
+                "integration-name": INTEGRATION,
+                "external-doc-url": "https://ai.google.dev/gemini-api/docs/batch-api",
+                "tags": ["service"],
+            }
+        ],
+        "hooks": _modules("hooks.gemini_batch"),
+        "operators": _modules("operators.prepare", "operators.submit", "operators.load", "operators.cancel"),
+        "sensors": _modules("sensors.batch", "sensors.window"),
+        "triggers": _modules("triggers.batch", "triggers.window"),
+        "connection-types": [_CONNECTION_TYPE],
+        "config": {"geminibatch": _CONFIG_SECTION},
+    }
+
+
+def _modules(*names: str) -> list[dict[str, object]]:
+    return [{"integration-name": INTEGRATION, "python-modules": [f"{PACKAGE}.{name}" for name in names]}]
+
+
+# Airflow 3.1 ignores conn-fields and ui-field-behaviour; for it the hook class describes the form itself.
+_CONNECTION_TYPE: dict[str, object] = {
+    "connection-type": "geminibatch",
+    "hook-class-name": f"{PACKAGE}.hooks.gemini_batch.GeminiBatchHook",
+    "hook-name": "Gemini Batch",
+    "conn-fields": {
+        "api_version": {
+            "label": "API version",
+            "description": "Version of the Gemini API.",
+            "schema": {"type": ["string", "null"], "enum": ["v1", "v1beta", "v1alpha"], "default": "v1beta"},
+        },
+        "timeout_seconds": {
+            "label": "Timeout (seconds)",
+            "description": "How long one call to the service may take. Not how long a job may run.",
+            "schema": {"type": ["number", "null"], "minimum": 1, "default": 60},
+        },
+    },
+    "ui-field-behaviour": {
+        "hidden-fields": ["login", "schema", "port"],
+        "relabeling": {"password": "API key", "host": "Endpoint"},
+        "placeholders": {"host": "empty: Google's own"},
+    },
+}
+
+_CONFIG_SECTION: dict[str, object] = {
+    "description": "Defaults of the Gemini Batch provider.",
+    "options": {
+        "workspace": {
+            "description": "Folder on storage that every worker can reach, where ledgers and sealed builds live.",
+            "version_added": "0.1.0",
+            "type": "string",
+            "example": "s3://aws_default@bucket/geminibatch",
+            "default": "",
+        },
+        "first_event_after": {
+            "description": "Seconds after its start before which a trigger sends no event. Airflow may fail a task "
+            "whose trigger fires within about 8 s of the deferral.",
+            "version_added": "0.1.0",
+            "type": "integer",
+            "example": None,
+            "default": "12",
+        },
+        "poll_interval": {
+            "description": "Seconds between two looks at the service, before the turnaround model stretches them.",
+            "version_added": "0.1.0",
+            "type": "integer",
+            "example": None,
+            "default": "60",
+        },
+        "settle_time": {
+            "description": "Seconds to wait for a job whose create call got no reply to appear in the service's list, "
+            "before its absence means anything.",
+            "version_added": "0.1.0",
+            "type": "integer",
+            "example": None,
+            "default": "600",
+        },
+        "allow_weak_workspace": {
+            "description": "Accept a workspace whose storage cannot create a file only if it is absent. "
+            "Without that, two workers that act at once may both pay.",
+            "version_added": "0.1.0",
+            "type": "boolean",
+            "example": None,
+            "default": "False",
+        },
+    },
+}

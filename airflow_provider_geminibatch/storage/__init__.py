@@ -1,0 +1,1 @@
+"""Door two, to files: one small protocol over local, fsspec and memory."""

@@ -1,0 +1,1 @@
+"""Wait without a worker; create nothing."""
