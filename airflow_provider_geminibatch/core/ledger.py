@@ -1,0 +1,203 @@
+"""The facts of a batch: small, immutable, written create-only under deterministic names. The record is their fold.
+
+Of two writers of one fact the first wins; the second reads it and obeys. A fact says who wrote it (``owner``, one token per
+attempt of the task) and when (``at``, our clock; fields named ``service_at`` are the service's own ``Date`` and are compared
+only with each other). Unknown fields are ignored on reading; a fact whose ``min_reader`` is above ``READER`` is refused.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from airflow_provider_geminibatch.core.model import BatchId, JobCounts, ServiceIdentity
+
+READER = 1
+"""The fact format this release reads."""
+
+
+class Fact(msgspec.Struct, frozen=True, kw_only=True):
+    """What every fact carries."""
+
+    v: int = 1
+    min_reader: int = 1
+    owner: str
+    at: datetime
+
+
+class Opening(Fact, frozen=True, kw_only=True):
+    """``batch.json``: opens a generation and names the one root build it has; written after that build is sealed."""
+
+    batch: BatchId
+    generation: int
+    build: str
+    workspace_id: str
+    workspace_uri: str
+    fingerprint: str
+    service: ServiceIdentity | None = None
+    max_tries: int | None = None
+
+
+class Checked(Fact, frozen=True, kw_only=True):
+    """``checked-<max_tries>.json``: a clear read the source again and found equal rows."""
+
+    build: str
+
+
+class Claim(Fact, frozen=True, kw_only=True):
+    """An attempt to make a shard a job: under which display name, at which service."""
+
+    display_name: str
+    service: ServiceIdentity
+
+
+class Uploaded(Fact, frozen=True, kw_only=True):
+    """The shard lies at the service as ``file_name`` until ``expires_at`` (service time)."""
+
+    file_name: str
+    expires_at: datetime | None = None
+
+
+class Sending(Fact, frozen=True, kw_only=True):
+    """The create is about to be sent; from here on its fate is unknown until a job, a refusal or a proven absence is on record."""
+
+    service_at: datetime | None = None
+
+
+class JobNamed(Fact, frozen=True, kw_only=True):
+    """The attempt is a job. ``how`` is ``create`` or ``lookup``; ``extras`` are further jobs of the same create, cancelled."""
+
+    job_name: str
+    how: str
+    created_at: datetime | None = None
+    extras: tuple[str, ...] = ()
+
+
+class Refusal(Fact, frozen=True, kw_only=True):
+    """The create was refused before anything came of it. ``code`` 0 means before the first byte."""
+
+    code: int
+    text: str
+    retry_after_seconds: float | None = None
+
+
+class Void(Fact, frozen=True, kw_only=True):
+    """The attempt may not send any more. Its owner re-reads this between ``sending`` and the create."""
+
+    why: str
+
+
+class Shown(Fact, frozen=True, kw_only=True):
+    """The attempt's own file was seen, so the one who looks is the same service identity as the one who sent."""
+
+    file_name: str
+
+
+class Fenced(Fact, frozen=True, kw_only=True):
+    """The attempt's file is gone from the service, so a create that wakes up later fails for want of it (``assumed``)."""
+
+    service_at: datetime | None = None
+
+
+class Absent(Fact, frozen=True, kw_only=True):
+    """The create is proven not to have become a job: the service times of the whole list sweeps that did not show it."""
+
+    sweeps: tuple[datetime, ...]
+
+
+class CancelMark(Fact, frozen=True, kw_only=True):
+    """We asked for the end of the job; ``why`` says on whose behalf."""
+
+    why: str
+
+
+class End(Fact, frozen=True, kw_only=True):
+    """The job ended: state, counts and times as the service said."""
+
+    job_name: str
+    state: str
+    created_at: datetime | None = None
+    ended_at: datetime | None = None
+    counts: JobCounts = JobCounts()
+    error_code: int | None = None
+    error_text: str = ""
+
+
+class Collected(Fact, frozen=True, kw_only=True):
+    """The job's result file lies in the workspace, whole."""
+
+    path: str
+    size_bytes: int
+    sha256: str
+    lines: int
+
+
+class Stray(Fact, frozen=True, kw_only=True):
+    """A job of an attempt that had been proven absent turned up late; it was cancelled and may be on the bill."""
+
+    job_name: str
+    state: str
+
+
+FACTS: dict[str, type[Fact]] = {
+    "claim": Claim,
+    "uploaded": Uploaded,
+    "sending": Sending,
+    "job": JobNamed,
+    "refused": Refusal,
+    "void": Void,
+    "shown": Shown,
+    "fenced": Fenced,
+    "absent": Absent,
+    "cancel": CancelMark,
+    "end": End,
+    "collected": Collected,
+    "stray": Stray,
+}
+"""Every fact of an attempt by the suffix of its name: ``a01.claim``, ``a01.uploaded`` …"""
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """The facts of one attempt, folded. The fields are the suffixes of ``FACTS``."""
+
+    number: int
+    claim: Claim
+    uploaded: Uploaded | None = None
+    sending: Sending | None = None
+    job: JobNamed | None = None
+    refused: Refusal | None = None
+    void: Void | None = None
+    shown: Shown | None = None
+    fenced: Fenced | None = None
+    absent: Absent | None = None
+    cancel: CancelMark | None = None
+    end: End | None = None
+    collected: Collected | None = None
+    stray: Stray | None = None
+
+
+class ShardFacts(msgspec.Struct, frozen=True):
+    """All attempts of one shard, oldest first. No attempt at all means: certainly nothing was ever sent."""
+
+    attempts: tuple[Attempt, ...] = ()
+
+    @property
+    def last(self) -> Attempt | None:
+        return self.attempts[-1] if self.attempts else None
+
+    @property
+    def current_job(self) -> str | None:
+        """The job that stands for the shard: that of the last attempt that has one."""
+        named = [attempt.job.job_name for attempt in self.attempts if attempt.job]
+        return named[-1] if named else None
+
+    @property
+    def sent(self) -> bool:
+        """True when a create was or may have been sent, so that money may have been spent."""
+        return any(attempt.sending or attempt.job for attempt in self.attempts)
+
+
+def attempt_path(ledger: str, number: int, fact: str) -> str:
+    """The object of a fact, relative to the workspace: ``…/s/<build>/<shard>/a01.claim``."""
+    return f"{ledger}/a{number:02d}.{fact}"

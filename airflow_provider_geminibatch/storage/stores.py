@@ -1,0 +1,322 @@
+"""The stores: a local folder, any fsspec file system, and memory."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO
+
+from airflow_provider_geminibatch.core.errors import StoreUnreadable, StoreUnwritable
+from airflow_provider_geminibatch.storage.store import Store, Writer, checked
+
+_TEMPORARY = ".tmp-"
+# Mounts without hard links answer one of these; there ``open("xb")`` is the exclusive create.
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
+
+
+class LocalStore:
+    """A folder on a disk. Objects appear whole: temporary file, fsync, then link (create) or replace (write)."""
+
+    def __init__(self, root: str, uri: str | None = None) -> None:
+        self._root = os.path.abspath(root)
+        self.uri = (uri or self._root).rstrip("/") or "/"
+
+    def _path(self, path: str) -> str:
+        return os.path.join(self._root, *checked(path).split("/"))
+
+    def read(self, path: str) -> bytes | None:
+        try:
+            with open(self._path(path), "rb") as file:
+                return file.read()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise StoreUnreadable(f"{self.uri}/{path}", _reason(error)) from error
+
+    def create(self, path: str, data: bytes) -> bool:
+        with self._writing(path) as target:
+            temporary = self._temporary(target, data)
+            try:
+                os.link(temporary, target)
+            except FileExistsError:
+                return False
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                return self._create_exclusively(target, data)
+            finally:
+                os.unlink(temporary)
+            _sync_folder(target)
+            return True
+
+    @staticmethod
+    def _create_exclusively(target: str, data: bytes) -> bool:
+        try:
+            with open(target, "xb") as file:
+                _write_through(file, data)
+        except FileExistsError:
+            return False
+        return True
+
+    def write(self, path: str, data: bytes) -> None:
+        with self._writing(path) as target:
+            os.replace(self._temporary(target, data), target)
+            _sync_folder(target)
+
+    def list(self, folder: str) -> Iterator[str]:
+        top = self._path(folder)
+        found = []
+        for where, _, names in os.walk(top):
+            found += [os.path.join(where, name) for name in names if not name.startswith(_TEMPORARY)]
+        yield from sorted(os.path.relpath(name, self._root).replace(os.sep, "/") for name in found)
+
+    def delete(self, path: str) -> None:
+        try:
+            os.unlink(self._path(path))
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            raise StoreUnwritable(f"{self.uri}/{path}", _reason(error)) from error
+
+    def open(self, path: str) -> BinaryIO:
+        try:
+            return open(self._path(path), "rb")
+        except OSError as error:
+            raise StoreUnreadable(f"{self.uri}/{path}", _reason(error)) from error
+
+    @contextmanager
+    def writer(self, path: str) -> Iterator[Writer]:
+        with self._writing(path) as target:
+            handle, temporary = tempfile.mkstemp(prefix=_TEMPORARY, dir=os.path.dirname(target))
+            try:
+                with os.fdopen(handle, "wb", buffering=1 << 20) as file:
+                    yield file
+                    _write_through(file)
+                os.replace(temporary, target)
+            except BaseException:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(temporary)
+                raise
+            _sync_folder(target)
+
+    @contextmanager
+    def _writing(self, path: str) -> Iterator[str]:
+        target = self._path(path)
+        try:
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            yield target
+        except OSError as error:
+            raise StoreUnwritable(f"{self.uri}/{path}", _reason(error)) from error
+
+    @staticmethod
+    def _temporary(target: str, data: bytes) -> str:
+        handle, temporary = tempfile.mkstemp(prefix=_TEMPORARY, dir=os.path.dirname(target))
+        try:
+            with os.fdopen(handle, "wb") as file:
+                _write_through(file, data)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+        return temporary
+
+
+def _write_through(file: BinaryIO, data: bytes = b"") -> None:
+    file.write(data)
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _sync_folder(target: str) -> None:
+    """A new name is durable only when its folder is; some systems cannot sync one, and then the file's own sync has to do."""
+    with contextlib.suppress(OSError):
+        handle = os.open(os.path.dirname(target), os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+class FsspecStore:
+    """A folder of any fsspec file system (S3, GCS, Azure …). One complete PUT per object, exclusive creates by mode ``xb``.
+
+    The implementations raise their client libraries' own errors, which share no base class; that is why this class, the one
+    place that talks to them, catches ``Exception``. Nothing of ours runs inside those blocks.
+    """
+
+    def __init__(self, fs: Any, root: str, uri: str) -> None:
+        self._fs, self._root, self.uri = fs, root.rstrip("/"), uri.rstrip("/")
+
+    def _path(self, path: str) -> str:
+        return f"{self._root}/{checked(path)}"
+
+    def read(self, path: str) -> bytes | None:
+        target = self._path(path)
+        try:
+            return bytes(self._fs.cat_file(target))
+        except FileNotFoundError:
+            return None
+        except Exception as error:
+            raise StoreUnreadable(f"{self.uri}/{path}", _reason(error)) from error
+
+    def create(self, path: str, data: bytes) -> bool:
+        target = self._path(path)
+        try:
+            self._put(target, data, "xb")
+        except FileExistsError:
+            return False
+        except Exception as error:
+            # A conflict that the client library does not name, or a lost reply: what lies there now decides.
+            there = self.read(path)
+            if there is None:
+                raise StoreUnwritable(f"{self.uri}/{path}", _reason(error)) from error
+            return there == data
+        return True
+
+    def write(self, path: str, data: bytes) -> None:
+        target = self._path(path)
+        try:
+            self._put(target, data, "wb")
+        except Exception as error:
+            raise StoreUnwritable(f"{self.uri}/{path}", _reason(error)) from error
+
+    def _put(self, target: str, data: bytes, mode: str) -> None:
+        # A folder is only a name on an object store; file systems need it made.
+        self._fs.makedirs(target.rpartition("/")[0], exist_ok=True)
+        file = self._fs.open(target, mode)
+        try:
+            file.write(data)
+            file.close()
+        except BaseException:
+            _abandon(file)
+            raise
+
+    def list(self, folder: str) -> Iterator[str]:
+        top = self._path(folder)
+        try:
+            self._fs.invalidate_cache()
+            found = sorted(self._fs.find(top))
+        except FileNotFoundError:
+            return
+        except Exception as error:
+            raise StoreUnreadable(f"{self.uri}/{folder}", _reason(error)) from error
+        below = self._fs._strip_protocol(self._root).rstrip("/") + "/"
+        yield from (name[len(below) :] if name.startswith(below) else name.lstrip("/") for name in found)
+
+    def delete(self, path: str) -> None:
+        target = self._path(path)
+        try:
+            self._fs.rm_file(target)
+        except FileNotFoundError:
+            return
+        except Exception as error:
+            raise StoreUnwritable(f"{self.uri}/{path}", _reason(error)) from error
+
+    def open(self, path: str) -> BinaryIO:
+        target = self._path(path)
+        try:
+            file: BinaryIO = self._fs.open(target, "rb")
+        except Exception as error:
+            raise StoreUnreadable(f"{self.uri}/{path}", _reason(error)) from error
+        return file
+
+    @contextmanager
+    def writer(self, path: str) -> Iterator[Writer]:
+        target = self._path(path)
+        try:
+            self._fs.makedirs(target.rpartition("/")[0], exist_ok=True)
+            file = self._fs.open(target, "wb")
+        except Exception as error:
+            raise StoreUnwritable(f"{self.uri}/{path}", _reason(error)) from error
+        try:
+            yield file
+        except BaseException:
+            _abandon(file)
+            raise
+        try:
+            file.close()
+        except Exception as error:
+            _abandon(file)
+            raise StoreUnwritable(f"{self.uri}/{path}", _reason(error)) from error
+
+
+def _abandon(file: Any) -> None:
+    """Drop an unfinished upload. Closing would commit the half that was written, and so would the finalizer."""
+    try:
+        file.discard()
+    except Exception:  # noqa: BLE001, S110 - best effort: what is left is an unfinished upload, never an object
+        pass
+    with contextlib.suppress(AttributeError):
+        file.closed = True
+
+
+class MemoryStore:
+    """Objects in this process: for tests and for trying things out. ``memory://name`` gives the same store each time."""
+
+    _named: dict[str, MemoryStore] = {}  # noqa: RUF012 - the registry is the point
+
+    def __init__(self, uri: str = "memory://store") -> None:
+        self.uri = uri.rstrip("/")
+        self._objects: dict[str, bytes] = {}
+        self._lock = threading.Lock()
+
+    @classmethod
+    def named(cls, uri: str) -> MemoryStore:
+        return cls._named.setdefault(uri.rstrip("/"), cls(uri))
+
+    def read(self, path: str) -> bytes | None:
+        return self._objects.get(checked(path))
+
+    def create(self, path: str, data: bytes) -> bool:
+        with self._lock:
+            return self._objects.setdefault(checked(path), data) is data
+
+    def write(self, path: str, data: bytes) -> None:
+        self._objects[checked(path)] = data
+
+    def list(self, folder: str) -> Iterator[str]:
+        yield from sorted(path for path in tuple(self._objects) if path.startswith(checked(folder) + "/"))
+
+    def delete(self, path: str) -> None:
+        self._objects.pop(checked(path), None)
+
+    def open(self, path: str) -> BinaryIO:
+        data = self.read(path)
+        if data is None:
+            raise StoreUnreadable(f"{self.uri}/{path}", "it is not there")
+        return io.BytesIO(data)
+
+    @contextmanager
+    def writer(self, path: str) -> Iterator[Writer]:
+        buffer = io.BytesIO()
+        yield buffer
+        self.write(path, buffer.getvalue())
+
+
+def open_store(uri: str, **options: Any) -> Store:
+    """The store at a path or URI. ``options`` go to the fsspec file system (credentials, endpoint).
+
+    Raises StoreUnreadable for a scheme whose file system is not installed.
+    """
+    if uri.startswith("memory://"):
+        return MemoryStore.named(uri)
+    if "://" not in uri or uri.startswith("file://"):
+        return LocalStore(uri.removeprefix("file://"), uri)
+    import fsspec  # noqa: PLC0415 - not at Dag-parse time
+
+    try:
+        fs, root = fsspec.core.url_to_fs(uri, use_listings_cache=False, **options)
+    except (ImportError, ValueError) as error:
+        raise StoreUnreadable(uri, _reason(error)) from error
+    return FsspecStore(fs, root, uri)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
