@@ -1,0 +1,131 @@
+"""The promises that no single module can keep: who imports whom, what a Dag parse loads, and that names agree."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import importlib
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import airflow_provider_geminibatch
+from airflow_provider_geminibatch import provider_info
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "airflow_provider_geminibatch"
+HEAVY = ("google.genai", "google.cloud", "pyarrow", "fastapi")
+
+
+def modules(folder: str = "") -> list[Path]:
+    return sorted((PACKAGE / folder).rglob("*.py"))
+
+
+def dotted(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Every name that a module imports, wherever in it: `from google import genai` is `google.genai`."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_imports_point_down_only() -> None:
+    lint = Path(sys.executable).with_name("lint-imports")
+    run = subprocess.run([lint, "--no-cache"], check=False, cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_only_gemini_knows_the_sdk() -> None:
+    knowing = {
+        path.relative_to(PACKAGE).parts[0]
+        for path in modules()
+        if any(name.startswith("google.genai") for name in imported(path))
+    }
+    assert knowing <= {"gemini"}
+
+
+@pytest.mark.parametrize("path", modules("core"), ids=dotted)
+def test_core_asks_no_clock_and_opens_no_file(path: Path) -> None:
+    """The modules that could are forbidden to it by contract; these are the calls that need none of them."""
+    asked = [
+        f"{path.name}:{node.lineno} {ast.unparse(node.func)}()"
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Call)
+        and (
+            (isinstance(node.func, ast.Attribute) and node.func.attr in {"now", "utcnow", "today"})
+            or (isinstance(node.func, ast.Name) and node.func.id in {"open", "print", "input"})
+        )
+    ]
+    assert asked == []
+
+
+def test_provider_info_imports_nothing() -> None:
+    """Airflow reads it in every process, before its own configuration exists."""
+    assert list(imported(PACKAGE / "provider_info.py")) == []
+
+
+DAG_SIDE = [
+    dotted(path) for folder in ("hooks", "operators", "sensors", "triggers", "decorators") for path in modules(folder)
+]
+
+
+@pytest.mark.airflow
+def test_parsing_a_dag_loads_nothing_heavy() -> None:
+    """Half a second or more each, for every parse of every Dag file; and triggers are imported on the event loop."""
+    script = f"""
+import importlib, sys
+for name in {DAG_SIDE!r}:
+    before = set(sys.modules)
+    importlib.import_module(name)
+    for heavy in {HEAVY!r}:
+        if heavy in set(sys.modules) - before:
+            print(name, "loads", heavy)
+"""
+    # fastapi is Airflow's own on some versions; what Airflow's parts for Dags load by themselves is not ours to avoid.
+    script = "import airflow.providers.common.compat.sdk, airflow.triggers.base\n" + script
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert [line for line in run.stdout.splitlines() if " loads " in line] == []
+
+
+KINDS = {"hooks": "Hook", "operators": "Operator", "sensors": "Sensor", "triggers": "Trigger"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_provider_info_names_the_modules_that_have_one(kind: str) -> None:
+    having = {
+        dotted(path)
+        for path in modules(kind)
+        if any(isinstance(node, ast.ClassDef) and node.name.endswith(KINDS[kind]) for node in tree(path).body)
+    }
+    [entry] = provider_info.get_provider_info()[kind]  # type: ignore[misc]
+    assert set(entry["python-modules"]) == having
+
+
+@pytest.mark.airflow
+def test_the_connection_type_has_its_hook() -> None:
+    [connection] = provider_info.get_provider_info()["connection-types"]  # type: ignore[misc]
+    module, _, hook = connection["hook-class-name"].rpartition(".")
+    assert getattr(importlib.import_module(module), hook).conn_type == connection["connection-type"]
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    version = setup["metadata"]["version"]
+    released = re.findall(r"^## \[(\d[^\]]*)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert airflow_provider_geminibatch.__version__ == version
+    assert released[0] == version
+    assert provider_info.get_provider_info()["versions"] == released
