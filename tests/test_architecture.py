@@ -121,6 +121,18 @@ def test_the_connection_type_has_its_hook() -> None:
     assert getattr(importlib.import_module(module), hook).conn_type == connection["connection-type"]
 
 
+def test_every_library_that_is_imported_is_asked_for() -> None:
+    """Also those that Airflow brings: it may stop. Google's and Airflow's own are told apart by the contracts."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    extras = [text for name, text in setup["options.extras_require"].items() if name != "dev"]
+    lines = "\n".join([setup["options"]["install_requires"], *extras]).splitlines()
+    asked = {re.split(r"[^\w-]", line.strip())[0] for line in lines}
+    known = {*sys.stdlib_module_names, PACKAGE.name, "airflow", "google"}
+    roots = {name.partition(".")[0] for path in modules() for name in imported(path)} - known
+    assert {root.replace("_", "-") for root in roots} <= asked
+
+
 def test_the_version_is_the_same_everywhere() -> None:
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg", encoding="utf-8")
