@@ -22,8 +22,9 @@ class UploadedFile(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     size_bytes: int
-    created_at: datetime | None = None
     expires_at: datetime | None = None
+    seen_at: datetime | None = None
+    """The service's ``Date`` of the reply that showed it."""
 
 
 class Created(msgspec.Struct, frozen=True):
@@ -68,9 +69,17 @@ class ModelInfo(msgspec.Struct, frozen=True):
 
 
 class Download(Protocol):
-    """An open result stream: total size if the service said one, and the bytes in order."""
+    """An open result stream: where it starts, the total size if the service said one, and the bytes in order."""
 
-    size_bytes: int | None
+    @property
+    def offset(self) -> int:
+        """First byte of the stream: what was asked for, or 0 where the service ignores ranges."""
+        ...
+
+    @property
+    def size_bytes(self) -> int | None:
+        """Size of the whole file."""
+        ...
 
     def chunks(self) -> Iterator[bytes]: ...
 
@@ -106,7 +115,7 @@ class Gateway(Protocol):
         ...
 
     def download(self, file_name: str, offset: int = 0) -> AbstractContextManager[Download]:
-        """Stream a result file from ``offset``; the stream starts at 0 again where the service ignores ranges (see ``Download``)."""
+        """Stream a result file from ``offset``. A cut raises ServiceBusy from ``chunks``."""
         ...
 
     def model(self, name: str) -> ModelInfo: ...

@@ -95,7 +95,6 @@ def probe(store: Store, *, allow_weak: bool = False) -> None:
     path = f"probe/{uuid.uuid4().hex}"
     first, second = store.create(path, b"1"), store.create(path, b"2")
     store.delete(path)
-    if not first or second:
-        if not allow_weak:
-            raise StoreTooWeak(store.uri)
+    if (not first or second) and not allow_weak:
+        raise StoreTooWeak(store.uri)
     _probed.add(store.uri)

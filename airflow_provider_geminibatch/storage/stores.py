@@ -249,7 +249,7 @@ def _abandon(file: Any) -> None:
     """Drop an unfinished upload. Closing would commit the half that was written, and so would the finalizer."""
     try:
         file.discard()
-    except Exception:  # noqa: BLE001, S110 - best effort: what is left is an unfinished upload, never an object
+    except Exception:  # noqa: S110 - best effort: what is left is an unfinished upload, never an object
         pass
     with contextlib.suppress(AttributeError):
         file.closed = True
@@ -274,7 +274,10 @@ class MemoryStore:
 
     def create(self, path: str, data: bytes) -> bool:
         with self._lock:
-            return self._objects.setdefault(checked(path), data) is data
+            if checked(path) in self._objects:
+                return False
+            self._objects[path] = data
+            return True
 
     def write(self, path: str, data: bytes) -> None:
         self._objects[checked(path)] = data
@@ -307,7 +310,7 @@ def open_store(uri: str, **options: Any) -> Store:
         return MemoryStore.named(uri)
     if "://" not in uri or uri.startswith("file://"):
         return LocalStore(uri.removeprefix("file://"), uri)
-    import fsspec  # noqa: PLC0415 - not at Dag-parse time
+    import fsspec  # not at Dag-parse time
 
     try:
         fs, root = fsspec.core.url_to_fs(uri, use_listings_cache=False, **options)
