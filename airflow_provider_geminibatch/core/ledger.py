@@ -50,6 +50,7 @@ class Claim(Fact, frozen=True, kw_only=True):
 
     display_name: str
     service: ServiceIdentity
+    max_tries: int | None = None
 
 
 class Uploaded(Fact, frozen=True, kw_only=True):
@@ -188,8 +189,13 @@ class ShardFacts(msgspec.Struct, frozen=True):
 
     @property
     def current_job(self) -> str | None:
-        """The job that stands for the shard: that of the last attempt that has one."""
-        named = [attempt.job.job_name for attempt in self.attempts if attempt.job]
+        """The job that stands for the shard: that of the last attempt that has one and was not proven absent before it came."""
+        return self.job_attempt.job.job_name if self.job_attempt and self.job_attempt.job else None
+
+    @property
+    def job_attempt(self) -> Attempt | None:
+        """The attempt whose job stands for the shard."""
+        named = [attempt for attempt in self.attempts if attempt.job and not attempt.absent]
         return named[-1] if named else None
 
     @property

@@ -16,8 +16,8 @@ from airflow_provider_geminibatch.storage.store import Store
 
 F = TypeVar("F", bound=Fact)
 
-# What is worth reading depends on whether the attempt is a job: one read decides it, and most shards need six reads in all.
-_WITH_JOB = ("uploaded", "void", "cancel", "end", "collected", "stray")
+# What is worth reading depends on whether the attempt is a job: one read decides it, and most shards need ten reads in all.
+_WITH_JOB = ("uploaded", "sending", "void", "absent", "cancel", "end", "collected", "stray")
 _WITHOUT_JOB = ("uploaded", "refused", "void", "sending", "shown", "fenced", "absent", "cancel", "stray")
 
 

@@ -1,0 +1,83 @@
+"""Looking for jobs in the list: whole sweeps only, so that "not listed" means what it says."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from datetime import datetime
+
+import msgspec
+
+from airflow_provider_geminibatch.core.ledger import ShardFacts, Stray, attempt_path
+from airflow_provider_geminibatch.core.model import JobSnapshot, Shard
+from airflow_provider_geminibatch.gemini.gateway import Gateway, JobPage
+from airflow_provider_geminibatch.storage import facts as fact_store
+from airflow_provider_geminibatch.storage.store import Store
+
+
+class Sweep(msgspec.Struct, frozen=True):
+    """One whole pass over the list: the jobs that match, earliest first, and the service's time of its last page."""
+
+    found: tuple[JobSnapshot, ...]
+    at: datetime | None
+
+
+def sweep(gateway: Gateway, *, display_name: str, model: str, file_name: str, log: logging.Logger) -> Sweep:
+    """All jobs that one create can have made. Raises ServiceError when any page cannot be read.
+
+    A job of the same name with another model or input file is somebody else's: it is reported and left alone.
+    """
+    pages = list(pages(gateway))
+    found = []
+    for job in (job for page in pages for job in page.jobs if job.display_name == display_name):
+        whole = job if job.input_file else gateway.job(job.name)
+        if (whole.model, whole.input_file) == (model, file_name):
+            found.append(whole)
+        else:
+            log.warning("%s is named %s but has another model or input file; it was left alone", whole.name, display_name)
+    return Sweep(tuple(sorted(found, key=_age)), pages[-1].at)
+
+
+def _age(job: JobSnapshot) -> tuple[float, str]:
+    return (job.created_at.timestamp() if job.created_at else float("inf"), job.name)
+
+
+def pages(gateway: Gateway) -> Iterator[JobPage]:
+    """Every page of the list; an empty one with a token means go on (python-genai#1250)."""
+    token = ""
+    while True:
+        page = gateway.jobs(token)
+        yield page
+        token = page.next_token
+        if not token:
+            return
+
+
+def find_strays(
+    store: Store,
+    gateway: Gateway,
+    shard: Shard,
+    facts: ShardFacts,
+    *,
+    me: str,
+    now: Callable[[], datetime],
+    log: logging.Logger,
+) -> list[JobSnapshot]:
+    """Jobs of attempts that had been proven absent and came to life after all: cancelled, noted, and returned to be costed.
+
+    Only a shard with such an attempt costs a sweep.
+    """
+    strays = []
+    for attempt in (attempt for attempt in facts.attempts if attempt.absent):
+        for job in (job for page in pages(gateway) for job in page.jobs):
+            if job.display_name != attempt.claim.display_name or not attempt.uploaded:
+                continue
+            if job.input_file and job.input_file != attempt.uploaded.file_name:
+                continue
+            if not job.ended:
+                gateway.cancel(job.name)
+            stray = Stray(owner=me, at=now(), job_name=job.name, state=job.state)
+            fact_store.put(store, attempt_path(shard.ledger, attempt.number, "stray"), stray)
+            log.warning("%s of %s came to life after it was proven absent; cancelled, may be billed", job.name, shard)
+            strays.append(job)
+    return strays

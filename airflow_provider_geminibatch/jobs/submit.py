@@ -1,0 +1,346 @@
+"""Submitting a sealed build: walks ``core.steps`` until every shard is a job, however often it is interrupted.
+
+The loop is ask, perform, record, ask again. All decisions are in ``core.steps``; here is only how each step is carried out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import BinaryIO, TypeVar, cast
+
+import msgspec
+
+from airflow_provider_geminibatch.core import steps
+from airflow_provider_geminibatch.core.errors import LedgerUnreadable, ModelUnknown, ServiceBusy, StoreUnreadable
+from airflow_provider_geminibatch.core.ledger import (
+    Absent,
+    Claim,
+    End,
+    Fact,
+    Fenced,
+    JobNamed,
+    Refusal,
+    Sending,
+    ShardFacts,
+    Shown,
+    Stray,
+    Uploaded,
+    Void,
+    attempt_path,
+)
+from airflow_provider_geminibatch.core.manifest import Manifest
+from airflow_provider_geminibatch.core.model import Build, JobSnapshot, Shard
+from airflow_provider_geminibatch.core.names import batch_path, display_name, short
+from airflow_provider_geminibatch.core.steps import Evidence, Policy
+from airflow_provider_geminibatch.gemini.gateway import Created, Gateway, Refused
+from airflow_provider_geminibatch.jobs.lookup import pages, sweep
+from airflow_provider_geminibatch.storage import facts as fact_store
+from airflow_provider_geminibatch.storage.store import Store, must_read
+
+F = TypeVar("F", bound=Fact)
+Now = Callable[[], datetime]
+METHOD = "batchGenerateContent"
+
+
+class Submitted(msgspec.Struct, frozen=True):
+    """Every shard of the build is a job; the names are in shard order."""
+
+    job_names: tuple[str, ...]
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """Nothing can be done before ``until``; call again then, from any process."""
+
+    until: datetime
+    why: str
+
+
+def read_build(store: Store, path: str) -> Build:
+    """The seal at ``path``. Raises StoreUnreadable when it is absent, LedgerUnreadable when it is damaged."""
+    try:
+        return msgspec.json.decode(must_read(store, path), type=Build)
+    except msgspec.MsgspecError as error:
+        raise LedgerUnreadable(f"{store.uri}/{path}", f"it is not a seal ({error})") from None
+
+
+def submit(
+    manifest: Manifest,
+    *,
+    store: Store,
+    gateway: Gateway,
+    me: str,
+    now: Now,
+    log: logging.Logger,
+    max_tries: int | None = None,
+    later_try: bool = False,
+    policy: Policy = Policy(),  # noqa: B008 - frozen
+) -> Submitted | Waiting:
+    """Bring every shard of a build to a job, as far as that goes now.
+
+    ``me`` is the token of this attempt of the task, the same over its deferrals; ``max_tries`` tells a clear from a retry;
+    ``later_try`` says that earlier tries may have left something.
+    Raises what ``core.steps`` stops with, and ServiceError, StoreError from the doors.
+    """
+    build = read_build(store, manifest.path)
+    _note_open(store, build, manifest)
+    walker = _Walker(store, gateway, build, me, now, log, max_tries, later_try, policy)
+    ends = [walker.walk(shard) for shard in build.shards]
+    wait = steps.batch_step(ends)
+    if wait:
+        return Waiting(wait.until, wait.why)
+    return Submitted(tuple(end.job_name for end in ends if isinstance(end, steps.Done)))
+
+
+def _note_open(store: Store, build: Build, manifest: Manifest) -> None:
+    """``open/<id>.json``: lets the page, the janitor and the quota view find unfinished batches without walking the tree."""
+    note = {"v": 1, "uri": manifest.uri, "generation": build.generation, "batch": msgspec.to_builtins(build.batch)}
+    store.create(open_path(build), msgspec.json.encode(note))
+
+
+def open_path(build: Build) -> str:
+    """Where a batch is noted while it is unfinished."""
+    return f"open/{short(batch_path(build.batch), str(build.generation))}.json"
+
+
+class _Walker:
+    """One walk over the shards of one build."""
+
+    def __init__(
+        self, store: Store, gateway: Gateway, build: Build, me: str, now: Now,
+        log: logging.Logger, max_tries: int | None, later_try: bool, policy: Policy,
+    ) -> None:  # fmt: skip
+        self._store, self._gateway, self._build, self._me = store, gateway, build, me
+        self._now, self._log, self._max_tries, self._later_try, self._policy = now, log, max_tries, later_try, policy
+        self._model_known = False
+        self._listed: dict[str, JobSnapshot] | None = None
+        self._perform: Mapping[type, Callable[..., Evidence | None]] = {
+            steps.SeekUnrecorded: self._seek_unrecorded,
+            steps.Start: self._start,
+            steps.Upload: self._upload,
+            steps.Send: self._send,
+            steps.LookUp: self._look_up,
+            steps.Revoke: self._revoke,
+            steps.Show: self._show,
+            steps.Fence: self._fence,
+            steps.NoteAbsent: self._note_absent,
+            steps.Adopt: self._adopt,
+            steps.LookAtJob: self._look_at_job,
+        }
+
+    def walk(self, shard: Shard) -> steps.Wait | steps.Done:
+        """One shard as far as it goes. Raises the error it stops with."""
+        evidence = Evidence(
+            label=f"{shard} ({self._build.batch})", service=self._gateway.identity,
+            max_tries=self._max_tries, later_try=self._later_try,
+        )  # fmt: skip
+        while True:
+            facts = fact_store.shard_facts(self._store, shard.ledger)
+            step = steps.shard_step(facts, evidence, self._policy, self._me, self._now())
+            match step:
+                case steps.Stop(error):
+                    raise error
+                case steps.Wait() | steps.Done():
+                    return step
+            evidence = self._perform[type(step)](shard, facts, step, evidence) or evidence
+
+    def _put(self, shard: Shard, attempt: int, name: str, fact: F) -> F:
+        return fact_store.put(self._store, attempt_path(shard.ledger, attempt, name), fact)
+
+    def _name(self, shard: Shard, attempt: int) -> str:
+        build = self._build
+        return display_name(
+            build.workspace_id, build.batch, build.generation, shard.home + shard.sha256, shard.index, attempt
+        )
+
+    def _seek_unrecorded(
+        self, shard: Shard, facts: ShardFacts, step: steps.SeekUnrecorded, evidence: Evidence
+    ) -> Evidence:
+        """One sweep serves all shards of the walk."""
+        if self._listed is None:
+            try:
+                self._listed = {job.display_name: job for page in pages(self._gateway) for job in page.jobs}
+            except ServiceBusy as error:
+                return msgspec.structs.replace(evidence, unsure=str(error))
+        found = self._listed.get(self._name(shard, 1))
+        return msgspec.structs.replace(evidence, swept=True, found=(found,) if found else ())
+
+    def _start(self, shard: Shard, facts: ShardFacts, step: steps.Start, evidence: Evidence) -> Evidence:
+        self._check_model()
+        claim = Claim(
+            owner=self._me, at=self._now(), display_name=self._name(shard, step.attempt),
+            service=self._gateway.identity, max_tries=self._max_tries,
+        )  # fmt: skip
+        standing = self._put(shard, step.attempt, "claim", claim)
+        fresh = Evidence(label=evidence.label, service=evidence.service, max_tries=evidence.max_tries)
+        return fresh if standing.owner == self._me else msgspec.structs.replace(fresh, lost_claim=standing)
+
+    def _check_model(self) -> None:
+        """A wrong model or a revoked key is named before a shard is uploaded."""
+        if self._model_known:
+            return
+        info = self._gateway.model(self._build.model)
+        if info.methods and METHOD not in info.methods:
+            raise ModelUnknown(f"model {self._build.model!r}", 404, f"it does not support {METHOD}.")
+        self._model_known = True
+
+    def _upload(self, shard: Shard, facts: ShardFacts, step: steps.Upload, evidence: Evidence) -> None:
+        name, expires_at = step.reuse, step.expires_at
+        if not name:
+            assert facts.last is not None
+            with self._store.open(shard.path) as source:
+                checked = _Sealed(source, shard, f"{self._store.uri}/{shard.path}")
+                sent = self._gateway.upload(
+                    cast(BinaryIO, checked), size_bytes=shard.size_bytes, display_name=facts.last.claim.display_name
+                )
+                checked.confirm()
+            name, expires_at = sent.name, sent.expires_at
+            self._log.info("%s uploaded as %s (%d bytes)", shard, name, shard.size_bytes)
+        self._put(shard, step.attempt, "uploaded", Uploaded(owner=self._me, at=self._now(), file_name=name, expires_at=expires_at))
+
+    def _send(self, shard: Shard, facts: ShardFacts, step: steps.Send, evidence: Evidence) -> None:
+        """The paid call. Between ``sending`` and the create there is one read and nothing else."""
+        seen = self._gateway.file(step.file_name)
+        if seen is None:
+            why = f"{step.file_name} is not at the service any more"
+            self._put(shard, step.attempt, "void", Void(owner=self._me, at=self._now(), why=why))
+            return
+        path = attempt_path(shard.ledger, step.attempt, "sending")
+        sending = Sending(owner=self._me, at=self._now(), service_at=seen.seen_at)
+        if not self._store.create(path, msgspec.json.encode(sending)):
+            return  # another process of this attempt was here; what it sent is looked up
+        if fact_store.get(self._store, attempt_path(shard.ledger, step.attempt, "void"), Void):
+            return
+        reply = self._gateway.create(
+            model=self._build.model, file_name=step.file_name, display_name=step.display_name
+        )
+        if isinstance(reply, Created):
+            self._named(shard, step.attempt, reply.job)
+        elif isinstance(reply, Refused):
+            text = self._with_keys(shard, reply.text)
+            self._put(
+                shard, step.attempt, "refused",
+                Refusal(owner=self._me, at=self._now(), code=reply.code, text=text, retry_after_seconds=reply.retry_after_seconds),
+            )  # fmt: skip
+        else:
+            self._log.warning("%s: the create got no certain answer (%s); looking it up", shard, reply.why)
+
+    def _named(self, shard: Shard, attempt: int, job: JobSnapshot) -> None:
+        named = JobNamed(owner=self._me, at=self._now(), job_name=job.name, how="create", created_at=job.created_at)
+        self._put(shard, attempt, "job", named)
+        self._log.info("%s is %s", shard, job.name)
+        # A create that slept through its own proven absence: its shard may be another job by now, so this one is not wanted.
+        if fact_store.get(self._store, attempt_path(shard.ledger, attempt, "absent"), Absent):
+            self._gateway.cancel(job.name)
+            self._put(shard, attempt, "stray", Stray(owner=self._me, at=self._now(), job_name=job.name, state=job.state))
+            self._log.warning("%s came to life after it was proven absent; it was cancelled and may be billed", job.name)
+
+    def _with_keys(self, shard: Shard, text: str) -> str:
+        """The service's line numbers with the user's keys beside them."""
+        wanted = {int(number) for number in _LINE.findall(text)}
+        if not wanted:
+            return text
+        keys: dict[int, str] = {}
+        with self._store.open(shard.keys_path) as lines:
+            for number, line in enumerate(lines, 1):
+                if number in wanted:
+                    keys[number] = msgspec.json.decode(line)[0]
+        return _LINE.sub(lambda match: f"{match[0]} (key {keys.get(int(match[1]), '?')!r})", text)
+
+    def _look_up(self, shard: Shard, facts: ShardFacts, step: steps.LookUp, evidence: Evidence) -> Evidence:
+        try:
+            seen = sweep(
+                self._gateway, display_name=step.display_name, model=self._build.model,
+                file_name=step.file_name, log=self._log,
+            )  # fmt: skip
+        except ServiceBusy as error:
+            return msgspec.structs.replace(evidence, unsure=str(error))
+        fenced = facts.last is not None and facts.last.fenced is not None
+        counted = (seen.at,) if fenced and not seen.found and seen.at else ()
+        return msgspec.structs.replace(
+            evidence, found=seen.found, swept=True, unlisted=evidence.unlisted + counted, service_now=seen.at, unsure=""
+        )
+
+    def _revoke(self, shard: Shard, facts: ShardFacts, step: steps.Revoke, evidence: Evidence) -> None:
+        self._put(shard, step.attempt, "void", Void(owner=self._me, at=self._now(), why=step.why))
+
+    def _show(self, shard: Shard, facts: ShardFacts, step: steps.Show, evidence: Evidence) -> Evidence | None:
+        if self._gateway.file(step.file_name) is None:
+            return msgspec.structs.replace(evidence, file_hidden=True)
+        self._put(shard, step.attempt, "shown", Shown(owner=self._me, at=self._now(), file_name=step.file_name))
+        return None
+
+    def _fence(self, shard: Shard, facts: ShardFacts, step: steps.Fence, evidence: Evidence) -> None:
+        self._gateway.delete_file(step.file_name)
+        at = self._gateway.jobs().at
+        self._put(shard, step.attempt, "fenced", Fenced(owner=self._me, at=self._now(), service_at=at))
+
+    def _note_absent(self, shard: Shard, facts: ShardFacts, step: steps.NoteAbsent, evidence: Evidence) -> None:
+        self._put(shard, step.attempt, "absent", Absent(owner=self._me, at=self._now(), sweeps=step.sweeps))
+        self._log.warning("%s: attempt %d is proven not to be a job; the next one may send", shard, step.attempt)
+
+    def _adopt(self, shard: Shard, facts: ShardFacts, step: steps.Adopt, evidence: Evidence) -> None:
+        for extra in step.extras:
+            self._gateway.cancel(extra)
+            self._log.warning("%s: %s is a second job of the same create; it was cancelled and may be billed", shard, extra)
+        named = JobNamed(
+            owner=self._me, at=self._now(), job_name=step.job.name, how="lookup",
+            created_at=step.job.created_at, extras=step.extras,
+        )  # fmt: skip
+        self._put(shard, step.attempt, "job", named)
+        self._log.info("%s was found as %s and adopted", shard, step.job.name)
+
+    def _look_at_job(self, shard: Shard, facts: ShardFacts, step: steps.LookAtJob, evidence: Evidence) -> Evidence:
+        job = self._gateway.job(step.job_name)
+        if job.ended:
+            self._put(shard, step.attempt, "end", end_fact(job, owner=self._me, at=self._now()))
+        return msgspec.structs.replace(evidence, looked_at_job=True)
+
+
+def end_fact(job: JobSnapshot, *, owner: str, at: datetime) -> End:
+    """The end of a job as it goes on record."""
+    return End(
+        owner=owner, at=at, job_name=job.name, state=job.state, created_at=job.created_at, ended_at=job.ended_at,
+        counts=job.counts, error_code=job.error_code, error_text=job.error_text,
+    )  # fmt: skip
+
+
+_LINE = re.compile(r"\bline (\d+)")
+
+
+class _Sealed(io.RawIOBase):
+    """A shard on its way out, read through its seal: what goes to the service is what was sealed, or nothing is sent."""
+
+    def __init__(self, source: BinaryIO, shard: Shard, uri: str) -> None:
+        self._source, self._shard, self._uri = source, shard, uri
+        self._hash, self._at = hashlib.sha256(), 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self._source.read(size)
+        self._at += len(data)
+        self._hash.update(data)
+        return data
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        at = self._source.seek(offset, whence)
+        if at == 0:
+            self._hash, self._at = hashlib.sha256(), 0
+        return at
+
+    def tell(self) -> int:
+        return self._source.tell()
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def confirm(self) -> None:
+        """Raises StoreUnreadable unless all that was sealed was read, unchanged."""
+        if (self._at, self._hash.hexdigest()) != (self._shard.size_bytes, self._shard.sha256):
+            raise StoreUnreadable(self._uri, "it is not what was sealed (size or checksum differ); prepare the batch again")
