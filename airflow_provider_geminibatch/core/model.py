@@ -183,6 +183,15 @@ class Usage(msgspec.Struct, frozen=True):
     cached: int = 0
     total: int = 0
 
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.prompt + other.prompt,
+            self.candidates + other.candidates,
+            self.thoughts + other.thoughts,
+            self.cached + other.cached,
+            self.total + other.total,
+        )
+
 
 class Owner(msgspec.Struct, frozen=True):
     """Who may replace a window: a task of a Dag, from any of its runs."""

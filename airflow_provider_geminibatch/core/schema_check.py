@@ -1,0 +1,213 @@
+"""Holds the text of an answer against the response schema: fast accept, slow explain.
+
+A schema may be JSON Schema or the service's OpenAPI subset (upper-case types, ``nullable``, counts as text). Most answers
+are accepted by a type that msgspec checks in two microseconds; what it refuses, and every schema it cannot express, goes to
+jsonschema, which has the last word and writes the sentence. The sentence names places and rules, never values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError, ValidationError, best_match
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+
+from airflow_provider_geminibatch.core.errors import Unusable
+from airflow_provider_geminibatch.core.outcomes import Checked, SchemaCheck
+
+_LONGEST = 200
+_COUNTS = frozenset({"minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties"})
+_SCHEMAS_BY_NAME = ("properties", "$defs", "definitions", "patternProperties")
+_LISTS_OF_SCHEMAS = ("anyOf", "oneOf", "allOf", "prefixItems")
+
+
+def schema_check(schema: Mapping[str, Any]) -> SchemaCheck:
+    """A check of texts against ``schema``. Raises Unusable for something that is no schema."""
+    plain = json_schema(schema)
+    try:
+        Draft202012Validator.check_schema(plain)
+    except SchemaError as error:
+        raise Unusable("response_schema", f"at {error.json_path}: {error.message}", "Correct the schema.") from None
+    # An empty registry: a reference that leads out of the schema is an error, never a download.
+    return _Check(fast_type(plain), Draft202012Validator(plain, registry=Registry()))
+
+
+class _Check:
+    """The two engines behind one call."""
+
+    __slots__ = ("_fast", "_slow")
+
+    def __init__(self, fast: Any, slow: Draft202012Validator) -> None:
+        self._fast, self._slow = fast, slow
+
+    def __call__(self, text: str) -> Checked:
+        try:
+            value = msgspec.json.decode(text)
+        except (ValueError, RecursionError) as error:
+            return Checked(None, f"not JSON: {error}")
+        if self._fast is not None:
+            try:
+                msgspec.convert(value, self._fast)
+            except (msgspec.ValidationError, RecursionError):
+                pass  # the slow engine has the last word
+            else:
+                return Checked(value)
+        return Checked(value, self._explain(value))
+
+    def _explain(self, value: Any) -> str:
+        try:
+            error = best_match(self._slow.iter_errors(value))
+        except (RecursionError, Unresolvable) as problem:
+            return f"cannot be checked: {type(problem).__name__}"
+        return "" if error is None else _sentence(error)
+
+
+def _sentence(error: ValidationError) -> str:
+    if error.validator == "required":
+        wanted = [name for name in error.validator_value if name not in error.instance]  # type: ignore[operator, union-attr]
+        return f"{error.json_path}: lacks {', '.join(map(repr, wanted))}"
+    rule = msgspec.json.encode(error.validator_value, enc_hook=repr).decode()
+    rule = rule if len(rule) <= _LONGEST else rule[: _LONGEST - 1] + "…"
+    return f"{error.json_path}: does not fit {error.validator} {rule}"
+
+
+def json_schema(schema: Any) -> Any:
+    """``schema`` as JSON Schema: what is only spelled differently in the service's subset is respelled."""
+    if not isinstance(schema, Mapping):
+        return schema
+    plain = dict(_respelled(schema))
+    if plain.pop("nullable", False) is True:
+        return {"anyOf": [plain, {"type": "null"}]}
+    return plain
+
+
+def _respelled(schema: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in schema.items():
+        if name == "type":
+            types = [str(item).lower() for item in (value if isinstance(value, list) else [value])]
+            if "type_unspecified" not in types:
+                yield name, types if isinstance(value, list) else types[0]
+        elif name in _COUNTS and isinstance(value, str) and value.isdigit():
+            yield name, int(value)
+        elif name in _SCHEMAS_BY_NAME and isinstance(value, Mapping):
+            yield name, {key: json_schema(item) for key, item in value.items()}
+        elif name in _LISTS_OF_SCHEMAS and isinstance(value, list):
+            yield name, [json_schema(item) for item in value]
+        elif name in ("items", "additionalProperties"):
+            yield name, json_schema(value)
+        else:
+            yield name, value
+
+
+# What says nothing about a value.
+_NOTES = frozenset({"title", "description", "default", "example", "examples", "format", "propertyOrdering", "$schema", "$id"})
+
+
+def fast_type(schema: Any) -> Any:
+    """A type whose acceptance by msgspec implies validity against ``schema``, or None where there is none."""
+    try:
+        return _type(schema)
+    except _Inexpressible:
+        return None
+
+
+class _Inexpressible(Exception):
+    """The schema says something that our msgspec types do not."""
+
+
+def _type(schema: Any) -> Any:
+    rules = {name: value for name, value in schema.items() if name not in _NOTES} if isinstance(schema, Mapping) else None
+    if rules is None:
+        raise _Inexpressible
+    if set(rules) == {"anyOf"}:
+        return _nullable(rules["anyOf"])
+    make = _TYPES.get(rules.pop("type", None)) if isinstance(rules.get("type"), str) else None
+    if make is None:
+        raise _Inexpressible
+    return make(rules)
+
+
+def _nullable(choices: Any) -> Any:
+    others = [choice for choice in choices if choice != {"type": "null"}]
+    if len(others) != 1:
+        raise _Inexpressible
+    return _type(others[0]) | None
+
+
+def _only(rules: Mapping[str, Any], *known: str) -> None:
+    if not set(rules) <= set(known):
+        raise _Inexpressible
+
+
+def _string(rules: Mapping[str, Any]) -> Any:
+    choices = rules.get("enum")
+    if choices is not None:
+        _only(rules, "enum")
+        if not choices or not all(isinstance(choice, str) for choice in choices):
+            raise _Inexpressible
+        return Literal[tuple(choices)]
+    _only(rules, "minLength", "maxLength")
+    return Annotated[str, _meta(min_length=rules.get("minLength"), max_length=rules.get("maxLength"))]
+
+
+def _number(of: type) -> Callable[[Mapping[str, Any]], Any]:
+    def make(rules: Mapping[str, Any]) -> Any:
+        _only(rules, "minimum", "maximum")
+        bounds = [rules.get("minimum"), rules.get("maximum")]
+        # Beyond 2**53 a float bound is not the number that was written.
+        if not all(bound is None or (isinstance(bound, of | int) and abs(bound) < 2**53) for bound in bounds):
+            raise _Inexpressible
+        low, high = (None if bound is None else of(bound) for bound in bounds)
+        return Annotated[of, _meta(ge=low, le=high)]
+
+    return make
+
+
+def _array(rules: Mapping[str, Any]) -> Any:
+    _only(rules, "items", "minItems", "maxItems")
+    item = _type(rules["items"]) if "items" in rules else Any
+    return Annotated[list[item], _meta(min_length=rules.get("minItems"), max_length=rules.get("maxItems"))]
+
+
+def _object(rules: Mapping[str, Any]) -> Any:
+    _only(rules, "properties", "required", "additionalProperties")
+    closed = rules.get("additionalProperties", True)
+    properties, required = rules.get("properties", {}), rules.get("required", [])
+    if not isinstance(closed, bool) or not set(required) <= set(properties):
+        raise _Inexpressible
+    fields, names = [], {}
+    for number, (name, schema) in enumerate(properties.items()):
+        names[f"f{number}"], kind = name, _type(schema)
+        field = (f"f{number}", kind) if name in required else (f"f{number}", kind | msgspec.UnsetType, msgspec.UNSET)
+        fields.append(field)
+    return msgspec.defstruct("Answer", fields, rename=names, kw_only=True, forbid_unknown_fields=not closed)
+
+
+def _bare(of: Any) -> Callable[[Mapping[str, Any]], Any]:
+    def make(rules: Mapping[str, Any]) -> Any:
+        _only(rules)
+        return of
+
+    return make
+
+
+def _meta(**rules: Any) -> msgspec.Meta:
+    return msgspec.Meta(**{name: rule for name, rule in rules.items() if rule is not None})
+
+
+_TYPES: dict[Any, Callable[[Mapping[str, Any]], Any]] = {
+    "string": _string,
+    "integer": _number(int),
+    "number": _number(float),
+    "boolean": _bare(bool),
+    "null": _bare(None),
+    "array": _array,
+    "object": _object,
+}
+
+
+__all__ = ["fast_type", "json_schema", "schema_check"]
