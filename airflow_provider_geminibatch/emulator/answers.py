@@ -1,0 +1,135 @@
+"""Answers that are a function of the request alone: the same request gets the same answer, in any job and at any time.
+
+An answer echoes the prompt and a digest of the whole request, so that a test can see which request it belongs to.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from airflow_provider_geminibatch.emulator.parsing import field
+from airflow_provider_geminibatch.emulator.schemas import document
+from airflow_provider_geminibatch.emulator.wire import Json
+
+# Tokens of one media part: what an image costs in the interactive documentation; assumed for every kind of media.
+_MEDIA_TOKENS = 258
+_THOUGHTS = (64, 640)
+_ECHO_CHARACTERS = 80
+_DIMENSIONS = 3072
+
+
+def count_tokens(texts: int, media: int = 0) -> int:
+    """About a token for four characters of text, and at least one."""
+    return max(1, -(-texts // 4)) + media * _MEDIA_TOKENS
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a request says: its last text, and the size of all that it sends."""
+
+    echo: str
+    tokens: int
+
+
+def read_prompt(request: Mapping[str, Any]) -> Prompt:
+    """The prompt of a generate or an embed request."""
+    contents = [*field(request, "contents", ()), *filter(None, [field(request, "content")])]
+    system = field(request, "systemInstruction")
+    characters, media, last = 0, 0, ""
+    for part in _parts([*filter(None, [system]), *contents]):
+        text = part.get("text")
+        if text:
+            characters, last = characters + len(text), text
+        elif field(part, "inlineData") or field(part, "fileData"):
+            media += 1
+    return Prompt(_shortened(last), count_tokens(characters, media))
+
+
+def _parts(contents: list[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    for content in contents:
+        yield from filter(None, content.get("parts") or ())
+
+
+def _shortened(text: str) -> str:
+    words = " ".join(text[: 4 * _ECHO_CHARACTERS].split())
+    return words if len(words) <= _ECHO_CHARACTERS else words[:_ECHO_CHARACTERS].rsplit(" ", 1)[0] + " …"
+
+
+def digest(request: Mapping[str, Any], model: str) -> bytes:
+    """Sixteen bytes that stand for a request to a model; the order of its fields does not matter."""
+    canonical = json.dumps([model, request], sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(canonical, digest_size=16).digest()
+
+
+def generate(request: Mapping[str, Any], model: str) -> Json:
+    """A GenerateContentResponse with one candidate, thought for a while and ended by STOP (or by maxOutputTokens)."""
+    mark = digest(request, model)
+    prompt = read_prompt(request)
+    config = field(request, "generationConfig", {})
+    text = _text(request, config, prompt, mark)
+    tokens = count_tokens(len(text))
+    cap = int(field(config, "maxOutputTokens", 0))
+    finish = "STOP"
+    if 0 < cap < tokens:
+        text, tokens, finish = text[: cap * 4], cap, "MAX_TOKENS"
+    thinking = field(config, "thinkingConfig", {})
+    thoughts = (
+        0 if field(thinking, "thinkingBudget") == 0 else _THOUGHTS[0] + mark[0] * (_THOUGHTS[1] - _THOUGHTS[0]) // 255
+    )
+    thoughts = min(thoughts, cap - tokens) if cap else thoughts
+    parts: list[Json] = [{"text": text}]
+    if thoughts and field(thinking, "includeThoughts"):
+        parts.insert(0, {"text": f"Thinking about {prompt.echo}", "thought": True})
+    candidate = {"content": {"parts": parts, "role": "model"}, "finishReason": finish, "index": 0}
+    return {
+        "candidates": [candidate],
+        "usageMetadata": usage(prompt.tokens, tokens, thoughts),
+        "modelVersion": model,
+        "responseId": base64.urlsafe_b64encode(mark).decode().rstrip("="),
+    }
+
+
+def usage(prompt: int, candidates: int, thoughts: int) -> Json:
+    """Usage metadata; as in all of proto3 JSON, what is zero is left out."""
+    counts = {"candidatesTokenCount": candidates, "thoughtsTokenCount": thoughts}
+    return {
+        "promptTokenCount": prompt,
+        **{name: count for name, count in counts.items() if count},
+        "totalTokenCount": prompt + candidates + thoughts,
+        "promptTokensDetails": [{"modality": "TEXT", "tokenCount": prompt}],
+    }
+
+
+def _text(request: Mapping[str, Any], config: Mapping[str, Any], prompt: Prompt, mark: bytes) -> str:
+    echo = f"{prompt.echo} [{mark[:4].hex()}]"
+    mime, schema = _asked_format(config)
+    if mime not in ("application/json", "text/x.enum"):
+        return f"Echo: {echo}"
+    made = document(schema, echo, int.from_bytes(mark[:8], "big")) if schema else {"echo": echo}
+    return str(made) if mime == "text/x.enum" else json.dumps(made, ensure_ascii=False)
+
+
+def _asked_format(config: Mapping[str, Any]) -> tuple[str, Mapping[str, Any] | None]:
+    """The MIME type and schema asked for. `responseFormat` in a batch is undocumented; that it works is assumed."""
+    newer = field(config, "responseFormat", {}).get("text") or {}
+    schema = field(config, "responseSchema") or field(config, "responseJsonSchema") or newer.get("schema")
+    return str(field(config, "responseMimeType", "") or newer.get("mimeType", "")).lower(), schema
+
+
+def embed(request: Mapping[str, Any], model: str) -> Json:
+    """An embedding response of the asked dimensionality (3072 otherwise, assumed), of length one."""
+    seed = int.from_bytes(digest(request, model)[:8], "big")
+    rng = Random(seed)
+    values = [rng.uniform(-1, 1) for _ in range(int(field(request, "outputDimensionality", _DIMENSIONS)))]
+    length = sum(value * value for value in values) ** 0.5 or 1.0
+    embedding = {"values": [round(value / length, 7) for value in values]}
+    return {"embedding": embedding, "tokenCount": str(read_prompt(request).tokens)}
+
+
+__all__ = ["Prompt", "count_tokens", "digest", "embed", "generate", "read_prompt", "usage"]

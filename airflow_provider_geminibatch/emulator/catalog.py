@@ -1,0 +1,131 @@
+"""The models, their limits and their prices, as data.
+
+Limits: the rate-limit page of 2026-08-18, Tier 1. Prices: the pricing page as copied August to October 2026, USD for a
+million tokens. A price that the sources do not give is None and is reported as unpriced, never as zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import NamedTuple
+
+from airflow_provider_geminibatch.emulator.wire import Json
+
+PRICES_AS_OF = "2026-10"
+PRICES_SOURCE = "ai.google.dev/gemini-api/docs/pricing, as copied August to October 2026"
+
+_GENERATE = ("generateContent", "countTokens", "createCachedContent", "batchGenerateContent")
+_EMBED = ("embedContent", "countTextTokens", "asyncBatchEmbedContent")
+
+
+class Price(NamedTuple):
+    """USD for a million tokens by the interactive route, until `until` (exclusive; None is for good)."""
+
+    input: Decimal | None
+    output: Decimal | None
+    until: datetime | None = None
+
+
+# What batch and flex cost of the interactive price.
+BATCH_SHARE = Decimal("0.5")
+
+
+def _usd(text: str | None) -> Decimal | None:
+    return None if text is None else Decimal(text)
+
+
+def _price(tokens_in: str | None, tokens_out: str | None, until: datetime | None = None) -> Price:
+    return Price(_usd(tokens_in), _usd(tokens_out), until)
+
+
+_FLASH = (_price("0.75", "3.75", datetime(2027, 1, 1, tzinfo=UTC)), _price("1.50", "7.50"))
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One model: what it can do, how many tokens its batch queue takes, and what it costs up to 200k of context."""
+
+    name: str
+    methods: tuple[str, ...]
+    enqueued_tokens: int
+    prices: tuple[Price, ...]
+    input_limit: int = 1_048_576
+    output_limit: int = 65_536
+
+    def price_at(self, moment: datetime) -> Price:
+        """The price on that day."""
+        return next(price for price in self.prices if price.until is None or moment < price.until)
+
+    def resource(self, name: str) -> Json:
+        """The model as `models.get` shows it. Token limits and version are assumed."""
+        return {
+            "name": f"models/{name}",
+            "version": "001",
+            "displayName": self.name.replace("-", " ").title(),
+            "inputTokenLimit": self.input_limit,
+            "outputTokenLimit": self.output_limit,
+            "supportedGenerationMethods": list(self.methods),
+        }
+
+
+# The queue of 3.8 Flash is not in the table of limits; that of 3.7 Flash is assumed for it.
+_MODELS = (
+    Model("gemini-3.8-flash", _GENERATE, 3_000_000, _FLASH),
+    Model("gemini-3.7-flash", _GENERATE, 3_000_000, _FLASH),
+    Model("gemini-3.6-flash", _GENERATE, 3_000_000, _FLASH),
+    Model("gemini-3.5-flash", _GENERATE, 3_000_000, (_price("1.50", "9.00"),)),
+    Model("gemini-3.5-flash-lite", _GENERATE, 10_000_000, (_price("0.30", "2.50"),)),
+    Model("gemini-3.1-flash-lite", _GENERATE, 10_000_000, (_price("0.25", "1.50"),)),
+    Model("gemini-3.1-pro-preview", _GENERATE, 5_000_000, (_price("2", "12"),)),
+    Model("gemini-2.5-pro", _GENERATE, 5_000_000, (_price("1.25", None),)),
+    Model("gemini-2.5-flash", _GENERATE, 3_000_000, (_price("0.30", None),)),
+    Model("gemini-2.5-flash-lite", _GENERATE, 10_000_000, (_price(None, "0.40"),)),
+    Model("gemini-embedding-2", _EMBED, 500_000, (_price("0.20", "0"),), 8_192, 1),
+    # Listed without the batch method, as reported.
+    Model("gemini-2.5-flash-preview-tts", ("generateContent", "countTokens"), 100_000, (_price(None, None),), 8_192),
+)
+MODELS: Mapping[str, Model] = {model.name: model for model in _MODELS}
+
+# The `-latest` names exist on v1beta only (release notes of the client's version 3).
+_LATEST = {"gemini-flash-latest": "gemini-3.8-flash", "gemini-flash-lite-latest": "gemini-3.5-flash-lite"}
+
+
+def find_model(name: str, version: str) -> Model | None:
+    """The model of that name (without `models/`) on that API version."""
+    return MODELS.get(_LATEST.get(name, name) if version == "v1beta" else name)
+
+
+def model_names(version: str) -> list[str]:
+    """Every name that `models.list` shows on that API version."""
+    return [*MODELS, *(_LATEST if version == "v1beta" else ())]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The quotas of a project. `enqueued_tokens` overrides the queue of single models."""
+
+    concurrent_jobs: int = 100
+    storage_bytes: int = 20 * 2**30
+    file_bytes: int = 2 * 2**30
+    inline_bytes: int = 20 * 2**20
+    enqueued_tokens: Mapping[str, int] = field(default_factory=dict)
+
+    def queue_of(self, model: Model) -> int:
+        """How many tokens all active jobs of a model may hold in one project."""
+        return self.enqueued_tokens.get(model.name, model.enqueued_tokens)
+
+
+__all__ = [
+    "BATCH_SHARE",
+    "MODELS",
+    "PRICES_AS_OF",
+    "PRICES_SOURCE",
+    "Limits",
+    "Model",
+    "Price",
+    "find_model",
+    "model_names",
+]

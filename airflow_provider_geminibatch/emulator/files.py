@@ -1,0 +1,243 @@
+"""The Files API: resumable uploads, files and their 48 hours, and the bytes of generated ones."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from airflow_provider_geminibatch.emulator.blobs import Blob
+from airflow_provider_geminibatch.emulator.catalog import Limits
+from airflow_provider_geminibatch.emulator.clock import timestamp
+from airflow_provider_geminibatch.emulator.names import Names, next_page
+from airflow_provider_geminibatch.emulator.parsing import check_body, field
+from airflow_provider_geminibatch.emulator.scenarios import Scenarios
+from airflow_provider_geminibatch.emulator.wire import Call, Json, Reply, over_quota, refused
+
+FILE_LIFE = timedelta(hours=48)
+# How long results can be downloaded (batch guide).
+RESULT_LIFE = timedelta(weeks=6)
+_FILE_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
+_STORAGE = ("generativelanguage.googleapis.com/file_storage_bytes", "FileStorageBytesPerProject")
+# RetryInfo of a full storage is the largest int64, as reported.
+_NEVER = float(2**63 - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """One file of a project. `made_by` is the job of a generated file."""
+
+    id: str
+    project: str
+    display_name: str
+    mime_type: str
+    created: datetime
+    blob: Blob
+    made_by: str = ""
+
+    @property
+    def name(self) -> str:
+        """The resource name."""
+        return f"files/{self.id}"
+
+    @property
+    def expires(self) -> datetime:
+        """When the service deletes it."""
+        return self.created + (RESULT_LIFE if self.made_by else FILE_LIFE)
+
+    def resource(self, base_url: str) -> Json:
+        """The file as the wire shows it, with its URIs under `base_url` (host and version)."""
+        uri = f"{base_url}/{self.name}"
+        return {
+            "name": self.name,
+            **({"displayName": self.display_name} if self.display_name else {}),
+            "mimeType": self.mime_type,
+            "sizeBytes": str(self.blob.size),
+            "createTime": timestamp(self.created),
+            "updateTime": timestamp(self.created),
+            "expirationTime": timestamp(self.expires),
+            # The digest's hexadecimal form in base64; which form the service uses is assumed.
+            "sha256Hash": base64.b64encode(self.blob.sha256.hex().encode()).decode(),
+            "uri": uri,
+            "state": "ACTIVE",
+            "source": "GENERATED" if self.made_by else "UPLOADED",
+            **({"downloadUri": f"{uri}:download?alt=media"} if self.made_by else {}),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Upload:
+    """An upload under way: what the start asked for, and what has arrived."""
+
+    project: str
+    id: str
+    display_name: str
+    mime_type: str
+    blob: Blob
+
+
+class Files:
+    """The files of all projects, and the endpoints on them.
+
+    `generated` yields the result files that a project has at a time, or the one of an id.
+    """
+
+    def __init__(
+        self,
+        names: Names,
+        scenarios: Scenarios,
+        limits: Limits,
+        folder: Path | None,
+        generated: Callable[[str, datetime, str], Iterable[StoredFile]],
+    ) -> None:
+        self._names, self._scenarios, self._limits, self._folder = names, scenarios, limits, folder
+        self._generated = generated
+        self._uploads: dict[str, _Upload] = {}
+        self._files: dict[str, StoredFile] = {}
+
+    def start(self, call: Call) -> Reply:
+        """files.start: open an upload session, whose absolute URL is on the host that the client called."""
+        body = call.request.json()
+        check_body(body, "FileStart")
+        file, headers = field(body, "file", {}), call.request.headers
+        size = int(headers.get("x-goog-upload-header-content-length") or field(file, "sizeBytes", 0))
+        if size > self._limits.file_bytes:
+            raise refused("big_file", size=size, limit=self._limits.file_bytes)
+        if size + sum(stored.blob.size for stored in self._alive(call)) > self._limits.storage_bytes:
+            raise over_quota(*_STORAGE, _NEVER)
+        mime = headers.get("x-goog-upload-header-content-type") or field(file, "mimeType", "application/octet-stream")
+        upload_id = self._names.make("upload", 48)
+        self._uploads[upload_id] = _Upload(
+            call.project,
+            self._new_id(call, field(file, "name", "")),
+            field(file, "displayName", ""),
+            mime,
+            Blob(self._folder),
+        )
+        url = f"{base_url(call, 'upload/')}/files?upload_id={upload_id}&upload_protocol=resumable"
+        return Reply(headers={"x-goog-upload-url": url, "x-goog-upload-status": "active"})
+
+    def chunk(self, call: Call) -> Reply:
+        """files.chunk: take a chunk, tell how much there is, or finalise. The session is authorised by its URL."""
+        upload = self._uploads.get(call.params["upload_id"])
+        if upload is None:
+            raise refused("no_upload")
+        commands = {command.strip() for command in call.request.headers.get("x-goog-upload-command", "").split(",")}
+        headers = {"x-goog-upload-status": "active", "x-goog-upload-size-received": str(upload.blob.size)}
+        if "cancel" in commands:
+            del self._uploads[call.params["upload_id"]]
+            return Reply(headers={"x-goog-upload-status": "cancelled"})
+        if "upload" in commands:
+            offset = int(call.request.headers.get("x-goog-upload-offset", upload.blob.size))
+            if offset != upload.blob.size:
+                raise refused("bad_offset", got=offset, have=upload.blob.size)
+            upload.blob.append(call.request.body)
+            headers["x-goog-upload-size-received"] = str(upload.blob.size)
+        if "finalize" not in commands:
+            return Reply(headers=headers)
+        return self._finalised(call, upload)
+
+    def _finalised(self, call: Call, upload: _Upload) -> Reply:
+        del self._uploads[call.params["upload_id"]]
+        final = {"x-goog-upload-status": "final"}
+        if self._scenarios.happens("mime_refused", lambda params: fnmatchcase(upload.mime_type, params["mime"])):
+            return replace(refused("bad_mime", mime=upload.mime_type).reply, headers=final)
+        stored = StoredFile(upload.id, upload.project, upload.display_name, upload.mime_type, call.now, upload.blob)
+        self._files[stored.id] = stored
+        return Reply(body={"file": stored.resource(base_url(call))}, headers=final)
+
+    def get(self, call: Call) -> Reply:
+        """files.get."""
+        return Reply(body=self._found(call).resource(base_url(call)))
+
+    def list_(self, call: Call) -> Reply:
+        """files.list: oldest first (assumed), ten to a page unless asked (assumed)."""
+        size, token = call.page(10)
+        page, following = next_page([(stored.id, stored) for stored in self._alive(call)], size, token)
+        body: Json = {"files": [stored.resource(base_url(call)) for stored in page]} if page else {}
+        return Reply(body={**body, **({"nextPageToken": following} if following else {})})
+
+    def delete(self, call: Call) -> Reply:
+        """files.delete, which refuses the 42 characters of a result file's id (as reported)."""
+        if len(call.params["id"]) > 40:
+            raise refused("long_file_id", call="Delete")
+        del self._files[self._found(call).id]
+        return Reply(body={})
+
+    def download(self, call: Call) -> Reply:
+        """files.download of a generated file, whole or by one Range (that Range works is assumed)."""
+        stored = self._found(call)
+        if not stored.made_by:
+            raise refused("not_generated")
+        start, end = _range(call.request.headers.get("range", ""), stored.blob.size)
+        cut = self._scenarios.happens("cut_download")
+        sent = start + int((end - start) * cut["at"]) if cut else end
+        whole = end - start == stored.blob.size
+        return Reply(
+            status=200 if whole else 206,
+            headers={
+                "content-type": stored.mime_type,
+                "accept-ranges": "bytes",
+                **({} if whole else {"content-range": f"bytes {start}-{end - 1}/{stored.blob.size}"}),
+            },
+            stream=stored.blob.blocks(start, sent),
+            length=end - start,
+            cut=cut is not None,
+        )
+
+    def open_input(self, call: Call, name: str) -> Blob:
+        """The bytes of a job's input file. Raises the 403 of a file that is gone, foreign, or never was."""
+        stored = self._files.get(name.removeprefix("files/"))
+        if stored is None or stored.project != call.project or stored.expires <= call.now:
+            raise refused("no_file", file=name.removeprefix("files/"))
+        return stored.blob
+
+    def _found(self, call: Call) -> StoredFile:
+        file_id = call.params["id"]
+        uploaded = self._files.get(file_id)
+        for stored in [uploaded] if uploaded else self._generated(call.project, call.now, file_id):
+            if stored.project == call.project and stored.expires > call.now:
+                return stored
+        raise refused("no_file", file=file_id)
+
+    def _alive(self, call: Call) -> list[StoredFile]:
+        every = [*self._files.values(), *self._generated(call.project, call.now, "")]
+        return [stored for stored in every if stored.project == call.project and stored.expires > call.now]
+
+    def _new_id(self, call: Call, name: str) -> str:
+        wanted = name.removeprefix("files/")
+        if not wanted:
+            return self._names.make("file", 12)
+        if not _FILE_ID.fullmatch(wanted):
+            raise refused("bad_file_name")
+        taken = self._files.get(wanted)
+        if taken is not None and taken.expires > call.now:
+            raise refused("file_exists")
+        return wanted
+
+
+def base_url(call: Call, prefix: str = "") -> str:
+    """Scheme, host and version as the client sees them, with what goes before the version."""
+    headers = call.request.headers
+    host = headers.get("x-forwarded-host") or headers.get("host", "localhost")
+    return f"{headers.get('x-forwarded-proto', 'http')}://{host}/{prefix}{call.version}"
+
+
+def _range(header: str, size: int) -> tuple[int, int]:
+    """Start and end (exclusive) of a Range header; anything that is not one simple range means the whole."""
+    found = re.fullmatch(r"bytes=(\d*)-(\d*)", header.strip())
+    if not found or not any(found.groups()):
+        return 0, size
+    first, last = found.groups()
+    start = int(first) if first else max(size - int(last), 0)
+    end = min(int(last) + 1, size) if first and last else size
+    if start >= end:
+        raise refused("bad_range", size=size)
+    return start, end
+
+
+__all__ = ["FILE_LIFE", "RESULT_LIFE", "Files", "StoredFile", "base_url"]

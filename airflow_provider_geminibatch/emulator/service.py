@@ -1,0 +1,232 @@
+"""The emulator itself: routes requests, checks keys, lets scenarios interfere, and keeps the log and the bill."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from airflow_provider_geminibatch.emulator import billing
+from airflow_provider_geminibatch.emulator.batches import Batches
+from airflow_provider_geminibatch.emulator.catalog import Limits
+from airflow_provider_geminibatch.emulator.clock import Clock
+from airflow_provider_geminibatch.emulator.control import Control
+from airflow_provider_geminibatch.emulator.files import Files, StoredFile
+from airflow_provider_geminibatch.emulator.interactive import Interactive
+from airflow_provider_geminibatch.emulator.jobs import Job
+from airflow_provider_geminibatch.emulator.log import Entry, Log
+from airflow_provider_geminibatch.emulator.names import Names
+from airflow_provider_geminibatch.emulator.scenarios import Scenarios, Switch
+from airflow_provider_geminibatch.emulator.wire import (
+    Call,
+    Dropped,
+    Json,
+    Refused,
+    Reply,
+    Request,
+    over_quota,
+    refused,
+)
+
+_VERSION = "/(?P<version>v1|v1beta|v1alpha)"
+_BATCH_CREATE = "(?P<method>batchGenerateContent|asyncBatchEmbedContent)"
+# endpoint: method and path; the names are those of the log and of the burst scenarios.
+ENDPOINTS: tuple[tuple[str, str, str], ...] = (
+    ("files.start", "POST", f"/upload{_VERSION}/files"),
+    ("files.chunk", "POST", f"/upload{_VERSION}/files/session/(?P<upload_id>.+)"),
+    ("files.download", "GET", f"(/download)?{_VERSION}/files/(?P<id>[^/:]+):download"),
+    ("files.get", "GET", f"{_VERSION}/files/(?P<id>[^/:]+)"),
+    ("files.delete", "DELETE", f"{_VERSION}/files/(?P<id>[^/:]+)"),
+    ("files.list", "GET", f"{_VERSION}/files"),
+    ("batches.create", "POST", f"{_VERSION}/models/(?P<model>[^/:]+):{_BATCH_CREATE}"),
+    ("batches.get", "GET", f"{_VERSION}/batches/(?P<id>[^/:]+)"),
+    ("batches.cancel", "POST", f"{_VERSION}/batches/(?P<id>[^/:]+):cancel"),
+    ("batches.delete", "DELETE", f"{_VERSION}/batches/(?P<id>[^/:]+)"),
+    ("batches.list", "GET", f"{_VERSION}/batches"),
+    ("models.generate", "POST", f"{_VERSION}/models/(?P<model>[^/:]+):generateContent"),
+    ("models.count_tokens", "POST", f"{_VERSION}/models/(?P<model>[^/:]+):countTokens"),
+    ("models.embed", "POST", f"{_VERSION}/models/(?P<model>[^/:]+):embedContent"),
+    ("models.get", "GET", f"{_VERSION}/models/(?P<model>[^/:]+)"),
+    ("models.list", "GET", f"{_VERSION}/models"),
+)
+_ROUTES = tuple((endpoint, method, re.compile(path)) for endpoint, method, path in ENDPOINTS)
+_NO_PROJECT = ""
+
+
+class Emulator:
+    """A Gemini Developer API for batches, in memory, on its own clock.
+
+    `turnaround` bounds how many hours a job takes. `keys` maps each accepted API key to its project; without it any key
+    will do, for one project. `state_dir` is where files beyond 8 MiB lie. With equal arguments and a clock that is only
+    stepped, equal requests get equal replies.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int = 0,
+        start: datetime | None = None,
+        speed: float = 1.0,
+        turnaround: tuple[float, float] = (1.0, 23.0),
+        keys: Mapping[str, str] | None = None,
+        limits: Limits | None = None,
+        state_dir: Path | str | None = None,
+    ) -> None:
+        low, high = turnaround
+        if not 0 <= low <= high:
+            raise ValueError(f"turnaround is (shortest, longest) in hours, got {turnaround}")
+        self.clock = Clock(start, speed=speed)
+        self.log = Log()
+        self._seed, self._turnaround, self._limits = seed, (float(low), float(high)), limits or Limits()
+        self._given_keys = None if keys is None else dict(keys)
+        self._folder = Path(state_dir) if state_dir else None
+        # In-process callers and the server's thread take turns.
+        self._lock = threading.RLock()
+        self._control = Control(self)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget files, jobs, scenarios, revoked keys, log and bill. The clock stays where it is."""
+        with self._lock:
+            names, folder = Names(self._seed), self._folder
+            self._keys, self._revoked = self._given_keys, set[str]()
+            self._charges: list[billing.Charge] = []
+            self.log.clear()
+            self._scenarios = scenarios = Scenarios(self._seed)
+            self._files = Files(names, scenarios, self._limits, folder, self._generated)
+            self._batches = Batches(self._seed, names, scenarios, self._limits, self._files, self._turnaround, folder)
+            self._handlers = _handlers(self._files, self._batches, Interactive(self._charges.append))
+
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        """Every job that a call created, oldest first, deleted ones among them."""
+        with self._lock:
+            return tuple(job for job in self._batches.jobs if job.ordinal >= 0)
+
+    @property
+    def switches(self) -> tuple[Switch, ...]:
+        """The scenarios that are on."""
+        with self._lock:
+            return tuple(self._scenarios)
+
+    def scenario(self, name: str, **settings: Any) -> None:
+        """Switch a scenario on: `scenario("failed_rows", fraction=0.1, codes=(13,))`.
+
+        Raises ValueError for a name or a setting that it does not know, and says which there are.
+        """
+        with self._lock:
+            self._scenarios.switch_on(name, **settings)
+
+    def switch_off(self, name: str | None = None) -> None:
+        """Switch a scenario off, or all. Jobs keep what was on when they were created."""
+        with self._lock:
+            self._scenarios.switch_off(name)
+
+    def revoke(self, key: str) -> None:
+        """Refuse an API key from now on."""
+        with self._lock:
+            self._revoked.add(key)
+
+    def state(self, name: str) -> str:
+        """The present state of a job, by its resource name."""
+        with self._lock:
+            found = {job.name: job for job in self._batches.jobs}[name]
+            return found.state(self.clock.now())
+
+    def bill(self) -> Json:
+        """What was asked so far would have cost; see `billing.bill` for the shape."""
+        with self._lock:
+            charges = [*self._batches.charges(self.clock.now()), *self._charges]
+            return billing.bill(charges, len(self.jobs))
+
+    def handle(self, request: Request) -> Reply:
+        """Answer one request. Raises Dropped where the connection is to end without a reply."""
+        if request.path.startswith("/_emulator/"):
+            return self._control.handle(request)
+        with self._lock:
+            now = self.clock.now()
+            endpoint, params = _routed(request)
+            try:
+                reply = self._answer(Call(request, endpoint, params, _NO_PROJECT, now))
+            except Refused as refusal:
+                reply = refusal.reply
+            except Dropped:
+                self.log.note(Entry(now, endpoint, request.method, request.path, 0))
+                raise
+            self.log.note(Entry(now, endpoint, request.method, request.path, reply.status))
+            return reply
+
+    def _answer(self, call: Call) -> Reply:
+        handler = self._handlers.get(call.endpoint)
+        if handler is None:
+            raise refused("no_path", path=call.request.path)
+        if call.endpoint != "files.chunk":  # an upload session is authorised by its URL
+            project = self._project(call.request)
+            call = Call(call.request, call.endpoint, call.params, project, call.now)
+        self._interfere(call.endpoint)
+        return handler(call)
+
+    def _project(self, request: Request) -> str:
+        key = request.headers.get("x-goog-api-key") or request.query.get("key")
+        if not key:
+            raise refused("no_key")
+        if key in self._revoked or (self._keys is not None and key not in self._keys):
+            info = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}
+            raise refused("bad_key", [{**info, "domain": "googleapis.com"}])
+        return "default" if self._keys is None else self._keys[key]
+
+    def _generated(self, project: str, now: datetime, file_id: str) -> Iterator[StoredFile]:
+        # Files and batches need each other; files come first and ask for the results through here.
+        return self._batches.generated(project, now, file_id)
+
+    def _interfere(self, endpoint: str) -> None:
+        for name in ("burst_429", "burst_503"):
+            params = self._scenarios.happens(name, lambda params: params["endpoint"] in (endpoint, "*"))
+            if params is None:
+                continue
+            wait = params["retry_after"] or None
+            if name == "burst_429":
+                raise over_quota(retry_after=wait)
+            refusal = refused("overloaded")
+            refusal.headers.update({"retry-after": f"{wait:g}"} if wait else {})
+            raise refusal
+
+
+def _routed(request: Request) -> tuple[str, Mapping[str, str]]:
+    """The endpoint of a request and what its path names; an unknown path has an empty endpoint."""
+    path = request.path
+    if request.query.get("upload_id"):
+        path = f"{path}/session/{request.query['upload_id']}"
+    for endpoint, method, pattern in _ROUTES:
+        found = pattern.fullmatch(path) if method == request.method else None
+        if found:
+            return endpoint, {name: unquote(value) for name, value in found.groupdict().items() if value}
+    return "", {}
+
+
+def _handlers(files: Files, batches: Batches, interactive: Interactive) -> Mapping[str, Callable[[Call], Reply]]:
+    return {
+        "files.start": files.start,
+        "files.chunk": files.chunk,
+        "files.download": files.download,
+        "files.get": files.get,
+        "files.delete": files.delete,
+        "files.list": files.list_,
+        "batches.create": batches.create,
+        "batches.get": batches.get,
+        "batches.cancel": batches.cancel,
+        "batches.delete": batches.delete,
+        "batches.list": batches.list_,
+        "models.generate": interactive.generate,
+        "models.count_tokens": interactive.count_tokens,
+        "models.embed": interactive.embed,
+        "models.get": interactive.get_model,
+        "models.list": interactive.list_models,
+    }
+
+
+__all__ = ["ENDPOINTS", "Emulator"]
