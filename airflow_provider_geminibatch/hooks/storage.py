@@ -1,0 +1,86 @@
+"""Stores as Airflow knows them: ``scheme://conn_id@bucket/folder`` through a provider's file system, everything else plain."""
+
+from __future__ import annotations
+
+import logging
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from airflow.providers.common.compat.sdk import conf
+
+from airflow_provider_geminibatch.core.errors import StoreUnreadable, Unusable
+from airflow_provider_geminibatch.hooks import config
+from airflow_provider_geminibatch.storage import facts, stores
+from airflow_provider_geminibatch.storage.store import Store
+
+log = logging.getLogger(__name__)
+
+LOCAL_EXECUTORS = ("LocalExecutor", "SequentialExecutor")
+
+_warned: set[str] = set()
+
+
+class Workspace(NamedTuple):
+    """A workspace that can hold a ledger: its store, probed, and its own id."""
+
+    store: Store
+    id: str
+
+
+def open_workspace(uri: str | None) -> Workspace:
+    """The workspace at ``uri``, or at ``[geminibatch] workspace`` when that is empty.
+
+    Raises Unusable when neither is set, StoreTooWeak for a store without create-only writes, StoreUnwritable for one
+    that takes nothing.
+    """
+    chosen = (uri or "").strip() or config.workspace()
+    if not chosen:
+        raise Unusable(
+            "workspace",
+            "none is set",
+            "Set [geminibatch] workspace to a folder that every worker reaches, or pass workspace= to the task.",
+        )
+    store = open_store(chosen)
+    if is_local(chosen) and chosen not in _warned and not _executor_is_local():
+        _warned.add(chosen)
+        log.warning(
+            "The workspace %s is on a local disk, and the executor runs tasks on other machines too: they would not see "
+            "each other's ledgers. Use object storage, or a disk that all workers share.",
+            chosen,
+        )
+    facts.probe(store, allow_weak=config.allow_weak_workspace())
+    return Workspace(store, facts.workspace_id(store))
+
+
+def open_store(uri: str) -> Store:
+    """The store at ``uri``. A connection id before ``@`` needs the Airflow provider of that scheme.
+
+    Raises Unusable for a relative path, StoreUnreadable for a scheme that nothing installed can open.
+    """
+    parts = urlsplit(uri)
+    if is_local(uri):
+        if not uri.removeprefix("file://").startswith("/"):
+            raise Unusable(uri, "a relative path means another place in every process", "Give the whole path or a URI.")
+        return stores.open_store(uri)
+    if "@" not in parts.netloc:
+        return stores.open_store(uri)
+    from airflow.providers.common.compat.sdk import AirflowException, AirflowNotFoundException, ObjectStoragePath
+
+    try:
+        path = ObjectStoragePath(uri)
+        file_system = path.fs
+    except (AirflowException, AirflowNotFoundException, ImportError, ValueError) as error:
+        raise StoreUnreadable(
+            uri, f"{error}; the connection or the provider of {parts.scheme}:// is missing"
+        ) from error
+    return stores.FsspecStore(file_system, path.path, uri)
+
+
+def is_local(uri: str) -> bool:
+    """Whether ``uri`` is a plain path or ``file://``."""
+    return "://" not in uri or uri.startswith("file://")
+
+
+def _executor_is_local() -> bool:
+    configured = str(conf.get("core", "executor", fallback=LOCAL_EXECUTORS[0]))
+    return all(name.strip().rpartition(".")[2].rpartition(":")[2] in LOCAL_EXECUTORS for name in configured.split(","))

@@ -1,0 +1,121 @@
+"""Submit: sealed shards become jobs, each of them once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from airflow.providers.common.compat.sdk import BaseOperator
+
+from airflow_provider_geminibatch.core.manifest import Manifest, parse_manifests
+from airflow_provider_geminibatch.hooks import config
+from airflow_provider_geminibatch.hooks.attempt import attempt_of
+from airflow_provider_geminibatch.hooks.errors import airflow_errors
+from airflow_provider_geminibatch.hooks.gemini_batch import GeminiBatchHook
+from airflow_provider_geminibatch.hooks.storage import open_workspace
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_geminibatch.gemini.gateway import Gateway
+    from airflow_provider_geminibatch.jobs.submit import Submitted, Waiting
+
+Result = dict[str, Any]
+
+
+class GeminiBatchSubmitOperator(BaseOperator):
+    """Uploads the shards of a sealed build and submits each of them as a job, once.
+
+    A retry, a second Submit of the same build and a crash at any point find what is on record and adopt it; a create
+    whose reply was lost is looked up at the service and never sent again on a guess. When the service has no room, or
+    certainty needs time, the task waits without a worker.
+
+    :param prepared: What Prepare returned: its manifest, the JSON text of one, the URI of a seal, or a list of those.
+    :param gemini_conn_id: Connection of type ``geminibatch``.
+    :param deferrable: Wait in the triggerer (default) or on the worker.
+    """
+
+    template_fields: Sequence[str] = ("prepared", "gemini_conn_id")
+    ui_color = "#d7e3fc"
+
+    def __init__(
+        self,
+        *,
+        prepared: Any,
+        gemini_conn_id: str = GeminiBatchHook.default_conn_name,
+        deferrable: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.prepared = prepared
+        self.gemini_conn_id = gemini_conn_id
+        self.deferrable = deferrable
+
+    def execute(self, context: Context) -> Result | list[Result]:
+        """Submit all builds as far as that goes now, and wait for the rest."""
+        from airflow_provider_geminibatch.jobs.submit import Submitted
+        from airflow_provider_geminibatch.jobs.wait import pause_until
+
+        with airflow_errors():
+            manifests = parse_manifests(self.prepared)
+            while True:
+                ends = self._submitted(manifests, context)
+                waits = [end for end in ends if not isinstance(end, Submitted)]
+                if not waits:
+                    return self._result(manifests, [end for end in ends if isinstance(end, Submitted)])
+                until = min(wait.until for wait in waits)
+                self.log.info(
+                    "waiting until %s: %s", f"{until:%Y-%m-%d %H:%M:%S %Z}", "; ".join({wait.why for wait in waits})
+                )
+                if self.deferrable:
+                    self._defer_until(until)
+                pause_until(until)
+
+    def resume(self, context: Context, event: Any = None) -> Result | list[Result]:
+        """Go on where the ledger says we are; the event only says that it is time."""
+        return self.execute(context)
+
+    def _submitted(self, manifests: tuple[Manifest, ...], context: Context) -> list[Submitted | Waiting]:
+        from airflow_provider_geminibatch.jobs.submit import submit
+
+        attempt = attempt_of(context)
+        gateway: Gateway = GeminiBatchHook(self.gemini_conn_id).gateway()
+        try:
+            return [
+                submit(
+                    manifest,
+                    store=open_workspace(manifest.workspace).store,
+                    gateway=gateway,
+                    me=attempt.me,
+                    max_tries=attempt.max_tries,
+                    policy=_policy(),
+                    now=_utc_now,
+                    log=self.log,
+                )
+                for manifest in manifests
+            ]
+        finally:
+            gateway.close()
+
+    def _defer_until(self, until: datetime) -> NoReturn:
+        from airflow.providers.standard.triggers.temporal import DateTimeTrigger
+
+        # Airflow may fail a task whose trigger fires right after the deferral.
+        moment = max(until, _utc_now() + config.first_event_after())
+        self.defer(trigger=DateTimeTrigger(moment=moment), method_name="resume")
+        raise AssertionError("defer() does not return")
+
+    def _result(self, manifests: tuple[Manifest, ...], ends: list[Submitted]) -> Result | list[Result]:
+        results = [manifest.as_dict(jobs=len(end.job_names)) for manifest, end in zip(manifests, ends, strict=True)]
+        return results[0] if len(results) == 1 and isinstance(self.prepared, str | Mapping) else results
+
+
+def _policy() -> Any:
+    from airflow_provider_geminibatch.core.steps import Policy
+
+    return Policy(settle=config.settle_time())
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
