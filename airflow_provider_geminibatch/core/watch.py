@@ -1,0 +1,279 @@
+"""Waiting, decided: what is known of some jobs, when to look again, and when waiting is over.
+
+A ``Watch`` is a value. Each look at the service gives the next watch and a decision, and whoever drives it does nothing
+but sleep and look (``jobs/wait.py``). A watch ends when every job has ended or the deadline has passed, never out of
+ignorance: a service that cannot be asked, a job that it does not show and a state that nobody knows are all waited for.
+
+    watch, decision = watch.seen([snapshot], now=now)      # or watch.missed("ServiceBusy 503", now=now)
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Generator, Iterable, Mapping
+from datetime import datetime, timedelta
+
+import msgspec
+
+from airflow_provider_geminibatch.core.model import STATES, JobSnapshot
+
+QUICK = timedelta(seconds=5)
+"""Pause between looks in the first minute. Many small jobs end after two to four minutes (measured August 2026)."""
+STRETCH = 12
+"""Later a pause is this part of the time waited so far: a job of an hour is noticed at most five minutes late."""
+SHORTEST = timedelta(seconds=1)
+"""No pause is shorter, whatever is configured, so that nothing spins."""
+SHOWN = 3
+"""How many jobs a progress line names; the rest is counted."""
+PATIENCE = 4
+"""Of every so many names still missing, one list page may find nothing before gets are the cheaper way."""
+
+
+class Unreachable(msgspec.Struct, frozen=True):
+    """A known job that the service does not show (403 or 404). It may still run and cost, so it is waited for."""
+
+    name: str
+    why: str
+
+
+class Miss(msgspec.Struct, frozen=True):
+    """A look, or a part of it, that showed nothing. ``kind`` tells one sort from another, ``why`` is for people."""
+
+    kind: str
+    why: str = ""
+
+
+Sight = JobSnapshot | Unreachable
+
+
+class Look(msgspec.Struct, frozen=True):
+    """What one look at the service showed: some jobs, and what kept it from showing the others."""
+
+    sights: tuple[Sight, ...] = ()
+    miss: Miss | None = None
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """Look again at ``until``. ``line`` is set when something changed."""
+
+    until: datetime
+    line: str = ""
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """Every job has ended, however it ended."""
+
+    jobs: dict[str, JobSnapshot]
+    line: str = ""
+
+
+class TimedOut(msgspec.Struct, frozen=True):
+    """The deadline passed with jobs still open. ``jobs`` is what was last seen, also of those that have ended."""
+
+    jobs: dict[str, JobSnapshot]
+    open: tuple[str, ...]
+    line: str = ""
+
+
+Decision = Wait | Ended | TimedOut
+
+
+def interval(elapsed: timedelta, cap: timedelta) -> timedelta:
+    """The pause after ``elapsed`` of waiting: quick in the first minute, then a twelfth of it, up to ``cap``."""
+    return max(SHORTEST, min(cap, max(QUICK, elapsed / STRETCH)))
+
+
+class Watch(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of the jobs ``names``. ``since`` is when waiting began and counts for intervals and progress lines.
+
+    Raises ValueError without names, since a watch over nothing would end at once.
+    """
+
+    names: tuple[str, ...]
+    since: datetime
+    deadline: datetime | None = None
+    cap: timedelta = timedelta(seconds=60)
+    jobs: Mapping[str, JobSnapshot] = {}
+    unreachable: Mapping[str, str] = {}
+    miss: Miss | None = None
+    """Set while looks show nothing at all."""
+    told: frozenset[str] = frozenset()
+    """The kinds of misses that were said since looking last worked again."""
+
+    def __post_init__(self) -> None:
+        if not self.names:
+            raise ValueError("a watch needs at least one job")
+
+    @property
+    def open(self) -> tuple[str, ...]:
+        """The jobs that have not been seen to end, in order."""
+        return tuple(name for name in self.names if not ((job := self.jobs.get(name)) and job.ended))
+
+    def seen(self, sights: Iterable[Sight], now: datetime) -> tuple[Watch, Decision]:
+        """The watch after the service showed ``sights``; other jobs are left out, an ended one stays ended."""
+        return self.after(Look(tuple(sights)), now)
+
+    def missed(self, kind: str, now: datetime, why: str = "") -> tuple[Watch, Decision]:
+        """The watch after a look that showed nothing. ``kind`` is said once until it changes."""
+        return self.after(Look((), Miss(kind, why)), now)
+
+    def after(self, look: Look, now: datetime) -> tuple[Watch, Decision]:
+        """The watch after ``look``, and what to do."""
+        watch = self._with(look)
+        line = _line(self, watch, look.miss, now)
+        still = watch.open
+        if not still:
+            return watch, Ended(dict(watch.jobs), line)
+        if self.deadline is not None and now >= self.deadline:
+            return watch, TimedOut(dict(watch.jobs), still, line)
+        until = now + interval(now - self.since, self.cap)
+        return watch, Wait(min(until, self.deadline) if self.deadline else until, line)
+
+    def _with(self, look: Look) -> Watch:
+        still = frozenset(self.open)
+        sights = [sight for sight in look.sights if sight.name in still]
+        # Ended ones last, so that they win: pages move while they are read, and may show a job twice.
+        snapshots = sorted((sight for sight in sights if isinstance(sight, JobSnapshot)), key=lambda job: job.ended)
+        shown = {job.name: job for job in snapshots}
+        hidden = {sight.name: sight.why for sight in sights if isinstance(sight, Unreachable)}
+        kept = {name: why for name, why in self.unreachable.items() if name not in shown}
+        blind = look.miss if not sights else None
+        told = frozenset() if self.miss and not blind else self.told
+        return msgspec.structs.replace(
+            self,
+            jobs={**self.jobs, **shown},
+            unreachable={**kept, **hidden},
+            miss=blind,
+            told=told | {look.miss.kind} if look.miss else told,
+        )
+
+
+class ListPage(msgspec.Struct, frozen=True):
+    """Ask for a page of the job list."""
+
+    token: str = ""
+
+
+class Gets(msgspec.Struct, frozen=True):
+    """Ask for these jobs one by one."""
+
+    names: tuple[str, ...]
+
+
+class Page(msgspec.Struct, frozen=True):
+    """A page as it came."""
+
+    jobs: tuple[JobSnapshot, ...]
+    next_token: str = ""
+
+
+def looking(wanted: Collection[str]) -> Generator[ListPage | Gets, Page | Look, Look]:
+    """Look at ``wanted`` with few calls: yields what to ask, takes a Page or the Look that gets (or an error) gave.
+
+    A page of the list shows many jobs for one call, so it is asked while that pays: never for a single name, and no
+    more pages in vain than a quarter of the names still missing. What the list does not show is got by name, since a
+    list may lag behind. All in all never more than a quarter more calls than gets alone, plus one.
+    """
+    missing = dict.fromkeys(wanted)
+    sights: list[Sight] = []
+    miss: Miss | None = None
+    token, pages, found = "", 0, 0
+    while len(missing) > 1 and pages < found + 1 + len(missing) // PATIENCE:
+        answer = yield ListPage(token)
+        if isinstance(answer, Look):
+            miss = answer.miss
+            break
+        pages += 1
+        sights += answer.jobs
+        before = len(missing)
+        for job in answer.jobs:
+            missing.pop(job.name, None)
+        found += before - len(missing)
+        token = answer.next_token
+        if not token:
+            break
+    if missing and miss is None:
+        answer = yield Gets(tuple(missing))
+        assert isinstance(answer, Look)
+        sights += answer.sights
+        miss = answer.miss
+    return Look(tuple(sights), miss)
+
+
+def _line(was: Watch, now_is: Watch, miss: Miss | None, now: datetime) -> str:
+    """One line if anything changed, else nothing."""
+    news = [*_moved(was, now_is), *_oddities(was, now_is), *_misses(was, now_is, miss)]
+    if not news and _totals(was) == _totals(now_is) and len(was.jobs) == len(now_is.jobs):
+        return ""
+    return "; ".join([*_standing(now_is), f"after {spell(now - now_is.since)}", *news])
+
+
+def _standing(watch: Watch) -> list[str]:
+    if not watch.jobs:
+        return []
+    states = Counter(job.state for job in watch.jobs.values())
+    told = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+    one = len(watch.names) == 1
+    text = f"{watch.names[0]} {next(iter(states))}" if one else f"{len(watch.names)} jobs: {told}"
+    done, failed, total = _totals(watch)
+    if total:
+        text += f", {done + failed} of {total} rows done" + (f" ({failed} failed)" if failed else "")
+    return [text]
+
+
+def _totals(watch: Watch) -> tuple[int, int, int]:
+    counts = [job.counts for job in watch.jobs.values()]
+    return sum(c.succeeded for c in counts), sum(c.failed for c in counts), sum(c.total for c in counts)
+
+
+def _moved(was: Watch, now_is: Watch) -> list[str]:
+    """Which jobs changed their state. The first sight of a job is in the standing already."""
+    moves = [
+        (name, before.state, job.state)
+        for name, job in now_is.jobs.items()
+        if (before := was.jobs.get(name)) and before.state != job.state
+    ]
+    if not moves:
+        return []
+    if len(now_is.names) == 1:
+        return [f"was {moves[0][1]}"]
+    more = f" and {len(moves) - SHOWN} more" if len(moves) > SHOWN else ""
+    return [", ".join(f"{name} {before} → {after}" for name, before, after in moves[:SHOWN]) + more]
+
+
+def _oddities(was: Watch, now_is: Watch) -> Iterable[str]:
+    known = {job.state for job in was.jobs.values()} | STATES.keys()
+    for state in dict.fromkeys(job.state for job in now_is.jobs.values() if job.state not in known):
+        yield f"this release does not know the state {state!r}, it is waited for like a running one"
+    hidden = [name for name in now_is.unreachable if name not in was.unreachable]
+    for name in hidden[:SHOWN]:
+        yield (
+            f"{name} is unreachable ({now_is.unreachable[name]}), which does not mean gone: it may still run and cost, "
+            "and is waited for"
+        )
+    if len(hidden) > SHOWN:
+        yield f"{len(hidden) - SHOWN} more are unreachable too"
+    yield from (f"{name} is reachable again" for name in was.unreachable if name not in now_is.unreachable)
+
+
+def _misses(was: Watch, now_is: Watch, miss: Miss | None) -> Iterable[str]:
+    if was.miss and not now_is.miss:
+        yield "looking works again"
+    if miss and miss.kind not in was.told:
+        limit = f" until {now_is.deadline:%Y-%m-%d %H:%M:%S %Z}" if now_is.deadline else ""
+        yield f"could not look ({miss.why or miss.kind}); trying on{limit}, the jobs are not touched"
+
+
+def spell(span: timedelta) -> str:
+    """A span for people: ``45 s``, ``12 min``, ``1 h 20 min``, ``2 d 3 h``."""
+    seconds = max(0, int(span.total_seconds()))
+    if seconds < 60:
+        return f"{seconds} s"
+    minutes = seconds // 60
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours} h {minutes} min"
+    days, hours = divmod(hours, 24)
+    return f"{days} d {hours} h"

@@ -1,0 +1,193 @@
+"""One poller per event loop and connection: it looks at the service for all who wait there.
+
+Waiters say which jobs they wait for and when they want news; a round serves everybody who is due. A page of the job
+list shows many jobs at once, and whoever waits for one of them gets it for free and is in step with the others from
+then on. So what the service is asked grows with its list's pages, not with the waiters (``core.watch.looking``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Hashable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from airflow_provider_geminibatch.core.errors import GeminiBatchError, JobUnreachable, KeyRefused
+from airflow_provider_geminibatch.core.watch import Gets, ListPage, Look, Page, Sight, looking
+from airflow_provider_geminibatch.gemini.gateway import Watcher
+from airflow_provider_geminibatch.jobs.wait import Clock, joined, missed, unreachable, utc_now, woken_by
+
+log = logging.getLogger(__name__)
+
+Connect = Callable[[], Awaitable[Watcher]]
+
+AT_ONCE = 8
+"""Gets in flight together."""
+STALE = timedelta(minutes=5)
+"""After this the connection is read again, so that a rotated key reaches a running triggerer."""
+NEVER = datetime.min.replace(tzinfo=UTC)
+COMPANY = timedelta(seconds=1)
+"""A round also serves those who are due this little later."""
+
+
+@dataclass(eq=False)
+class _Waiter:
+    """Somebody who wants news of ``names`` at ``at``."""
+
+    names: tuple[str, ...]
+    at: datetime
+    news: asyncio.Future[Look]
+
+
+_pollers: dict[tuple[asyncio.AbstractEventLoop, Hashable], Poller] = {}
+
+
+@contextlib.asynccontextmanager
+async def polling(key: Hashable, connect: Connect, *, now: Clock = utc_now) -> AsyncIterator[Poller]:
+    """The poller of this loop and ``key``, shared with everybody who uses it now. It closes when the last one leaves.
+
+    ``connect`` of the first one is used for all, so it may depend on ``key`` only.
+    """
+    place = (asyncio.get_running_loop(), key)
+    poller = _pollers.get(place)
+    if poller is None or poller.broken:
+        poller = _pollers[place] = Poller(connect, now=now)
+    poller.users += 1
+    try:
+        yield poller
+    finally:
+        poller.users -= 1
+        if not poller.users:
+            if _pollers.get(place) is poller:
+                del _pollers[place]
+            await poller.close()
+
+
+class Poller:
+    """Looks at the service for many waiters. Made by ``polling``."""
+
+    def __init__(self, connect: Connect, *, now: Clock) -> None:
+        self.users = 0
+        self._connect, self._now = connect, now
+        self._waiters: set[_Waiter] = set()
+        self._wake = asyncio.Event()
+        self._watcher: Watcher | None = None
+        self._connected_at = now()
+        self._room = asyncio.Semaphore(AT_ONCE)
+        # An empty context: the task outlives the trigger that started it and must not write into its task log.
+        self._task = asyncio.create_task(self._run(), name="geminibatch-poller", context=contextvars.Context())
+        self._task.add_done_callback(self._stopped)
+
+    @property
+    def broken(self) -> bool:
+        """True after an error that is not the service's; a new poller takes the place of this one."""
+        return self._task.done()
+
+    async def look(self, names: Collection[str], at: datetime) -> Look:
+        """What the service shows of ``names`` at ``at`` or, when that comes for free, before."""
+        if self._task.done():
+            await self._task
+        waiter = _Waiter(tuple(names), at, asyncio.get_running_loop().create_future())
+        self._waiters.add(waiter)
+        self._wake.set()
+        try:
+            return await waiter.news
+        finally:
+            self._waiters.discard(waiter)
+
+    async def close(self) -> None:
+        """Stop, and let go of the client."""
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                due = await self._due()
+                wanted = dict.fromkeys(name for waiter in due for name in waiter.names)
+                self._feed(await self._round(wanted), due)
+        finally:
+            await self._disconnect()
+
+    async def _due(self) -> set[_Waiter]:
+        """Everybody who is due, as soon as somebody is."""
+        while True:
+            self._wake.clear()
+            first = min((waiter.at for waiter in self._waiters), default=None)
+            if first is not None and first <= self._now():
+                return {waiter for waiter in self._waiters if waiter.at <= self._now() + COMPANY}
+            await woken_by(self._wake, first, now=self._now)
+
+    async def _round(self, wanted: Mapping[str, None]) -> Look:
+        try:
+            watcher = await self._connected()
+        except GeminiBatchError as error:
+            return missed(error)
+        plan = looking(wanted)
+        ask = next(plan)
+        while True:
+            answer = await self._answer(watcher, ask)
+            try:
+                ask = plan.send(answer)
+            except StopIteration as done:
+                look: Look = done.value
+                return look
+
+    async def _answer(self, watcher: Watcher, ask: ListPage | Gets) -> Page | Look:
+        if isinstance(ask, Gets):
+            return joined(await asyncio.gather(*(self._get(watcher, name) for name in ask.names)))
+        try:
+            page = await watcher.jobs(ask.token)
+        except GeminiBatchError as error:
+            return self._missed(error)
+        return Page(page.jobs, page.next_token)
+
+    async def _get(self, watcher: Watcher, name: str) -> Look:
+        async with self._room:
+            try:
+                return Look((await watcher.job(name),))
+            except JobUnreachable as error:
+                return unreachable(error)
+            except GeminiBatchError as error:
+                return self._missed(error)
+
+    def _missed(self, error: GeminiBatchError) -> Look:
+        if isinstance(error, KeyRefused):
+            self._connected_at = NEVER
+        return missed(error)
+
+    def _feed(self, look: Look, due: set[_Waiter]) -> None:
+        """Those who were due get what there is; others only if it is all they asked for."""
+        seen: dict[str, list[Sight]] = {}
+        for sight in look.sights:
+            seen.setdefault(sight.name, []).append(sight)
+        for waiter in self._waiters:
+            all_seen = all(name in seen for name in waiter.names)
+            if not waiter.news.done() and (waiter in due or all_seen):
+                sights = tuple(sight for name in waiter.names for sight in seen.get(name, ()))
+                waiter.news.set_result(Look(sights, None if all_seen else look.miss))
+
+    async def _connected(self) -> Watcher:
+        if self._watcher and self._now() - self._connected_at >= STALE:
+            await self._disconnect()
+        if self._watcher is None:
+            self._watcher = await self._connect()
+            self._connected_at = self._now()
+        return self._watcher
+
+    async def _disconnect(self) -> None:
+        watcher, self._watcher = self._watcher, None
+        if watcher is not None:
+            await watcher.close()
+
+    def _stopped(self, task: asyncio.Task[None]) -> None:
+        """Nobody may wait for ever on a poller that has stopped."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.error("The poller stopped; those who wait here are told and their tasks try again.", exc_info=error)
+        for waiter in self._waiters:
+            if not waiter.news.done():
+                waiter.news.set_exception(error) if error else waiter.news.cancel()
