@@ -1,0 +1,139 @@
+"""What to write instead: for a field nobody knows, a value of the wrong kind, or a word that an enum does not have."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from functools import cache, lru_cache
+from typing import Final
+
+from airflow_provider_geminibatch.core.fields import ENUMS, MESSAGES, ROOTS, VERTEX_ONLY
+
+_CONTENTS = 'write contents: [{"role": "user", "parts": [{"text": …}]}]'
+_SYSTEM = 'write systemInstruction: {"parts": [{"text": …}]}'
+
+# By the name without case and underscores: names from the SDK, from other services' request files, from old samples.
+_ALIASES: Final = {
+    "config": (
+        "this is the SDK's shape; a file wants temperature, responseSchema and the like under generationConfig, and "
+        "systemInstruction, tools, toolConfig, safetySettings and cachedContent beside contents"
+    ),
+    "Content.content": 'write parts: [{"text": …}]',
+    "messages": _CONTENTS,
+    "prompt": _CONTENTS,
+    "input": _CONTENTS,
+    "system": _SYSTEM,
+    "systemprompt": _SYSTEM,
+    "maxtokens": "write generationConfig.maxOutputTokens",
+    "maxcompletiontokens": "write generationConfig.maxOutputTokens",
+    "stop": "write generationConfig.stopSequences",
+    "n": "write generationConfig.candidateCount",
+    "jsonschema": "write generationConfig.responseJsonSchema",
+    "servicetier": "leave it out: a batch has its own price and pace",
+    "automaticfunctioncalling": "leave it out: it exists in the SDK only",
+    "httpoptions": "leave it out: it exists in the SDK only",
+}
+
+# JSON Schema words that the OpenAPI subset of responseSchema lacks.
+_JSON_SCHEMA: Final = frozenset(
+    {
+        "$ref", "$defs", "$schema", "$id", "ref", "defs", "additionalProperties", "additional_properties",
+        "oneOf", "allOf", "const", "not", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "patternProperties",
+        "prefixItems", "uniqueItems",
+    }
+)  # fmt: skip
+
+_SHAPES: Final = {
+    "Content": 'write {"parts": [{"text": …}]}',
+    "[Content]": 'write [{"role": "user", "parts": [{"text": …}]}]',
+    "Part": 'write {"text": …}',
+    "[Part]": 'write [{"text": …}]',
+    "[Tool]": 'write [{"googleSearch": {}}] or [{"functionDeclarations": […]}]',
+    "[SafetySetting]": 'write [{"category": "HARM_CATEGORY_…", "threshold": "BLOCK_…"}]',
+    "base64": "write the bytes in base64",
+}
+
+_WORDS: Final = {
+    ("Role", "assistant"): "the model's own turns have the role model",
+    ("Role", "system"): "write systemInstruction beside contents",
+}
+
+
+def squashed(name: str) -> str:
+    """A name without case and separators, to compare names that differ in style only."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def element(kind: str) -> str:
+    """The kind inside a list or a map, else the kind itself, without the required mark."""
+    return kind.rstrip("!").strip("[]{}")
+
+
+@cache
+def message_paths() -> dict[str, str]:
+    """Where each message is met first: ThinkingConfig at ``request.generationConfig.thinkingConfig``."""
+    found: dict[str, str] = {}
+    queue = [(root, "request") for root in ROOTS.values()]
+    while queue:
+        message, path = queue.pop(0)
+        if message in MESSAGES and message not in found:
+            found[message] = path
+            for name, kind in MESSAGES[message].items():
+                queue.append((element(kind), f"{path}.{name}" + ("[]" if "[" in kind else "")))
+    return found
+
+
+@lru_cache(maxsize=4096)
+def unknown_field(message: str, name: str) -> str:
+    """The hint for a field that ``message`` does not have; empty when there is nothing sensible to say."""
+    by_style = {squashed(field): field for field in MESSAGES[message]}
+    plain = squashed(name)
+    if any(plain == squashed(field) for field in VERTEX_ONLY.get(message, ())):
+        return "only Vertex AI has it; the Developer API refuses it, so leave it out"
+    if plain in by_style:
+        return f"did you mean {by_style[plain]}?"
+    if message == "Schema" and name in _JSON_SCHEMA:
+        return "responseSchema is a subset of OpenAPI; a JSON Schema goes into responseJsonSchema"
+    said = _ALIASES.get(f"{message}.{plain}") or _ALIASES.get(plain)
+    if said:
+        return said
+    elsewhere = _elsewhere(message, plain)
+    if elsewhere:
+        return f"it belongs in {elsewhere}"
+    close = difflib.get_close_matches(name, MESSAGES[message], 1, 0.6)
+    if close:
+        return f"did you mean {close[0]}?"
+    return f"known here: {', '.join(MESSAGES[message])}" if 0 < len(MESSAGES[message]) <= 8 else ""
+
+
+def _elsewhere(message: str, plain: str) -> str:
+    """Where the field exists, if that is one place; names that stand for many things (``name``) say nothing."""
+    owners = [
+        f"{path}.{field}"
+        for owner, path in message_paths().items()
+        if owner != message
+        for field in MESSAGES[owner]
+        if squashed(field) == plain
+    ]
+    return owners[0] if len(owners) == 1 or (owners and plain in _PREFERRED) else ""
+
+
+# Met in several messages, and yet always meant for the first of them (nearest to the request).
+_PREFERRED: Final = frozenset({"topk", "mediaresolution", "responsejsonschema"})
+
+
+def wrong_kind(kind: str) -> str:
+    """The hint for a value that is not of ``kind``."""
+    return _SHAPES.get(kind.rstrip("!"), "")
+
+
+@lru_cache(maxsize=4096)
+def unknown_word(enum: str, word: str) -> str:
+    """The hint for a word that ``enum`` does not have."""
+    said = _WORDS.get((enum, word.lower()))
+    if said:
+        return said
+    close = difflib.get_close_matches(word.upper(), ENUMS[enum], 1, 0.5) or difflib.get_close_matches(
+        word, ENUMS[enum], 1
+    )
+    return f"did you mean {close[0]}?" if close else f"known: {', '.join(sorted(ENUMS[enum]))}"
