@@ -27,15 +27,15 @@ def sweep(gateway: Gateway, *, display_name: str, model: str, file_name: str, lo
 
     A job of the same name with another model or input file is somebody else's: it is reported and left alone.
     """
-    pages = list(pages(gateway))
+    swept = list(pages(gateway))
     found = []
-    for job in (job for page in pages for job in page.jobs if job.display_name == display_name):
+    for job in (job for page in swept for job in page.jobs if job.display_name == display_name):
         whole = job if job.input_file else gateway.job(job.name)
         if (whole.model, whole.input_file) == (model, file_name):
             found.append(whole)
         else:
             log.warning("%s is named %s but has another model or input file; it was left alone", whole.name, display_name)
-    return Sweep(tuple(sorted(found, key=_age)), pages[-1].at)
+    return Sweep(tuple(sorted(found, key=_age)), swept[-1].at)
 
 
 def _age(job: JobSnapshot) -> tuple[float, str]:

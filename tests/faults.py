@@ -1,0 +1,124 @@
+"""Faults at numbered effects: wraps a store and a gateway so that a walk can be stopped, robbed of a reply, or frozen.
+
+Every call that touches the outside counts as one effect. A plan names the effect and the way it goes wrong:
+
+    before   the process dies just before it          after   it dies just after it
+    lost     it is done, but its answer is an error   frozen  everything else goes on here, then it is done
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from airflow_provider_geminibatch.core.errors import ServiceBusy, StoreUnwritable
+from airflow_provider_geminibatch.gemini.gateway import Ambiguous
+
+WAYS = ("before", "after", "lost", "frozen")
+STORE_EFFECTS = ("read", "create", "write", "delete", "open")
+GATEWAY_EFFECTS = ("upload", "file", "delete_file", "create", "job", "jobs", "cancel", "model")
+
+
+class Crash(BaseException):
+    """The process died: nothing of ours may catch it, as nothing can catch SIGKILL."""
+
+
+class Plan:
+    """Counts effects and lets the chosen one go wrong."""
+
+    def __init__(self, at: int | None = None, way: str = "before", meanwhile: Callable[[], object] = lambda: None) -> None:
+        self.at, self.way, self.meanwhile = at, way, meanwhile
+        self.seen: list[str] = []
+
+    def run(self, name: str, act: Callable[[], Any], lost: Callable[[], Any]) -> Any:
+        number = len(self.seen)
+        self.seen.append(name)
+        if number != self.at:
+            return act()
+        if self.way == "before":
+            raise Crash(name)
+        if self.way == "frozen":
+            self.meanwhile()
+            return act()
+        done = act()
+        if self.way == "after":
+            raise Crash(name)
+        return done if lost is None else lost()
+
+
+class FaultyStore:
+    """A store whose effects go by a plan."""
+
+    def __init__(self, inner: Any, plan: Plan) -> None:
+        self._inner, self._plan, self.uri = inner, plan, inner.uri
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._inner, name)
+        if name not in STORE_EFFECTS:
+            return method
+
+        def call(path: str, *args: Any) -> Any:
+            def lost() -> None:
+                raise StoreUnwritable(path, "the reply was lost")
+
+            return self._plan.run(f"store.{name} {path.rpartition('/')[2]}", lambda: method(path, *args), lost)
+
+        return call
+
+    @contextmanager
+    def writer(self, path: str) -> Iterator[Any]:
+        with self._inner.writer(path) as stream:
+            yield _FaultyStream(stream, path, self._plan)
+            self._plan.run(f"store.writer-close {path.rpartition('/')[2]}", lambda: None, lambda: None)
+        self._plan.run(f"store.writer-closed {path.rpartition('/')[2]}", lambda: None, lambda: None)
+
+
+class _FaultyStream:
+    def __init__(self, inner: Any, path: str, plan: Plan) -> None:
+        self._inner, self._path, self._plan = inner, path, plan
+
+    def write(self, data: bytes) -> Any:
+        return self._plan.run(f"store.write-part {self._path.rpartition('/')[2]}", lambda: self._inner.write(data), lambda: len(data))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+class FaultyGateway:
+    """A gateway whose effects go by a plan. A lost reply to a create is ambiguous, to anything else it is an error."""
+
+    def __init__(self, inner: Any, plan: Plan) -> None:
+        self._inner, self._plan = inner, plan
+
+    def __getattr__(self, name: str) -> Any:
+        member = getattr(self._inner, name)
+        if name not in GATEWAY_EFFECTS:
+            return member
+
+        def lost() -> Any:
+            if name == "create":
+                return Ambiguous("the reply was lost")
+            raise ServiceBusy(name, None, "the reply was lost")
+
+        return lambda *args, **kwargs: self._plan.run(f"gateway.{name}", lambda: member(*args, **kwargs), lost)
+
+    @contextmanager
+    def download(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        with self._inner.download(*args, **kwargs) as stream:
+            yield _FaultyDownload(stream, self._plan)
+
+
+class _FaultyDownload:
+    def __init__(self, inner: Any, plan: Plan) -> None:
+        self._inner, self._plan = inner, plan
+        self.offset, self.size_bytes = inner.offset, inner.size_bytes
+
+    def chunks(self) -> Iterator[bytes]:
+        def lost() -> None:
+            raise ServiceBusy("download", None, "cut")
+
+        for chunk in self._inner.chunks():
+            half = len(chunk) // 2
+            yield chunk[:half]
+            yield self._plan.run("gateway.download-chunk", lambda: chunk[half:], lost)  # noqa: B023 - called at once
