@@ -80,5 +80,5 @@ PINS = .venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3
 constraints: .venv/ready ## renew the pins in constraints/
 	printf '%s\n' apache-airflow==3.3.2 google-genai==3.4.0 | $(PINS) -o constraints/airflow-3.3.txt
 	printf '%s\n' apache-airflow==3.1.8 google-genai==2.8.0 google-cloud-storage==3.10.1 \
-		apache-airflow-providers-common-compat==1.21.0 | $(PINS) -o constraints/airflow-3.1.txt
+		apache-airflow-providers-common-compat==1.22.0 | $(PINS) -o constraints/airflow-3.1.txt
 	printf '%s\n' apache-airflow==3.3.2 google-genai==2.34.0 | $(PINS) --extra google -o constraints/google-provider.txt
