@@ -1,8 +1,5 @@
 # `make help` lists the targets. Environments are built from constraints/ when a target first needs them.
 
-WINDOWS ?= 14
-KEEP ?=
-
 # The pins are made for these versions; the first one found is used. PYTHON=... on the command line overrides.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
@@ -16,8 +13,8 @@ QUICK = not e2e and not e2e_more and not scale and not slow and not versions
 help: ## say what each target does
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
 
-demo: .venv/ready ## run chained windows on a local Airflow and the emulator; WINDOWS=14, KEEP=1 leaves it running
-	.venv/bin/geminibatch demo --windows $(WINDOWS) $(if $(KEEP),--keep)
+demo: .venv/ready ## chained windows on a local Airflow and the emulator; WINDOWS=14 runs a week, KEEP=1 leaves the UI up
+	.venv/bin/geminibatch demo $(if $(WINDOWS),--windows $(WINDOWS)) $(if $(KEEP),--keep)
 
 test: .venv/ready ## everything that needs no Airflow processes, and one end-to-end run that does
 	.venv/bin/pytest -m "not scale and not versions and not e2e_more and not wheel"
