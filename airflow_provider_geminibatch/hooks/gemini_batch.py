@@ -108,11 +108,10 @@ class GeminiBatchHook(BaseHook):
             from wtforms import StringField
         except ImportError:
             return {}
+        text = BS3TextFieldWidget()
         return {
-            "api_version": StringField(lazy_gettext("API version"), widget=BS3TextFieldWidget(), default="v1beta"),
-            "timeout_seconds": StringField(
-                lazy_gettext("Timeout (seconds)"), widget=BS3TextFieldWidget(), default="60"
-            ),
+            "api_version": StringField(lazy_gettext("API version"), widget=text, default="v1beta"),
+            "timeout_seconds": StringField(lazy_gettext("Timeout (seconds)"), widget=text, default="60"),
         }
 
 
@@ -134,9 +133,7 @@ def _settings(connection: Connection, conn_id: str) -> Settings:
         )
     key = (connection.password or "").strip()
     if not key:
-        raise BadConnection(
-            conn_id, "it has no API key", "Put the key of a Gemini API project into its password field."
-        )
+        raise BadConnection(conn_id, "it has no API key", "Put the key of a Gemini project into its password field.")
     extra = _extra(connection)
     return Settings(
         api_key=key,

@@ -1,4 +1,4 @@
-"""Stores as Airflow knows them: ``scheme://conn_id@bucket/folder`` through a provider's file system, everything else plain."""
+"""Stores as Airflow knows them: ``scheme://conn_id@bucket/folder`` through a provider, everything else plain."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def open_workspace(uri: str | None) -> Workspace:
     if is_local(chosen) and chosen not in _warned and not _executor_is_local():
         _warned.add(chosen)
         log.warning(
-            "The workspace %s is on a local disk, and the executor runs tasks on other machines too: they would not see "
-            "each other's ledgers. Use object storage, or a disk that all workers share.",
+            "The workspace %s is on a local disk, and the executor runs tasks on other machines too: they would not "
+            "see each other's ledgers. Use object storage, or a disk that all workers share.",
             chosen,
         )
     facts.probe(store, allow_weak=config.allow_weak_workspace())

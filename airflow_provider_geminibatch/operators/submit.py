@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_geminibatch.gemini.gateway import Gateway
     from airflow_provider_geminibatch.jobs.submit import Submitted, Waiting
+
+log = logging.getLogger(__name__)
 
 Result = dict[str, Any]
 
@@ -65,9 +68,8 @@ class GeminiBatchSubmitOperator(BaseOperator):
                 if not waits:
                     return self._result(manifests, [end for end in ends if isinstance(end, Submitted)])
                 until = min(wait.until for wait in waits)
-                self.log.info(
-                    "waiting until %s: %s", f"{until:%Y-%m-%d %H:%M:%S %Z}", "; ".join({wait.why for wait in waits})
-                )
+                why = "; ".join(dict.fromkeys(wait.why for wait in waits))
+                log.info("waiting until %s: %s", f"{until:%Y-%m-%d %H:%M:%S %Z}", why)
                 if self.deferrable:
                     self._defer_until(until)
                 pause_until(until)
@@ -91,7 +93,7 @@ class GeminiBatchSubmitOperator(BaseOperator):
                     max_tries=attempt.max_tries,
                     policy=_policy(),
                     now=_utc_now,
-                    log=self.log,
+                    log=log,
                 )
                 for manifest in manifests
             ]
