@@ -100,10 +100,16 @@ def unknown_field(message: str, name: str) -> str:
     elsewhere = _elsewhere(message, plain)
     if elsewhere:
         return f"it belongs in {elsewhere}"
-    close = difflib.get_close_matches(name, MESSAGES[message], 1, 0.6)
+    close = _close(name, tuple(MESSAGES[message]))
     if close:
         return f"did you mean {close[0]}?"
     return f"known here: {', '.join(MESSAGES[message])}" if 0 < len(MESSAGES[message]) <= 8 else ""
+
+
+def _close(name: str, known: tuple[str, ...]) -> list[str]:
+    """At most one name that was probably meant: a likeness, or what the name is the beginning of."""
+    begun = [field for field in known if len(name) > 2 and squashed(field).startswith(squashed(name))]
+    return difflib.get_close_matches(name, known, 1, 0.6) or begun[:1]
 
 
 def _elsewhere(message: str, plain: str) -> str:

@@ -1,0 +1,240 @@
+"""From the rows of a source to rows that can be packed: a key, an encoded request, and the columns that travel along.
+
+A row that is in order costs no more than its encoding; only one that is not is looked at column by column, to say why.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from datetime import date, time
+from decimal import Decimal
+from hashlib import blake2b
+from numbers import Number
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from airflow_provider_geminibatch.core.errors import Problem
+from airflow_provider_geminibatch.core.limits import SHARD_BYTES
+from airflow_provider_geminibatch.core.requests import check_request
+
+ALL_COLUMNS = "*"
+OWN_FIELDS = frozenset({"key", "request"})
+
+LINE_BYTES = 64
+"""What a line holds beside its request, at most: the wire key and the JSON around it."""
+
+encode_json = msgspec.json.Encoder(decimal_format="string").encode
+_decode_json = msgspec.json.Decoder().decode
+
+
+class Fault(NamedTuple):
+    """What a source itself found wrong with one of its rows."""
+
+    what: str
+    hint: str = ""
+
+
+class Row(NamedTuple):
+    """One row of a source and where it stands: ``rows.csv line`` and 17. ``bytes`` are a line of JSON, not yet read."""
+
+    place: str
+    number: int
+    data: Mapping[str, Any] | bytes | Fault
+
+
+class Encoded(NamedTuple):
+    """What an encoder makes of a row."""
+
+    key: str
+    request: bytes
+
+
+class Ready(NamedTuple):
+    """A row that can be packed: its key and passthrough columns as JSON, its request as it goes on the wire."""
+
+    key: bytes
+    request: bytes
+    columns: bytes
+
+
+Problems = list[Problem]
+Encode = Callable[[Mapping[str, Any]], Encoded | Problems]
+
+
+def ready_rows(
+    rows: Iterable[Row],
+    encode: Encode,
+    *,
+    columns: tuple[str, ...] = (),
+    own: frozenset[str] = frozenset(),
+    max_bytes: int = SHARD_BYTES,
+) -> Iterator[Ready | Problems]:
+    """Each row in order, as something to pack or as the list of its problems.
+
+    ``own`` are fields that ``*`` does not count as columns. A digest of each key is kept, to find those given twice.
+    """
+    seen: set[bytes] = set()
+    for row in rows:
+        made = _ready(row.data, encode, columns, own)
+        if type(made) is Ready and len(made.request) + LINE_BYTES > max_bytes:
+            made = [
+                Problem("request", f"has {len(made.request):,} bytes, and a shard may have {max_bytes:,}", "split it")
+            ]
+        if type(made) is Ready:
+            mark = blake2b(made.key, digest_size=16).digest()
+            if mark not in seen:
+                seen.add(mark)
+                yield made
+                continue
+            made = [
+                Problem("key", f"{_shown(made.key)} stands in an earlier row too", "a key is unique within its source")
+            ]
+        yield [replace(problem, where=f"{row.place} {row.number}: {problem.where}".rstrip(": ")) for problem in made]
+
+
+def _ready(
+    data: Mapping[str, Any] | bytes | Fault, encode: Encode, columns: tuple[str, ...], own: frozenset[str]
+) -> Any:
+    fields = decoded(data) if type(data) is bytes else data
+    if type(fields) is Fault:
+        return [Problem("", fields.what, fields.hint)]
+    if not isinstance(fields, Mapping):
+        return [
+            Problem("", f"a row must be a mapping, not {type(fields).__name__}", 'for example {"id": "1", "text": "…"}')
+        ]
+    encoded = encode(fields)
+    if type(encoded) is not Encoded:
+        return encoded
+    along = passthrough(fields, columns, own)
+    if type(along) is not bytes:
+        return along
+    try:
+        key = encode_json(encoded.key)
+    except UnicodeEncodeError:
+        return [Problem("key", *NOT_TEXT)]
+    if not encoded.key.strip():
+        return [Problem("key", "is empty", "every row needs its own key")]
+    return Ready(key, encoded.request, along)
+
+
+def _shown(key: bytes) -> str:
+    text = key.decode()
+    return text if len(text) <= 80 else text[:79] + "…"
+
+
+def decoded(line: bytes) -> Any:
+    """A line of JSON as Python, or a Fault. Messages of the decoder name positions, never content."""
+    try:
+        return _decode_json(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if isinstance(error, UnicodeDecodeError):
+            return Fault(f"is not UTF-8 (byte {error.start})", "write the file in UTF-8")
+        if isinstance(error, RecursionError):
+            return Fault("is nested too deeply to be read", "flatten it")
+        return Fault(f"is not JSON: {error}", "one JSON object per line")
+
+
+NOT_TEXT = (
+    "holds a character that no UTF-8 text can hold",
+    "the file may not be UTF-8; a lone half of an emoji does it too",
+)
+
+
+def passthrough(fields: Mapping[str, Any], columns: tuple[str, ...], own: frozenset[str]) -> bytes | Problems:
+    """The columns that travel along, as a JSON object, or what is wrong with them."""
+    if not columns:
+        return b"{}"
+    try:
+        if ALL_COLUMNS in columns:
+            return encode_json({name: value for name, value in fields.items() if name not in own})
+        return encode_json({name: fields[name] for name in columns})
+    except (KeyError, TypeError, ValueError):
+        names = [name for name in fields if name not in own] if ALL_COLUMNS in columns else columns
+        return [problem for name in names for problem in _column_problem(fields, name)]
+
+
+def _column_problem(fields: Mapping[str, Any], name: str) -> Iterator[Problem]:
+    if name not in fields:
+        yield missing_column(fields, name)
+        return
+    try:
+        encode_json({name: fields[name]})
+    except UnicodeEncodeError:
+        yield Problem(f"column {name}", *NOT_TEXT)
+    except (TypeError, ValueError):
+        yield Problem(
+            f"column {name}", f"a {type(fields[name]).__name__} cannot be written as JSON", "convert it to text"
+        )
+
+
+def missing_column(fields: Mapping[str, Any], name: str) -> Problem:
+    """The problem of a row that lacks a column."""
+    known = [str(field) for field in fields]
+    close = difflib.get_close_matches(name, known, 1)
+    shown = ", ".join(known[:12]) + (", …" if len(known) > 12 else "")
+    return Problem(f"column {name}", "is not in this row", f"did you mean {close[0]}?" if close else f"it has {shown}")
+
+
+def text_of(value: Any) -> str | None:
+    """A value as it reads in a prompt or a key; None for what has no text of its own (bytes, objects).
+
+    Absent is empty, truth is JSON's, times are ISO, lists and mappings are JSON.
+    """
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Number | Decimal | UUID):
+        return str(value)
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, Mapping | list | tuple):
+        try:
+            return encode_json(value).decode()
+        except (TypeError, UnicodeEncodeError):
+            return None
+    return None
+
+
+def request_encoder(kind: str, model: str) -> Encode:
+    """The encoder for rows that are requests already: ``{"key": …, "request": {…}}``, perhaps with more columns."""
+
+    def encode(fields: Mapping[str, Any]) -> Encoded | Problems:
+        problems = [*_key_problems(fields)]
+        if "request" not in fields:
+            return [*problems, _no_request(fields)]
+        checked = check_request(fields["request"], kind=kind, model=model)
+        if problems or checked.problems:
+            return [*problems, *checked.problems]
+        try:
+            return Encoded(fields["key"], encode_json(checked.request))
+        except UnicodeEncodeError:
+            return [Problem("request", *NOT_TEXT)]
+        except TypeError as error:
+            return [Problem("request", f"cannot be written as JSON ({error})", "use text, numbers, lists and mappings")]
+
+    return encode
+
+
+def _key_problems(fields: Mapping[str, Any]) -> Iterator[Problem]:
+    key = fields.get("key")
+    if key is None:
+        yield Problem("key", "is missing", 'a line is {"key": "…", "request": {…}}')
+    elif type(key) is not str:
+        yield Problem("key", f"must be text, not {type(key).__name__}", "put it in quotes")
+
+
+def _no_request(fields: Mapping[str, Any]) -> Problem:
+    bare = "contents" in fields
+    hint = (
+        'this line is the bare request: write {"key": "…", "request": …}'
+        if bare
+        else 'a line is {"key": "…", "request": {…}}'
+    )
+    return Problem("request", "is missing", hint)

@@ -1,0 +1,293 @@
+"""The template of a request: fixed text with ``$columns``, encoded and checked once; per row only columns are spliced in.
+
+``string.Template`` rules: ``$column``, ``${column}``, ``$$`` for a dollar. So Airflow's ``{{ ds }}`` and the braces of
+JSON both stay usable in a prompt.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
+
+from airflow_provider_geminibatch.core import names
+from airflow_provider_geminibatch.core.errors import Problem, Unusable
+from airflow_provider_geminibatch.core.requests import check_request
+from airflow_provider_geminibatch.core.response_schema import json_schema_of, openapi_schema
+from airflow_provider_geminibatch.core.rows import (
+    NOT_TEXT,
+    Encoded,
+    Problems,
+    encode_json,
+    missing_column,
+    text_of,
+)
+
+_SCHEMA_FIELDS = ("responseSchema", "responseJsonSchema")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class RequestTemplate:
+    """What every row is asked. Equal arguments give equal values, equal text and equal JSON, in any process.
+
+    :param prompt: The text of the user's turn.
+    :param key: The row's own key; unique within a batch.
+    :param system_instruction: Text that goes before; may hold columns too.
+    :param response_schema: A pydantic model, another type, or a schema: answers come as JSON of this form.
+    :param generation: Fields of ``generationConfig`` as a dict: ``{"temperature": 0, "max_output_tokens": 500}``.
+    :param tools: A tool or a list of tools, in wire form.
+    :param safety: Safety settings in wire form, or ``{category: threshold}``.
+    :param columns: Columns of the source that come back beside each answer; ``"*"`` for all.
+    :param schema_field: The field that carries the schema; ``core.response_schema`` says why this one is the default.
+    """
+
+    prompt: str
+    key: str = "$id"
+    system_instruction: str | None = None
+    response_schema: Any = None
+    generation: dict[str, Any] | None = None
+    tools: list[Any] | dict[str, Any] | None = None
+    safety: list[Any] | dict[str, str] | None = None
+    columns: tuple[str, ...] | str = ()
+    schema_field: str = "responseSchema"
+
+    def __post_init__(self) -> None:
+        # Types are turned into data at once, so that nothing in here depends on where a Dag file was loaded from.
+        schema = None if self.response_schema is None else json_schema_of(self.response_schema)
+        columns = (self.columns,) if isinstance(self.columns, str) else tuple(self.columns)
+        values = {"response_schema": schema, "columns": columns}
+        for name in ("generation", "tools", "safety"):
+            values[name] = _plain(getattr(self, name), name)
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    def serialize(self) -> dict[str, Any]:
+        """The arguments that were given, as plain data. Airflow shows this and builds the Dag's version from it."""
+        every = {field.name: getattr(self, field.name) for field in fields(self)}
+        given = {field.name: every[field.name] for field in fields(self) if every[field.name] != field.default}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
+
+    def declaration(self) -> str:
+        """Canonical JSON of everything that decides the meaning of an answer."""
+        return encode_json(self.serialize()).decode()
+
+    def rendered(self, render: Callable[[str], str]) -> RequestTemplate:
+        """The template with ``render`` applied to its texts."""
+        texts = ("prompt", "key", "system_instruction")
+        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        changed = {name: render(value) for name, value in values.items() if name in texts and value is not None}
+        return RequestTemplate(**{**values, **changed})
+
+    def resolve(self, context: Mapping[str, Any]) -> RequestTemplate:
+        """What Airflow's templating calls: the texts rendered with the task's own Jinja environment."""
+        render = context["task"].render_template
+        return self.rendered(lambda text: str(render(text, context)))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RequestTemplate) and self.declaration() == other.declaration()
+
+    def __hash__(self) -> int:
+        return hash(self.declaration())
+
+    def __repr__(self) -> str:
+        return f"RequestTemplate({', '.join(f'{name}={value!r}' for name, value in self.serialize().items())})"
+
+
+def _plain(value: Any, name: str) -> Any:
+    """Plain data, deeply: what Dag files hold here has to be the same text in every process."""
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {str(word): _plain(each, name) for word, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each, name) for each in value]
+    if callable(getattr(value, "model_dump", None)):  # the SDK's own types, which are pydantic models
+        return value.model_dump(mode="json", by_alias=True, exclude_none=True)
+    raise Unusable(
+        f"RequestTemplate({name}=)", f"it holds a {type(value).__name__}", "Use text, numbers, lists and dicts."
+    )
+
+
+class Column(NamedTuple):
+    """A place in a text where a column goes."""
+
+    name: str
+
+
+def parse_text(text: str, what: str) -> tuple[str | Column, ...]:
+    """A text as its constant pieces and its columns. Raises Unusable for a ``$`` that is neither column nor ``$$``."""
+    pieces: list[str | Column] = []
+    end = 0
+    for match in string.Template.pattern.finditer(text):
+        pieces.append(text[end : match.start()])
+        end = match.end()
+        column = match["named"] or match["braced"]
+        if column:
+            pieces.append(Column(column))
+        elif match["escaped"] is not None:
+            pieces.append("$")
+        else:
+            line, at = text.count("\n", 0, match.start()) + 1, match.start() - text.rfind("\n", 0, match.start())
+            raise Unusable(what, f"the $ in line {line}, character {at}, names no column", "Write $$ for a dollar.")
+    return tuple(piece for piece in (*pieces, text[end:]) if piece)
+
+
+@dataclass(frozen=True)
+class WireTemplate:
+    """A template ready for splicing: constant bytes, and the columns that go between them.
+
+    ``spoken`` are the columns of a prompt that has no words of its own: one of them has to say something in every row.
+    """
+
+    pieces: tuple[bytes, ...]
+    slots: tuple[tuple[int, str], ...]
+    key: tuple[str | Column, ...]
+    spoken: tuple[str, ...]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every column that a row must have, in order of appearance."""
+        found = [column for _, column in self.slots] + [piece.name for piece in self.key if isinstance(piece, Column)]
+        return tuple(dict.fromkeys(found))
+
+    def encode(self, row: Mapping[str, Any]) -> Encoded | Problems:
+        """The row's key and request, or what keeps it from having them."""
+        out = list(self.pieces)
+        try:
+            for at, column in self.slots:
+                out[at] = encode_json(_text(row[column]))[1:-1]
+            key = "".join([piece if isinstance(piece, str) else _text(row[piece.name]) for piece in self.key])
+            if not self.spoken or any(_text(row[column]).strip() for column in self.spoken):
+                return Encoded(key, b"".join(out))
+        except (KeyError, ValueError):
+            return [problem for column in self.columns for problem in _column_problems(row, column)]
+        return [Problem("prompt", "is empty", "its columns hold nothing in this row")]
+
+
+def _text(value: Any) -> str:
+    text = value if type(value) is str else text_of(value)
+    if text is None:
+        raise ValueError("no text")
+    return text
+
+
+def _column_problems(row: Mapping[str, Any], column: str) -> Problems:
+    if column not in row:
+        return [missing_column(row, column)]
+    text = text_of(row[column])
+    if text is None:
+        name = type(row[column]).__name__
+        return [Problem(f"column {column}", f"a {name} has no text of its own", "convert it to text in the source")]
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return [Problem(f"column {column}", *NOT_TEXT)]
+    return []
+
+
+def compile_template(template: RequestTemplate, kind: str = "generate") -> WireTemplate:
+    """Encode and check the constant part. Raises Unusable, naming the argument, for what the service would refuse."""
+    prompt, key = (
+        parse_text(template.prompt, "RequestTemplate(prompt=)"),
+        parse_text(template.key, "RequestTemplate(key=)"),
+    )
+    system = parse_text(template.system_instruction or "", "RequestTemplate(system_instruction=)")
+    for name, text in (("prompt", prompt), ("key", key)):
+        if not any(type(piece) is Column or str(piece).strip() for piece in text):
+            raise Unusable(
+                f"RequestTemplate({name}=)", "it is empty", f"Write the {name}, with $columns of the source."
+            )
+    marks = _Marks(template.declaration())
+    checked = check_request(_request(template, marks.put(prompt), marks.put(system)), kind=kind)
+    if checked.problems:
+        first = checked.problems[0]
+        raise Unusable(
+            _argument(first.where), f"{first.where}: {first.what}", _sentence(first.hint or "correct the template")
+        )
+    pieces, slots = marks.split(encode_json(checked.request))
+    wordless = all(isinstance(piece, Column) or piece.isspace() for piece in prompt)
+    spoken = tuple(piece.name for piece in prompt if isinstance(piece, Column)) if wordless else ()
+    return WireTemplate(pieces, slots, key, spoken)
+
+
+class _Marks:
+    """Stand-ins for columns while the request is encoded. A text cannot hold them, since they are a digest of all texts."""
+
+    def __init__(self, declaration: str) -> None:
+        self._mark = names.digest(declaration)
+        self._columns: list[str] = []
+
+    def put(self, text: tuple[str | Column, ...]) -> str:
+        out = []
+        for piece in text:
+            if isinstance(piece, Column):
+                out.append(f"{self._mark}{len(self._columns):06d}")
+                self._columns.append(piece.name)
+            else:
+                out.append(piece)
+        return "".join(out)
+
+    def split(self, encoded: bytes) -> tuple[tuple[bytes, ...], tuple[tuple[int, str], ...]]:
+        """The encoded request with an empty piece for each column, and which column goes where."""
+        first, *rest = encoded.split(self._mark.encode())
+        pieces, slots = [first], []
+        for chunk in rest:
+            slots.append((len(pieces), self._columns[int(chunk[:6])]))
+            pieces += [b"", chunk[6:]]
+        return tuple(pieces), tuple(slots)
+
+
+def _request(template: RequestTemplate, prompt: str, system: str) -> dict[str, Any]:
+    request: dict[str, Any] = {"contents": [{"role": "user", "parts": [{"text": prompt}]}]}
+    if system:
+        request["systemInstruction"] = {"parts": [{"text": system}]}
+    config = {**_structured(template), **(template.generation or {})}
+    if config:
+        request["generationConfig"] = config
+    if template.tools:
+        request["tools"] = [template.tools] if isinstance(template.tools, dict) else template.tools
+    if template.safety:
+        request["safetySettings"] = _safety(template.safety)
+    return request
+
+
+def _structured(template: RequestTemplate) -> dict[str, Any]:
+    """The fields of generationConfig that ask for JSON. Without the MIME type the service refuses the schema."""
+    if template.response_schema is None:
+        return {}
+    if template.schema_field not in _SCHEMA_FIELDS:
+        do = f"Use {' or '.join(_SCHEMA_FIELDS)}."
+        raise Unusable("RequestTemplate(schema_field=)", "it names no field for a schema", do)
+    openapi = template.schema_field == "responseSchema"
+    schema = openapi_schema(template.response_schema) if openapi else template.response_schema
+    own_mime = {"responseMimeType", "response_mime_type"} & set(template.generation or {})
+    return {**({} if own_mime else {"responseMimeType": "application/json"}), template.schema_field: schema}
+
+
+def _safety(safety: list[Any] | dict[str, str]) -> list[Any]:
+    if not isinstance(safety, dict):
+        return safety
+    if "category" in safety:
+        return [safety]
+    return [
+        {"category": name if name.startswith("HARM_CATEGORY_") else f"HARM_CATEGORY_{name}", "threshold": threshold}
+        for name, threshold in safety.items()
+    ]
+
+
+_ARGUMENTS = {
+    "request.generationConfig": "generation",
+    "request.tools": "tools",
+    "request.safetySettings": "safety",
+    "request.systemInstruction": "system_instruction",
+}
+
+
+def _argument(where: str) -> str:
+    name = next((name for path, name in _ARGUMENTS.items() if where.startswith(path)), "prompt")
+    return f"RequestTemplate({name}=)"
+
+
+def _sentence(hint: str) -> str:
+    return f"{hint[:1].upper()}{hint[1:]}." if hint and not hint.endswith("?") else hint[:1].upper() + hint[1:]
