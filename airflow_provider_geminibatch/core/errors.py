@@ -2,6 +2,7 @@
 
     GeminiBatchError
     ├── BadInput              what the user gave cannot be used; nothing was sent, nothing was paid
+    │   ├── Unusable          an argument, a template or a declaration that cannot work
     │   ├── BadRows           problems in the rows or requests of a source, each with its place
     │   ├── EmptySource       a source without a single row
     │   ├── SourceUnreadable  a source that is not there or cannot be read
@@ -21,11 +22,13 @@
     │   ├── SubmissionRefused the service said no before anything was created
     │   ├── SubmissionUnknown a create whose fate cannot be proven
     │   ├── Superseded        another attempt of the task took this one's place
+    │   ├── NotSubmitted      a shard that has no job on record
     │   └── ServiceChanged    the connection points at another service than the open jobs
     ├── DeclarationChanged    the task's declaration changed while a paid job is open
     ├── LedgerUnreadable      a ledger that should be there is not, or is newer than this reader
     ├── JobsFailed            no job of a batch ended with results
     ├── WaitTimedOut          a deadline of ours passed
+    ├── ResultsNotReady       results that are not there yet
     ├── ResultsBroken         result files that cannot be trusted
     ├── Rejected              what landed is outside its thresholds
     ├── NotOwner              a window that belongs to another task or a newer generation
@@ -192,7 +195,7 @@ class ModelUnknown(ServiceError):
     """The model does not exist on this service or cannot run batches."""
 
     says = (
-        "{doing}: {text} Nothing was created or paid. Correct model= (the service's model list names those that "
+        "{doing} ({code}): {text} Nothing was created or paid. Correct model= (the service's model list names those that "
         "support batchGenerateContent) and clear the task."
     )
 
@@ -261,6 +264,18 @@ class Superseded(SubmissionError):
 
 
 @dataclass(eq=False)
+class NotSubmitted(SubmissionError):
+    """A batch, or a part of it, has no job on record."""
+
+    batch: str
+    shards: str
+    says: ClassVar[str] = (
+        "{batch}: {shards} has no job on record, so there is nothing to wait for. Nothing was sent or paid by this task. "
+        "Let GeminiBatchSubmitOperator finish first (clear it if it failed); this task has to come after it."
+    )
+
+
+@dataclass(eq=False)
 class ServiceChanged(SubmissionError):
     """The connection points at another service than the one that holds the open jobs."""
 
@@ -315,8 +330,21 @@ class WaitTimedOut(GeminiBatchError):
     detail: str
     says: ClassVar[str] = (
         "{batch}: the deadline {deadline:%Y-%m-%d %H:%M:%S %Z} passed with jobs still open ({detail}). The jobs were not cancelled and "
-        "may still be paid. Clear this task to wait on, or cancel the jobs with GeminiBatchCancelOperator."
+        "may still be paid. To wait on, give the task a later deadline and clear it; to end them, use GeminiBatchCancelOperator."
     )
+
+
+@dataclass(eq=False)
+class ResultsNotReady(GeminiBatchError):
+    """Results that are not there yet: a shard without a job, a job that runs on, an output that is still to come."""
+
+    what: str
+    why: str
+    says: ClassVar[str] = (
+        "{what}: {why}. Nothing was committed, and what is paid is not lost. Retry the task later; let it run after "
+        "the submit task and GeminiBatchSensor."
+    )
+    retryable = True
 
 
 @dataclass(eq=False)

@@ -45,6 +45,12 @@ class Checked(Fact, frozen=True, kw_only=True):
     build: str
 
 
+class Forgotten(Fact, frozen=True, kw_only=True):
+    """``forgotten.json``: a person gave this generation up; the next Prepare opens another and refers to nothing of it."""
+
+    reason: str
+
+
 class Claim(Fact, frozen=True, kw_only=True):
     """An attempt to make a shard a job: under which display name, at which service."""
 
@@ -207,3 +213,4 @@ class ShardFacts(msgspec.Struct, frozen=True):
 def attempt_path(ledger: str, number: int, fact: str) -> str:
     """The object of a fact, relative to the workspace: ``…/s/<build>/<shard>/a01.claim``."""
     return f"{ledger}/a{number:02d}.{fact}"
+

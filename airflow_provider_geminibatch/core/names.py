@@ -62,7 +62,7 @@ def window_text(value: datetime | str) -> str:
         raise ValueError(f"{value.isoformat()} has no time zone")
     utc = value.astimezone(UTC)
     fraction = f".{utc.microsecond:06d}" if utc.microsecond else ""
-    return f"{utc:%Y%m%dT%H%M%S}{fraction}Z"
+    return f"{utc.year:04d}{utc:%m%dT%H%M%S}{fraction}Z"  # %Y does not pad years before 1000
 
 
 _WINDOW_TIME = re.compile(r"(\d{8}T\d{6})(\.\d{6})?Z")

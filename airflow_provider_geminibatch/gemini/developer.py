@@ -80,6 +80,8 @@ class DeveloperGateway:
 
     def close(self) -> None:
         self._http.close()
+        if self._sdk is not None:
+            self._sdk.close()
 
     def upload(self, source: BinaryIO, *, size_bytes: int, display_name: str) -> UploadedFile:
         from google.genai.errors import APIError  # two seconds of import, needed here only

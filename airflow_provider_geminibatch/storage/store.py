@@ -40,7 +40,8 @@ class Store(Protocol):
         ...
 
     def list(self, folder: str) -> Iterator[str]:
-        """Paths of all objects below a folder, sorted. For pages and janitors; no decision about money reads it."""
+        """Paths of all objects below a folder (``""``: the root), sorted. For pages and janitors; no decision about money
+        reads it."""
         ...
 
     def delete(self, path: str) -> None:

@@ -70,7 +70,7 @@ class LocalStore:
             _sync_folder(target)
 
     def list(self, folder: str) -> Iterator[str]:
-        top = self._path(folder)
+        top = self._path(folder) if folder else self._root
         found = []
         for where, _, names in os.walk(top):
             found += [os.path.join(where, name) for name in names if not name.startswith(_TEMPORARY)]
@@ -159,7 +159,7 @@ class FsspecStore:
         target = self._path(path)
         try:
             return bytes(self._fs.cat_file(target))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except Exception as error:
             raise StoreUnreadable(f"{self.uri}/{path}", _reason(error)) from error
@@ -197,7 +197,7 @@ class FsspecStore:
             raise
 
     def list(self, folder: str) -> Iterator[str]:
-        top = self._path(folder)
+        top = self._path(folder) if folder else self._root
         try:
             self._fs.invalidate_cache()
             found = sorted(self._fs.find(top))
@@ -283,7 +283,8 @@ class MemoryStore:
         self._objects[checked(path)] = data
 
     def list(self, folder: str) -> Iterator[str]:
-        yield from sorted(path for path in tuple(self._objects) if path.startswith(checked(folder) + "/"))
+        below = checked(folder) + "/" if folder else ""
+        yield from sorted(path for path in tuple(self._objects) if path.startswith(below))
 
     def delete(self, path: str) -> None:
         self._objects.pop(checked(path), None)

@@ -1,0 +1,101 @@
+"""`geminibatch status` and `geminibatch forget`: what is on record about a batch, and giving it up."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import sys
+from datetime import UTC, datetime
+
+from airflow_provider_geminibatch.core.errors import BadManifest
+from airflow_provider_geminibatch.core.ledger import Attempt, Forgotten, Opening
+from airflow_provider_geminibatch.jobs.submit import read_build
+from airflow_provider_geminibatch.storage import facts
+from airflow_provider_geminibatch.storage.store import Store
+from airflow_provider_geminibatch.storage.stores import open_store
+
+_BATCH = (
+    "the batch: the uri in its manifest (XCom), or its folder …/batches/<dag>/<run>/<task>/map=<i>, "
+    "with a generation /g0002 or without (the newest)"
+)
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the subcommands."""
+    status = subparsers.add_parser("status", help="Show what is on record about a batch.")
+    status.add_argument("batch", metavar="BATCH", help=_BATCH)
+    status.set_defaults(run=show)
+    forget = subparsers.add_parser(
+        "forget",
+        help="Give a batch up, so that the next run of its prepare task asks everything anew.",
+        description="Gives a batch up: the next run of its prepare task reads the source again, opens a new generation and pays "
+        "for all of it. Jobs that run are not cancelled and may still be billed. Nothing is deleted.",
+    )
+    forget.add_argument("batch", metavar="BATCH", help=_BATCH)
+    forget.add_argument("--reason", required=True, help="why; it goes on record")
+    forget.set_defaults(run=give_up)
+
+
+def show(args: argparse.Namespace) -> int:
+    """Print the batch, its shards and their attempts."""
+    store, generation = _found(args.batch)
+    opening = facts.get(store, f"{generation}/batch.json", Opening)
+    if opening is None:
+        raise BadManifest(args.batch, "there is no batch at that place")
+    build = read_build(store, f"{generation}/builds/{opening.build}.json")
+    given_up = facts.get(store, f"{generation}/forgotten.json", Forgotten)
+    print(f"{build.batch}  generation {build.generation}  {build.model}  {build.rows} rows in {len(build.shards)} shards")  # noqa: T201
+    if given_up:
+        print(f"given up {given_up.at:%Y-%m-%d %H:%M} UTC by {given_up.owner}: {given_up.reason}")  # noqa: T201
+    for shard in build.shards:
+        found = facts.shard_facts(store, shard.ledger)
+        story = "; ".join(_story(attempt) for attempt in found.attempts) or "not submitted"
+        print(f"  shard {shard.index:04d}  {shard.rows} rows  {story}")  # noqa: T201
+    return 0
+
+
+def _story(attempt: Attempt) -> str:
+    """One attempt in a few words: its last fact decides."""
+    told = (
+        (attempt.collected, lambda: "collected"),
+        (attempt.end, lambda: f"ended {attempt.end.state}" if attempt.end else ""),
+        (attempt.job, lambda: "running or not yet looked at"),
+        (attempt.refused, lambda: f"refused ({attempt.refused.code})" if attempt.refused else ""),
+        (attempt.absent, lambda: "proven not to be a job"),
+        (attempt.void, lambda: "voided"),
+        (attempt.sending, lambda: "sent, no answer on record"),
+        (attempt.uploaded, lambda: "uploaded"),
+    )
+    words = next((say() for fact, say in told if fact), "claimed")
+    return f"attempt {attempt.number}: {attempt.job.job_name + ' ' if attempt.job else ''}{words}"
+
+
+def give_up(args: argparse.Namespace) -> int:
+    """Put on record that the generation is given up."""
+    store, generation = _found(args.batch)
+    if facts.get(store, f"{generation}/batch.json", Opening) is None:
+        raise BadManifest(args.batch, "there is no batch at that place")
+    mark = Forgotten(owner=getpass.getuser(), at=datetime.now(UTC), reason=args.reason)
+    standing = facts.put(store, f"{generation}/forgotten.json", mark)
+    if standing != mark:
+        sys.stderr.write(f"It was given up before, by {standing.owner}: {standing.reason}\n")
+    print(  # noqa: T201
+        f"{store.uri}/{generation} is given up. Jobs that run were not cancelled and may still be billed. "
+        "Clear the prepare task and what follows it to ask anew."
+    )
+    return 0
+
+
+def _found(batch: str) -> tuple[Store, str]:
+    """The workspace and the generation folder that BATCH names."""
+    root, found, rest = batch.rstrip("/").partition("/batches/")
+    parts = rest.split("/")
+    if not found or len(parts) < 4:
+        raise BadManifest(batch, "it names no batch (…/batches/<dag>/<run>/<task>/map=<i>)")
+    store, folder = open_store(root), "batches/" + "/".join(parts[:4])
+    if len(parts) > 4:
+        return store, f"{folder}/{parts[4]}"
+    newest = 1
+    while store.read(f"{folder}/g{newest + 1:04d}/batch.json") is not None:
+        newest += 1
+    return store, f"{folder}/g{newest:04d}"

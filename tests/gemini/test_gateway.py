@@ -1,0 +1,263 @@
+"""One contract for every gateway: the fake that ships, and the Developer API as the emulator speaks it."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+import pytest
+
+from airflow_provider_geminibatch.core.errors import (
+    JobUnreachable,
+    KeyRefused,
+    ModelUnknown,
+    ServiceBusy,
+    ServiceError,
+)
+from airflow_provider_geminibatch.emulator import Emulator, running
+from airflow_provider_geminibatch.gemini.developer import DeveloperGateway, DeveloperWatcher, Settings
+from airflow_provider_geminibatch.gemini.gateway import Ambiguous, Created, Gateway, Refused
+from airflow_provider_geminibatch.testing import InMemoryGateway, ManualClock
+
+START = datetime(2026, 11, 1, tzinfo=UTC)
+MODEL = "gemini-3.8-flash"
+LINES = b"".join(
+    b'{"key":"t-0000-000000%d","request":{"contents":[{"role":"user","parts":[{"text":"hello %d"}]}]}}\n' % (row, row)
+    for row in range(3)
+)
+
+
+class Side(NamedTuple):
+    """A gateway and the clock of its service."""
+
+    gateway: Gateway
+    clock: Any
+
+
+@pytest.fixture
+def emulator() -> Emulator:
+    return Emulator(seed=1, start=START, speed=0, turnaround=(2, 3))
+
+
+@pytest.fixture
+def developer(emulator: Emulator) -> Iterator[DeveloperGateway]:
+    with running(emulator) as server:
+        gateway = DeveloperGateway(Settings("secret-key", server.url, timeout_seconds=5))
+        yield gateway
+        gateway.close()
+
+
+@pytest.fixture(params=["memory", "developer"])
+def side(request: pytest.FixtureRequest) -> Side:
+    if request.param == "memory":
+        clock = ManualClock(START)
+        return Side(InMemoryGateway(clock, turnaround=timedelta(hours=2)), lambda hours: clock.advance(timedelta(hours=hours)))
+    emulator = request.getfixturevalue("emulator")
+    return Side(request.getfixturevalue("developer"), lambda hours: emulator.clock.advance(hours=hours))
+
+
+def sent(gateway: Gateway, name: str = "gb1-name") -> Created:
+    file = gateway.upload(io.BytesIO(LINES), size_bytes=len(LINES), display_name=name)
+    reply = gateway.create(model=MODEL, file_name=file.name, display_name=name)
+    assert isinstance(reply, Created)
+    return reply
+
+
+def test_an_uploaded_file_is_shown_with_its_end_and_the_services_time(side: Side) -> None:
+    file = side.gateway.upload(io.BytesIO(LINES), size_bytes=len(LINES), display_name="d")
+
+    shown = side.gateway.file(file.name)
+
+    assert shown is not None
+    assert (shown.size_bytes, shown.seen_at) == (len(LINES), START)
+    assert shown.expires_at == START + timedelta(hours=48)
+
+
+def test_a_file_that_is_gone_is_none_and_deleting_it_again_is_false(side: Side) -> None:
+    file = side.gateway.upload(io.BytesIO(LINES), size_bytes=len(LINES), display_name="d")
+
+    assert side.gateway.delete_file(file.name) is True
+    assert side.gateway.file(file.name) is None
+    assert side.gateway.delete_file(file.name) is False
+
+
+def test_a_created_job_names_itself_its_file_and_its_model_and_is_listed(side: Side) -> None:
+    reply = sent(side.gateway)
+
+    seen = side.gateway.job(reply.job.name)
+    page = side.gateway.jobs()
+
+    assert (seen.display_name, seen.model, seen.ended) == ("gb1-name", MODEL, False)
+    assert seen.input_file == reply.job.input_file != ""
+    assert [job.name for job in page.jobs] == [reply.job.name]
+    assert page.at == START
+
+
+def test_a_create_for_a_deleted_file_is_refused_and_makes_nothing(side: Side) -> None:
+    file = side.gateway.upload(io.BytesIO(LINES), size_bytes=len(LINES), display_name="d")
+    side.gateway.delete_file(file.name)
+
+    reply = side.gateway.create(model=MODEL, file_name=file.name, display_name="d")
+
+    assert isinstance(reply, Refused)
+    assert reply.code in (403, 404)
+    assert side.gateway.jobs().jobs == ()
+
+
+def test_a_create_for_an_unknown_model_is_refused(side: Side) -> None:
+    file = side.gateway.upload(io.BytesIO(LINES), size_bytes=len(LINES), display_name="d")
+
+    reply = side.gateway.create(model="gemini-0", file_name=file.name, display_name="d")
+
+    assert isinstance(reply, Refused)
+    assert reply.code == 404
+
+
+def test_a_job_ends_with_counts_times_and_a_result_file(side: Side) -> None:
+    reply = sent(side.gateway)
+    side.clock(4)
+
+    job = side.gateway.job(reply.job.name)
+
+    assert (job.state, job.ended, job.readable) == ("SUCCEEDED", True, True)
+    assert (job.counts.total, job.counts.succeeded) == (3, 3)
+    assert job.created_at == START
+    assert job.ended_at is not None
+    assert START < job.ended_at <= START + timedelta(hours=4)
+    with side.gateway.download(job.output_file) as stream:
+        lines = b"".join(stream.chunks())
+    assert sorted(line.count(b"t-0000-") for line in lines.splitlines()) == [1, 1, 1]
+    assert stream.size_bytes == len(lines)
+
+
+def test_a_download_goes_on_where_it_was_cut(side: Side) -> None:
+    name = sent(side.gateway).job.name
+    side.clock(4)
+    file = side.gateway.job(name).output_file
+
+    with side.gateway.download(file) as whole_stream:
+        whole = b"".join(whole_stream.chunks())
+    with side.gateway.download(file, 10) as rest_stream:
+        rest = b"".join(rest_stream.chunks())
+
+    assert (rest_stream.offset, rest_stream.size_bytes) == (10, len(whole))
+    assert rest == whole[10:]
+
+
+def test_a_cancelled_job_has_ended_without_results_and_cancelling_again_is_harmless(side: Side) -> None:
+    name = sent(side.gateway).job.name
+
+    side.gateway.cancel(name)
+    side.gateway.cancel(name)
+
+    job = side.gateway.job(name)
+    assert (job.state, job.readable, job.output_file) == ("CANCELLED", False, "")
+
+
+def test_a_job_that_is_not_shown_is_unreachable_and_a_model_that_is_not_there_is_unknown(side: Side) -> None:
+    with pytest.raises(JobUnreachable, match="nothing was resubmitted"):
+        side.gateway.job("batches/nothere")
+    with pytest.raises(ModelUnknown, match="Correct model="):
+        side.gateway.model("gemini-0")
+    assert "batchGenerateContent" in side.gateway.model(MODEL).methods
+
+
+def test_the_list_comes_in_pages(emulator: Emulator, developer: DeveloperGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("airflow_provider_geminibatch.gemini.developer.PAGE_SIZE", 2)
+    names = {sent(developer, f"gb1-{number}").job.name for number in range(3)}
+
+    first = developer.jobs()
+    second = developer.jobs(first.next_token)
+
+    assert len(first.jobs) == 2
+    assert {job.name for job in first.jobs + second.jobs} == names
+    assert second.next_token == ""
+
+
+def test_a_create_whose_reply_is_lost_is_ambiguous_and_sent_once(emulator: Emulator, developer: DeveloperGateway) -> None:
+    emulator.scenario("create_reply_lost")
+    file = developer.upload(io.BytesIO(LINES), size_bytes=len(LINES), display_name="d")
+
+    reply = developer.create(model=MODEL, file_name=file.name, display_name="d")
+
+    assert isinstance(reply, Ambiguous)
+    assert emulator.log.count("batches.create") == 1
+    assert len(emulator.jobs) == 1
+
+
+def test_a_create_answered_with_500_is_ambiguous_and_sent_once(emulator: Emulator, developer: DeveloperGateway) -> None:
+    emulator.scenario("create_500_but_created")
+    file = developer.upload(io.BytesIO(LINES), size_bytes=len(LINES), display_name="d")
+
+    assert isinstance(developer.create(model=MODEL, file_name=file.name, display_name="d"), Ambiguous)
+    assert emulator.log.count("batches.create") == 1
+
+
+def test_a_create_that_cannot_connect_was_certainly_not_sent() -> None:
+    with closing(DeveloperGateway(Settings("k", "http://127.0.0.1:9", timeout_seconds=2))) as nobody:
+        reply = nobody.create(model=MODEL, file_name="files/x", display_name="d")
+
+    assert isinstance(reply, Refused)
+    assert reply.code == 0
+
+
+def test_harmless_calls_to_a_busy_service_say_so(emulator: Emulator, developer: DeveloperGateway) -> None:
+    emulator.scenario("burst_503", endpoint="batches.list", times=1)
+
+    with pytest.raises(ServiceBusy, match="Repeating this call costs nothing"):
+        developer.jobs()
+    assert developer.jobs().jobs == ()
+
+
+def test_a_revoked_key_is_named_without_being_shown(emulator: Emulator, developer: DeveloperGateway) -> None:
+    emulator.revoke("secret-key")
+
+    for call in (developer.jobs, lambda: developer.model(MODEL), lambda: developer.file("files/x")):
+        with pytest.raises(KeyRefused, match="valid API key") as caught:
+            call()
+        assert "secret-key" not in str(caught.value)
+    with pytest.raises(KeyRefused):
+        developer.upload(io.BytesIO(LINES), size_bytes=len(LINES), display_name="d")
+    assert "secret-key" not in repr(Settings("secret-key"))
+
+
+def test_a_refused_mime_type_is_answered_with_plain_text(emulator: Emulator, developer: DeveloperGateway) -> None:
+    emulator.scenario("mime_refused")
+
+    assert sent(developer).job.counts.total == 3
+
+
+def test_a_cut_download_says_so(emulator: Emulator, developer: DeveloperGateway) -> None:
+    name = sent(developer).job.name
+    emulator.clock.advance(hours=4)
+    emulator.scenario("cut_download")
+
+    with pytest.raises(ServiceBusy), developer.download(developer.job(name).output_file) as stream:
+        list(stream.chunks())
+
+
+def test_a_result_file_that_is_not_there_is_an_error(developer: DeveloperGateway) -> None:
+    with pytest.raises(ServiceError), developer.download("files/batch-nothere"):
+        pass
+
+
+async def watched(url: str, name: str) -> tuple[Any, Any]:
+    watcher = DeveloperWatcher(Settings("k", url))
+    try:
+        return await watcher.job(name), await watcher.jobs()
+    finally:
+        await watcher.close()
+
+
+def test_the_watcher_shows_what_the_gateway_shows(emulator: Emulator) -> None:
+    with running(emulator) as server, closing(DeveloperGateway(Settings("k", server.url))) as gateway:
+        name = sent(gateway).job.name
+
+        job, page = asyncio.run(watched(server.url, name))
+
+        assert job == gateway.job(name)
+        assert page == gateway.jobs()
