@@ -19,6 +19,10 @@ class AirflowRefused(Exception):
     """Airflow answered a request with an error."""
 
 
+class AirflowSilent(AirflowRefused):
+    """Airflow gave no answer; a busy machine, or it is not up."""
+
+
 class AirflowRest:
     """Airflow's API as one user. Every method asks anew; nothing is cached but the token."""
 
@@ -84,6 +88,11 @@ class AirflowRest:
         """Every asset event there was."""
         return list(self._all("/api/v2/assets/events", "asset_events"))
 
+    def upstream_events(self, dag_id: str, run_id: str) -> list[Json]:
+        """The asset events that started a run."""
+        path = f"/api/v2/dags/{_path(dag_id)}/dagRuns/{_path(run_id)}/upstreamAssetEvents"
+        return list(self._ask("GET", path)["asset_events"])
+
     def trigger(self, dag_id: str, *, logical_date: datetime | None = None, conf: Json | None = None) -> str:
         """Start a run by hand, with or without a logical date; its run id."""
         body = {"logical_date": logical_date.isoformat() if logical_date else None, "conf": conf or {}}
@@ -126,12 +135,18 @@ class AirflowRest:
         return found
 
     def _send(self, method: str, path: str, **request: Any) -> httpx.Response:
-        if not self._token:
-            login = self._client.post("/auth/token", json={"username": self._user, "password": self._password})
-            if login.is_error:
-                raise AirflowRefused(f"POST /auth/token: {login.status_code} {login.text[:500]}")
-            self._token = login.json()["access_token"]
-        return self._client.request(method, path, headers={"Authorization": f"Bearer {self._token}"}, **request)
+        try:
+            if not self._token:
+                self._log_in()
+            return self._client.request(method, path, headers={"Authorization": f"Bearer {self._token}"}, **request)
+        except httpx.TransportError as error:
+            raise AirflowSilent(f"{method} {path}: {error!r}") from error
+
+    def _log_in(self) -> None:
+        login = self._client.post("/auth/token", json={"username": self._user, "password": self._password})
+        if login.is_error:
+            raise AirflowRefused(f"POST /auth/token: {login.status_code} {login.text[:500]}")
+        self._token = login.json()["access_token"]
 
 
 def _path(text: str) -> str:

@@ -5,20 +5,21 @@ It is run through the ``airflow`` executable beside this Python, so that the com
 
 from __future__ import annotations
 
+import atexit
 import base64
 import json
 import os
 import secrets
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from threading import Event
 from types import TracebackType
 from typing import Self
 
-from airflow_provider_geminibatch.cli.airflow_rest import AirflowRest
+from airflow_provider_geminibatch.cli.airflow_rest import AirflowRest, AirflowSilent
 from airflow_provider_geminibatch.cli.processes import GRACE_SECONDS, Family, Folder, Started, end, free_ports
 
 COMPONENTS: dict[str, tuple[str, ...]] = {
@@ -75,12 +76,16 @@ class LocalAirflow:
         if left:
             say(f"Ended {left} processes that an earlier run had left behind.")
         self.port = free_ports(1, [port])[0]
-        self.password = secrets.token_urlsafe(9)
+        self.account = (USER, secrets.token_urlsafe(9))
         self.environ = _environ(
             self.home, dags_folder.resolve(), self.port, parallelism, database or f"sqlite:///{self.home}/airflow.db"
         ) | dict(options or {})
-        self.rest = AirflowRest(f"http://127.0.0.1:{self.port}", USER, self.password)
+        self.rest = AirflowRest(f"http://127.0.0.1:{self.port}", *self.account)
         self._families: dict[str, Family] = {}
+        self._lasting: set[str] = set()
+        self._stopped = False
+        # Whoever forgets to leave the context, or never entered it, leaves no processes behind either.
+        atexit.register(self.stop)
 
     def __enter__(self) -> Self:
         return self
@@ -90,10 +95,18 @@ class LocalAirflow:
     ) -> None:
         self.stop()
 
+    def clean(self) -> None:
+        """Forget an earlier run: its database, its logs, all that is in the home."""
+        for path in self.home.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name not in Folder.OWN_FILES:
+                path.unlink()
+
     def migrate(self) -> None:
         """Make the database. Needed once, before ``start``."""
         password_file = self.home / "simple_auth_manager_passwords.json.generated"
-        password_file.write_text(json.dumps({USER: self.password}) + "\n")
+        password_file.write_text(json.dumps(dict([self.account])) + "\n")
         password_file.chmod(0o600)
         self.airflow("db", "migrate")
 
@@ -101,7 +114,7 @@ class LocalAirflow:
         """Run one ``airflow`` command to its end; what it printed. Raises AirflowTrouble when it fails."""
         name = "-".join(("command", *(word for word in arguments[:2] if word.replace("-", "").isalnum())))
         (self.logs / f"{name}.log").unlink(missing_ok=True)
-        family = self.run(name, [_executable("airflow"), *arguments])
+        family = self.run(name, [executable("airflow"), *arguments], lasting=False)
         self.wait_for(lambda: family.exit_code is not None, f"`airflow {' '.join(arguments)}`", timeout_seconds)
         self._forget(name)
         if family.exit_code != 0:
@@ -111,19 +124,21 @@ class LocalAirflow:
             )
         return family.log.read_text(errors="replace")
 
-    def run(self, name: str, command: list[str]) -> Family:
-        """Start any command beside Airflow, in its environment; it ends when Airflow does."""
+    def run(self, name: str, command: list[str], *, lasting: bool = True) -> Family:
+        """Start any command in this Airflow's environment; it ends with it, and a ``lasting`` one not before."""
         family = Family(
             name, command, environ=self.environ, log=self.logs / f"{name}.log", marks=("airflow", "geminibatch")
         )
         self._families[name] = family
+        if lasting:
+            self._lasting.add(name)
         self._record()
         return family
 
     def start(self, *names: str) -> None:
         """Start the named components, or all four. ``wait_healthy`` says when they are ready."""
         for name in names or COMPONENTS:
-            self.run(name, [_executable("airflow"), *COMPONENTS[name]])
+            self.run(name, [executable("airflow"), *COMPONENTS[name]])
 
     def kill(self, name: str) -> None:
         """End a component and its descendants with SIGKILL, as the machine's memory killer would."""
@@ -160,7 +175,7 @@ class LocalAirflow:
     ) -> None:
         """Return when ``holds()`` does. Raises AirflowTrouble after the time, or as soon as a component has ended."""
         until = time.monotonic() + timeout_seconds
-        while not holds():
+        while not _answered(holds):
             self.check()
             if time.monotonic() > until:
                 raise AirflowTrouble(f"Waited {timeout_seconds:.0f} s in vain for {what}. Logs: {self.logs}")
@@ -168,16 +183,17 @@ class LocalAirflow:
                 raise KeyboardInterrupt
 
     def check(self) -> None:
-        """Raise AirflowTrouble if a component has ended by itself."""
-        for name in self._components():
-            family = self._families[name]
-            if family.exit_code is not None:
+        """Raise AirflowTrouble if something that should last has ended by itself."""
+        for name, family in self._families.items():
+            if name in self._lasting and family.exit_code is not None:
                 raise AirflowTrouble(
                     f"{name} ended by itself with {family.exit_code}:\n{family.last_lines()}\nLog: {family.log}"
                 )
 
     def stop(self, grace_seconds: float = GRACE_SECONDS) -> None:
         """End every process that was started here, and theirs. Safe to call twice."""
+        if self._stopped:
+            return
         end([family.started for family in self._families.values()], grace_seconds=grace_seconds)
         for family in self._families.values():
             family.wait(1)
@@ -185,6 +201,8 @@ class LocalAirflow:
         self._record()
         self.rest.close()
         self._folder.release()
+        atexit.unregister(self.stop)
+        self._stopped = True
 
     def started(self) -> list[Started]:
         """What runs now."""
@@ -198,15 +216,24 @@ class LocalAirflow:
         return (name for name in self._families if name in COMPONENTS)
 
     def _forget(self, name: str) -> None:
-        with suppress(KeyError):
-            del self._families[name]
+        self._families.pop(name, None)
+        self._lasting.discard(name)
         self._record()
 
     def _record(self) -> None:
         self._folder.record(self.started())
 
 
-def _executable(name: str) -> str:
+def _answered(holds: Callable[[], bool]) -> bool:
+    try:
+        return holds()
+    except AirflowSilent:
+        # A machine that is busy starting four processes lets a request time out now and then.
+        return False
+
+
+def executable(name: str) -> str:
+    """The command beside this Python. Raises AirflowTrouble when it is not installed there."""
     found = Path(sys.executable).with_name(name)
     if not found.exists():
         raise AirflowTrouble(

@@ -178,11 +178,13 @@ class AlreadyRunning(Exception):
 class Folder:
     """A folder that one command uses at a time. Its record names what was started there and not yet ended."""
 
+    OWN_FILES = ("lock", "processes.json")
+
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._record = path / "processes.json"
+        self._record = path / self.OWN_FILES[1]
         path.mkdir(parents=True, exist_ok=True)
-        self._lock = (path / "lock").open("a+")
+        self._lock = (path / self.OWN_FILES[0]).open("a+")
         try:
             # The lock ends with its holder, however that ends; a pid in a file would not.
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
