@@ -90,6 +90,8 @@ class Poller:
         """What the service shows of ``names`` at ``at`` or, when that comes for free, before."""
         if self._task.done():
             await self._task
+        if not names:
+            return Look()
         waiter = _Waiter(tuple(names), at, asyncio.get_running_loop().create_future())
         self._waiters.add(waiter)
         self._wake.set()

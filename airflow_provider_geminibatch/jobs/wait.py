@@ -112,6 +112,8 @@ async def _in_time(look_at: Awaitable[Look], deadline: datetime | None, now: Clo
 
 def look(gateway: Gateway, names: Collection[str]) -> Look:
     """One look from a worker. A service that is busy is a miss; raises KeyRefused."""
+    if not names:
+        return Look()
     plan = looking(names)
     ask = next(plan)
     while True:
