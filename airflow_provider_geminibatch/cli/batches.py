@@ -44,13 +44,15 @@ def show(args: argparse.Namespace) -> int:
         raise BadManifest(args.batch, "there is no batch at that place")
     build = read_build(store, f"{generation}/builds/{opening.build}.json")
     given_up = facts.get(store, f"{generation}/forgotten.json", Forgotten)
-    print(f"{build.batch}  generation {build.generation}  {build.model}  {build.rows} rows in {len(build.shards)} shards")  # noqa: T201
+    print(
+        f"{build.batch}  generation {build.generation}  {build.model}  {build.rows} rows in {len(build.shards)} shards"
+    )
     if given_up:
-        print(f"given up {given_up.at:%Y-%m-%d %H:%M} UTC by {given_up.owner}: {given_up.reason}")  # noqa: T201
+        print(f"given up {given_up.at:%Y-%m-%d %H:%M} UTC by {given_up.owner}: {given_up.reason}")
     for shard in build.shards:
         found = facts.shard_facts(store, shard.ledger)
         story = "; ".join(_story(attempt) for attempt in found.attempts) or "not submitted"
-        print(f"  shard {shard.index:04d}  {shard.rows} rows  {story}")  # noqa: T201
+        print(f"  shard {shard.index:04d}  {shard.rows} rows  {story}")
     return 0
 
 
@@ -79,7 +81,7 @@ def give_up(args: argparse.Namespace) -> int:
     standing = facts.put(store, f"{generation}/forgotten.json", mark)
     if standing != mark:
         sys.stderr.write(f"It was given up before, by {standing.owner}: {standing.reason}\n")
-    print(  # noqa: T201
+    print(
         f"{store.uri}/{generation} is given up. Jobs that run were not cancelled and may still be billed. "
         "Clear the prepare task and what follows it to ask anew."
     )
