@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import urlsplit
 
 from airflow.providers.common.compat.sdk import conf
@@ -11,6 +12,7 @@ from airflow.providers.common.compat.sdk import conf
 from airflow_provider_geminibatch.core.errors import StoreUnreadable, Unusable
 from airflow_provider_geminibatch.hooks import config
 from airflow_provider_geminibatch.storage import facts, stores
+from airflow_provider_geminibatch.storage.sources import PlainFiles
 from airflow_provider_geminibatch.storage.store import Store
 
 log = logging.getLogger(__name__)
@@ -52,28 +54,56 @@ def open_workspace(uri: str | None) -> Workspace:
     return Workspace(store, facts.workspace_id(store))
 
 
+class AirflowFiles:
+    """Files for reading by path, URI or glob pattern: with a connection id before ``@`` through Airflow, else plain."""
+
+    def open(self, uri: str) -> BinaryIO:
+        if not _names_connection(uri):
+            return self._plain.open(uri)
+        file_system, path = _airflow_file_system(uri)
+        opened: BinaryIO = file_system.open(path, "rb")
+        return opened
+
+    def match(self, pattern: str) -> Sequence[str]:
+        """The files that a glob pattern names, with the connection that the pattern has."""
+        if not _names_connection(pattern):
+            return self._plain.match(pattern)
+        file_system, path = _airflow_file_system(pattern)
+        scheme, netloc = urlsplit(pattern)[:2]
+        prefix = f"{scheme}://{netloc.rpartition('@')[0]}@"
+        return sorted(prefix + str(name).lstrip("/") for name in file_system.glob(path))
+
+    _plain = PlainFiles()
+
+
 def open_store(uri: str) -> Store:
     """The store at ``uri``. A connection id before ``@`` needs the Airflow provider of that scheme.
 
     Raises Unusable for a relative path, StoreUnreadable for a scheme that nothing installed can open.
     """
-    parts = urlsplit(uri)
-    if is_local(uri):
-        if not uri.removeprefix("file://").startswith("/"):
-            raise Unusable(uri, "a relative path means another place in every process", "Give the whole path or a URI.")
+    if is_local(uri) and not uri.removeprefix("file://").startswith("/"):
+        raise Unusable(uri, "a relative path means another place in every process", "Give the whole path or a URI.")
+    if not _names_connection(uri):
         return stores.open_store(uri)
-    if "@" not in parts.netloc:
-        return stores.open_store(uri)
+    file_system, path = _airflow_file_system(uri)
+    return stores.FsspecStore(file_system, path, uri)
+
+
+def _names_connection(uri: str) -> bool:
+    return not is_local(uri) and "@" in urlsplit(uri).netloc
+
+
+def _airflow_file_system(uri: str) -> tuple[Any, str]:
+    """The file system that Airflow's provider of the scheme makes from the connection, and the path in it."""
     from airflow.providers.common.compat.sdk import AirflowException, AirflowNotFoundException, ObjectStoragePath
 
     try:
         path = ObjectStoragePath(uri)
-        file_system = path.fs
+        return path.fs, str(path.path)
     except (AirflowException, AirflowNotFoundException, ImportError, ValueError) as error:
         raise StoreUnreadable(
-            uri, f"{error}; the connection or the provider of {parts.scheme}:// is missing"
+            uri, f"{error}; the connection or the provider of {urlsplit(uri).scheme}:// is missing"
         ) from error
-    return stores.FsspecStore(file_system, path.path, uri)
 
 
 def is_local(uri: str) -> bool:

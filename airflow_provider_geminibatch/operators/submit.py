@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import BaseOperator
@@ -15,6 +15,7 @@ from airflow_provider_geminibatch.hooks.attempt import attempt_of
 from airflow_provider_geminibatch.hooks.errors import airflow_errors
 from airflow_provider_geminibatch.hooks.gemini_batch import GeminiBatchHook
 from airflow_provider_geminibatch.hooks.storage import open_workspace
+from airflow_provider_geminibatch.jobs.wait import pause_until, utc_now
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -58,7 +59,6 @@ class GeminiBatchSubmitOperator(BaseOperator):
     def execute(self, context: Context) -> Result | list[Result]:
         """Submit all builds as far as that goes now, and wait for the rest."""
         from airflow_provider_geminibatch.jobs.submit import Submitted
-        from airflow_provider_geminibatch.jobs.wait import pause_until
 
         with airflow_errors():
             manifests = parse_manifests(self.prepared)
@@ -92,7 +92,7 @@ class GeminiBatchSubmitOperator(BaseOperator):
                     me=attempt.me,
                     max_tries=attempt.max_tries,
                     policy=_policy(),
-                    now=_utc_now,
+                    now=utc_now,
                     log=log,
                 )
                 for manifest in manifests
@@ -104,7 +104,7 @@ class GeminiBatchSubmitOperator(BaseOperator):
         from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 
         # Airflow may fail a task whose trigger fires right after the deferral.
-        moment = max(until, _utc_now() + config.first_event_after())
+        moment = max(until, utc_now() + config.first_event_after())
         self.defer(trigger=DateTimeTrigger(moment=moment), method_name="resume")
         raise AssertionError("defer() does not return")
 
@@ -117,7 +117,3 @@ def _policy() -> Any:
     from airflow_provider_geminibatch.core.steps import Policy
 
     return Policy(settle=config.settle_time())
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
