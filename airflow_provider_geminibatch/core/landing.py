@@ -1,8 +1,8 @@
 """A landing: where windows of outcomes lie for others to read. The layout, the manifest that is the commit, who may replace it.
 
-    <landing>/window=<key>/part-00000-<commit>.parquet
-    <landing>/window=<key>/_manifest.json                 the commit: written last, replaced whole
-    <landing>/_rejected/window=<key>/…                    the same for what is outside its thresholds
+<landing>/window=<key>/part-00000-<commit>.parquet
+<landing>/window=<key>/_manifest.json                 the commit: written last, replaced whole
+<landing>/_rejected/window=<key>/…                    the same for what is outside its thresholds
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ class Place(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         if self.format not in FORMATS:
-            raise Unusable(f"format={self.format!r}", "no such format of a landing", f"Write one of {', '.join(FORMATS)}.")
+            raise Unusable(
+                f"format={self.format!r}", "no such format of a landing", f"Write one of {', '.join(FORMATS)}."
+            )
 
 
 class RunRef(msgspec.Struct, frozen=True):
@@ -125,8 +127,9 @@ class CommitManifest(msgspec.Struct, frozen=True, kw_only=True):
     strays: tuple[JobRef, ...] = ()
     models: tuple[str, ...]
     tokens: Usage
+    """Of every line of the results: also one that repeats another or belongs to no row may be on the bill."""
     cost_usd: str | None
-    """Decimal text; None when a model has no known price, which is not zero."""
+    """What ``tokens`` cost, as decimal text; None when a model has no known price, which is not zero."""
     strays_cost_usd: str | None = None
     price_as_of: str = ""
     submitted_at: datetime | None = None
@@ -194,18 +197,18 @@ def window_folder(window: str, *, rejected: bool = False) -> str:
     return f"{REJECTED if rejected else ''}window={segment(window)}"
 
 
-def part_name(number: int, commit: str, format: str) -> str:  # noqa: A002 - the word for it
+def part_name(number: int, commit: str, file_format: str) -> str:
     """``part-00000-<commit>.parquet``: never written twice with two contents, since the id stands for the content."""
-    return f"part-{number:05d}-{commit}.{format}"
+    return f"part-{number:05d}-{commit}.{file_format}"
 
 
-def commit_id(window: str, format: str, sealed: Mapping[Origin, Iterable[ShardResult]]) -> str:  # noqa: A002
+def commit_id(window: str, file_format: str, sealed: Mapping[Origin, Iterable[ShardResult]]) -> str:
     """What names a commit: all that decides the content of its parts, and nothing else (no thresholds, no time, no try)."""
     content = sorted(
         "\n".join((origin.path, origin.build, *(_result_text(result) for result in results)))
         for origin, results in sealed.items()
     )
-    return short(str(ROW_FORMAT), prices.AS_OF.isoformat(), window, format, *content)
+    return short(str(ROW_FORMAT), prices.AS_OF.isoformat(), window, file_format, *content)
 
 
 def _result_text(result: ShardResult) -> str:

@@ -238,7 +238,9 @@ def _failure(status: object) -> Outcome | None:
         code, message = None, status
     if not code and not message:
         return None
-    reason = message if isinstance(message, str) and message else f"code {code}" if code else "an error without a message"
+    reason = (
+        message if isinstance(message, str) and message else f"code {code}" if code else "an error without a message"
+    )
     return Outcome(kind=Outcomes.FAILED, reason=reason, code=code, transient=code in _TRANSIENT)
 
 

@@ -40,24 +40,24 @@ class Price(NamedTuple):
     until: date | None = None
 
 
-def _usd(*texts: str) -> tuple[Decimal, ...]:
-    return tuple(Decimal(text) for text in texts)
+def _usd(*texts: str, until: date | None = None) -> Price:
+    return Price(*map(Decimal, texts), until=until)  # type: ignore[misc, arg-type]
 
 
-_FLASH = (Price(*_usd("0.75", "3.75"), until=date(2027, 1, 1)), Price(*_usd("1.50", "7.50")))
+_FLASH = (_usd("0.75", "3.75", until=date(2027, 1, 1)), _usd("1.50", "7.50"))
 
 PRICES: dict[str, tuple[Price, ...]] = {
     "gemini-3.8-flash": _FLASH,
     "gemini-3.7-flash": _FLASH,
     "gemini-3.6-flash": _FLASH,
-    "gemini-3.5-flash": (Price(*_usd("1.50", "9.00")),),
-    "gemini-3.5-flash-lite": (Price(*_usd("0.30", "2.50")),),
-    "gemini-3.1-flash-lite": (Price(*_usd("0.25", "1.50")),),
-    "gemini-3.1-pro": (Price(*_usd("2", "12", "4", "18")),),
-    "gemini-2.5-pro": (Price(*_usd("1.25", "10", "2.50", "15")),),
-    "gemini-2.5-flash": (Price(*_usd("0.30", "2.50")),),
-    "gemini-2.5-flash-lite": (Price(*_usd("0.10", "0.40")),),
-    "gemini-embedding-2": (Price(*_usd("0.20", "0")),),
+    "gemini-3.5-flash": (_usd("1.50", "9.00"),),
+    "gemini-3.5-flash-lite": (_usd("0.30", "2.50"),),
+    "gemini-3.1-flash-lite": (_usd("0.25", "1.50"),),
+    "gemini-3.1-pro": (_usd("2", "12", "4", "18"),),
+    "gemini-2.5-pro": (_usd("1.25", "10", "2.50", "15"),),
+    "gemini-2.5-flash": (_usd("0.30", "2.50"),),
+    "gemini-2.5-flash-lite": (_usd("0.10", "0.40"),),
+    "gemini-embedding-2": (_usd("0.20", "0"),),
 }
 
 # gemini-2.5-flash-001, gemini-3.1-pro-preview, gemini-2.5-flash-preview-09-2025: the family's price.
@@ -82,4 +82,38 @@ def batch_cost(price: Price, usage: Usage) -> Decimal:
     return ((fresh * BATCH_SHARE + cached * per_input * _CACHED_SHARE) / _MILLION).quantize(_EXACT)
 
 
-__all__ = ["AS_OF", "BATCH_SHARE", "LONG_PROMPT_TOKENS", "PRICES", "Price", "batch_cost", "price_of"]
+class Spent(NamedTuple):
+    """Tokens and what they cost. None is an unknown cost: a sum without the unknown would look like the whole."""
+
+    tokens: Usage = Usage()
+    cost_usd: Decimal | None = Decimal(0)
+
+    def plus(self, other: Spent) -> Spent:
+        """Both together."""
+        known = self.cost_usd is not None and other.cost_usd is not None
+        cost = self.cost_usd + other.cost_usd if known else None  # type: ignore[operator]
+        return Spent(self.tokens + other.tokens, cost)
+
+
+NOTHING_SPENT = Spent()
+
+
+def spent_on(usage: Usage, price: Price | None) -> Spent:
+    """What one row cost by batch; nothing used costs nothing, whatever the price."""
+    if usage == Usage():
+        return NOTHING_SPENT
+    return Spent(usage, None if price is None else batch_cost(price, usage))
+
+
+__all__ = [
+    "AS_OF",
+    "BATCH_SHARE",
+    "LONG_PROMPT_TOKENS",
+    "NOTHING_SPENT",
+    "PRICES",
+    "Price",
+    "Spent",
+    "batch_cost",
+    "price_of",
+    "spent_on",
+]

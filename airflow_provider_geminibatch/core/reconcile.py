@@ -38,7 +38,9 @@ class LineCounts(msgspec.Struct, frozen=True):
     unreadable: int = 0
 
     def __add__(self, other: LineCounts) -> LineCounts:
-        return LineCounts(*(a + b for a, b in zip(msgspec.structs.astuple(self), msgspec.structs.astuple(other), strict=True)))
+        return LineCounts(
+            *(a + b for a, b in zip(msgspec.structs.astuple(self), msgspec.structs.astuple(other), strict=True))
+        )
 
 
 class Reconciled(msgspec.Struct, frozen=True):
@@ -110,7 +112,15 @@ def settled(found: Sequence[Outcome]) -> Outcome:
 
 def _meaning(outcome: Outcome) -> bytes:
     """What makes two lines the same answer: all that lands, but neither tokens nor the service's ids."""
-    fields = (outcome.kind, outcome.text, outcome.value, outcome.extra, outcome.reason, outcome.finish_reason, outcome.code)
+    fields = (
+        outcome.kind,
+        outcome.text,
+        outcome.value,
+        outcome.extra,
+        outcome.reason,
+        outcome.finish_reason,
+        outcome.code,
+    )
     return msgspec.json.encode(fields, order="deterministic")
 
 

@@ -67,10 +67,11 @@ class _Check:
 
 
 def _sentence(error: ValidationError) -> str:
+    expected: Any = error.validator_value
+    instance: Any = error.instance
     if error.validator == "required":
-        wanted = [name for name in error.validator_value if name not in error.instance]  # type: ignore[operator, union-attr]
-        return f"{error.json_path}: lacks {', '.join(map(repr, wanted))}"
-    rule = msgspec.json.encode(error.validator_value, enc_hook=repr).decode()
+        return f"{error.json_path}: lacks {', '.join(repr(name) for name in expected if name not in instance)}"
+    rule = msgspec.json.encode(expected, enc_hook=repr).decode()
     rule = rule if len(rule) <= _LONGEST else rule[: _LONGEST - 1] + "…"
     return f"{error.json_path}: does not fit {error.validator} {rule}"
 
@@ -104,7 +105,9 @@ def _respelled(schema: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 # What says nothing about a value.
-_NOTES = frozenset({"title", "description", "default", "example", "examples", "format", "propertyOrdering", "$schema", "$id"})
+_NOTES = frozenset(
+    {"title", "description", "default", "example", "examples", "format", "propertyOrdering", "$schema", "$id"}
+)
 
 
 def fast_type(schema: Any) -> Any:
@@ -120,7 +123,9 @@ class _Inexpressible(Exception):
 
 
 def _type(schema: Any) -> Any:
-    rules = {name: value for name, value in schema.items() if name not in _NOTES} if isinstance(schema, Mapping) else None
+    rules = (
+        {name: value for name, value in schema.items() if name not in _NOTES} if isinstance(schema, Mapping) else None
+    )
     if rules is None:
         raise _Inexpressible
     if set(rules) == {"anyOf"}:
@@ -154,23 +159,25 @@ def _string(rules: Mapping[str, Any]) -> Any:
     return Annotated[str, _meta(min_length=rules.get("minLength"), max_length=rules.get("maxLength"))]
 
 
-def _number(of: type) -> Callable[[Mapping[str, Any]], Any]:
+def _number(of: type[int | float]) -> Callable[[Mapping[str, Any]], Any]:
     def make(rules: Mapping[str, Any]) -> Any:
         _only(rules, "minimum", "maximum")
-        bounds = [rules.get("minimum"), rules.get("maximum")]
-        # Beyond 2**53 a float bound is not the number that was written.
-        if not all(bound is None or (isinstance(bound, of | int) and abs(bound) < 2**53) for bound in bounds):
-            raise _Inexpressible
-        low, high = (None if bound is None else of(bound) for bound in bounds)
-        return Annotated[of, _meta(ge=low, le=high)]
+        return Annotated[of, _meta(ge=_bound(rules.get("minimum"), of), le=_bound(rules.get("maximum"), of))]
 
     return make
 
 
+def _bound(found: Any, of: type[int | float]) -> float | None:
+    # Beyond 2**53 a float bound is not the number that was written.
+    if found is not None and not (isinstance(found, (int, of)) and abs(found) < 2**53):
+        raise _Inexpressible
+    return None if found is None else of(found)
+
+
 def _array(rules: Mapping[str, Any]) -> Any:
     _only(rules, "items", "minItems", "maxItems")
-    item = _type(rules["items"]) if "items" in rules else Any
-    return Annotated[list[item], _meta(min_length=rules.get("minItems"), max_length=rules.get("maxItems"))]
+    kind: Any = list[_type(rules["items"])] if "items" in rules else list  # type: ignore[misc]
+    return Annotated[kind, _meta(min_length=rules.get("minItems"), max_length=rules.get("maxItems"))]
 
 
 def _object(rules: Mapping[str, Any]) -> Any:

@@ -27,10 +27,14 @@ class Thresholds(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_unresolved <= 1:
-            raise Unusable(f"max_unresolved={self.max_unresolved}", "it is a share of the rows", "Write a number from 0 to 1.")
+            raise Unusable(
+                f"max_unresolved={self.max_unresolved}", "it is a share of the rows", "Write a number from 0 to 1."
+            )
         # Zero answers is never a success, whatever the share allows.
         if self.min_answers < 1:
-            raise Unusable(f"min_answers={self.min_answers}", "a commit without answers is no success", "Write 1 or more.")
+            raise Unusable(
+                f"min_answers={self.min_answers}", "a commit without answers is no success", "Write 1 or more."
+            )
 
 
 class Verdict(msgspec.Struct, frozen=True):

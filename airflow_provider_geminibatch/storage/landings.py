@@ -113,7 +113,9 @@ def _readable_manifest(store: Store, window: str, any_verdict: bool) -> CommitMa
     if manifest is None:
         raise WindowNotLanded(store.uri, window, _why_not(store, window))
     if not (manifest.passes or any_verdict):
-        raise WindowNotLanded(manifest.landing, window, f"its commit is {manifest.verdict}, complete: {manifest.complete}")
+        raise WindowNotLanded(
+            manifest.landing, window, f"its commit is {manifest.verdict}, complete: {manifest.complete}"
+        )
     return manifest
 
 

@@ -108,12 +108,17 @@ def landing_names(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def write_parts(
-    store: Store, folder: str, commit: str, format: str, columns: Sequence[Column], rows: Iterable[Row]  # noqa: A002
+    store: Store,
+    folder: str,
+    commit: str,
+    file_format: str,
+    columns: Sequence[Column],
+    rows: Iterable[Row],
 ) -> tuple[Part, ...]:
     """Write all rows as parts below ``folder``. Each appears whole; writing them again gives the same bytes."""
-    write, parts, rest = _WRITERS[format], [], iter(rows)
+    write, parts, rest = _WRITERS[file_format], list[Part](), iter(rows)
     for first in rest:
-        name = part_name(len(parts), commit, format)
+        name = part_name(len(parts), commit, file_format)
         chunk = islice(chain((first,), rest), PART_ROWS)
         with store.writer(f"{folder}/{name}") as target:
             hashed = _Hashed(target)
@@ -157,24 +162,24 @@ def _write_jsonl(target: BinaryIO, columns: Sequence[Column], rows: Iterable[Row
 
 
 def _write_parquet(target: BinaryIO, columns: Sequence[Column], rows: Iterable[Row]) -> int:
-    pyarrow, parquet = _pyarrow()
+    pa, parquet = _pyarrow()
     types = {
-        "string": pyarrow.string(),
-        "int64": pyarrow.int64(),
-        "float64": pyarrow.float64(),
-        "bool": pyarrow.bool_(),
-        "decimal": pyarrow.decimal128(28, 12),
-        "json": pyarrow.string(),
+        "string": pa.string(),
+        "int64": pa.int64(),
+        "float64": pa.float64(),
+        "bool": pa.bool_(),
+        "decimal": pa.decimal128(28, 12),
+        "json": pa.string(),
     }
-    schema = pyarrow.schema([(column.name, types[column.kind]) for column in columns])
+    schema = pa.schema([(column.name, types[column.kind]) for column in columns])
     count = 0
     with parquet.ParquetWriter(target, schema, compression="zstd") as writer:
         for batch in _batches(rows, BATCH_ROWS):
             arrays = [
-                pyarrow.array(_texts(values) if column.kind == "json" else values, field.type)
+                pa.array(_texts(values) if column.kind == "json" else values, field.type)
                 for column, field, values in zip(columns, schema, zip(*batch, strict=True), strict=True)
             ]
-            writer.write_batch(pyarrow.record_batch(arrays, schema=schema))
+            writer.write_batch(pa.record_batch(arrays, schema=schema))
             count += len(batch)
     return count
 
@@ -198,15 +203,15 @@ _WRITERS: dict[str, Callable[[Any, Sequence[Column], Iterable[Row]], int]] = {
 
 def _pyarrow() -> tuple[Any, Any]:
     try:
-        import pyarrow  # half a second, and an extra
-        import pyarrow.parquet
+        import pyarrow as pa  # half a second, and an extra
+        from pyarrow import parquet
     except ImportError:
         raise Unusable(
             "a Parquet landing",
             "pyarrow is not installed",
             "Install airflow-provider-geminibatch[parquet] on the workers, or land as format='jsonl'.",
         ) from None
-    return pyarrow, pyarrow.parquet
+    return pa, parquet
 
 
 @contextmanager
@@ -228,12 +233,12 @@ def _fingerprint(file: BinaryIO) -> tuple[int, str]:
     return total, digest.hexdigest()
 
 
-def read_part(file: BinaryIO, format: str) -> Iterator[dict[str, Any]]:  # noqa: A002
+def read_part(file: BinaryIO, file_format: str) -> Iterator[dict[str, Any]]:
     """The rows of an open part."""
     kinds = {column.name: column.kind for column in COLUMNS}
     decimals = [name for name, kind in kinds.items() if kind == "decimal"]
-    texts = [name for name, kind in kinds.items() if kind == "json"] if format == "parquet" else []
-    for row in _READERS[format](file):
+    texts = [name for name, kind in kinds.items() if kind == "json"] if file_format == "parquet" else []
+    for row in _READERS[file_format](file):
         for name in texts:
             row[name] = None if row[name] is None else msgspec.json.decode(row[name])
         for name in decimals:

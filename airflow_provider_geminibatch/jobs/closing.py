@@ -1,0 +1,106 @@
+"""What a commit leaves in the workspace: the seal of its results, its facts, the summary, and a line of history per job."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from itertools import count
+from typing import Any
+
+import msgspec
+
+from airflow_provider_geminibatch.core.errors import ResultsBroken, ServiceError
+from airflow_provider_geminibatch.core.landing import (
+    Closed,
+    CommitManifest,
+    Committed,
+    Committing,
+    JobRef,
+    ResultsSeal,
+    ShardResult,
+)
+from airflow_provider_geminibatch.core.model import Build
+from airflow_provider_geminibatch.core.names import generation_path, segment, short
+from airflow_provider_geminibatch.jobs.results import Answered, Desk
+from airflow_provider_geminibatch.jobs.rows import AnsweredBatch
+from airflow_provider_geminibatch.jobs.submit import open_path
+from airflow_provider_geminibatch.storage import facts as fact_store
+
+
+def seal_results(desk: Desk, build: Build, results: tuple[ShardResult, ...]) -> int:
+    """The number of the seal that says exactly these results; a new one when the last says others.
+
+    Raises ResultsBroken when another try has sealed results of a later attempt: this one obeys.
+    """
+    mine = ResultsSeal(owner=desk.me, at=desk.now(), build=build.id, results=results)
+    folder = generation_path(build.batch, build.generation)
+    for number in count(1):
+        path = f"{folder}/seals/{number:02d}.json"
+        standing = fact_store.get(desk.store, path, ResultsSeal) or fact_store.put(desk.store, path, mine)
+        if (standing.build, standing.results) == (build.id, results):
+            return number
+        ours = {result.shard: result.attempt for result in results}
+        if any(result.attempt > ours.get(result.shard, 0) for result in standing.results):
+            raise ResultsBroken(f"the results of {build.batch}", "another try has sealed later ones")
+    raise AssertionError("count does not end")
+
+
+def written_parts(desk: Desk, batch: AnsweredBatch, commit: str) -> Committing | None:
+    """The note of an earlier try that this commit's parts are written, if there is one."""
+    return fact_store.get(desk.store, _commit_path(batch, commit, "json"), Committing)
+
+
+def note_parts(desk: Desk, batches: Sequence[AnsweredBatch], manifest: CommitManifest) -> None:
+    """Write ``commits/<id>.json`` in the ledger of every batch of the commit."""
+    for batch in batches:
+        note = Committing(
+            owner=desk.me, at=desk.now(), landing=manifest.landing, window=manifest.window, commit=manifest.commit,
+            parts=manifest.parts,
+        )  # fmt: skip
+        fact_store.put(batch.store, _commit_path(batch, manifest.commit, "json"), note)
+
+
+def _commit_path(batch: AnsweredBatch, commit: str, suffix: str) -> str:
+    return f"{batch.origin.path}/commits/{commit}.{suffix}"
+
+
+def close(desk: Desk, batch: AnsweredBatch, manifest: CommitManifest, summary: dict[str, Any]) -> None:
+    """Put the end of a batch on record. Every line of it may be repeated."""
+    store, build = batch.store, batch.build
+    done = Committed(
+        owner=desk.me, at=desk.now(), landing=manifest.landing, window=manifest.window, commit=manifest.commit,
+        verdict=manifest.verdict,
+    )  # fmt: skip
+    fact_store.put(store, _commit_path(batch, manifest.commit, "done"), done)
+    for answered in batch.shards:
+        if answered.job is not None:
+            store.create(history_path(build, answered.service, answered.job), b"")
+    closed = Closed(owner=desk.me, at=desk.now(), commit=manifest.commit, verdict=manifest.verdict)
+    fact_store.put(store, f"{batch.origin.path}/closed.json", closed)
+    note = open_path(build)
+    index = note.replace("open/", f"index/{manifest.committed_at:%Y-%m-%d}/", 1)
+    about = {"v": 1, "batch": msgspec.to_builtins(build.batch), "generation": build.generation, "build": build.id}
+    store.write(index, msgspec.json.encode({**about, **summary}))
+    store.delete(note)
+    for answered in batch.shards:
+        _delete_inputs(desk, answered)
+
+
+def history_path(build: Build, service: str, job: JobRef) -> str:
+    """``history/<service>/<model>/<month>/<ended>_<seconds>_<state>_<rows>_<job>``: one listing teaches the turnaround model.
+
+    The job tells shards apart that are of one size and ended in the same second.
+    """
+    ended = (job.ended_at or datetime.fromtimestamp(0, UTC)).astimezone(UTC)
+    seconds = "x" if job.turnaround_seconds is None else f"{job.turnaround_seconds:.0f}"
+    name = f"{ended:%Y%m%dT%H%M%SZ}_{seconds}_{segment(job.state)}_{job.rows}_{short(job.name, length=8)}"
+    return f"history/{segment(service)}/{segment(build.model)}/{ended:%Y-%m}/{name}"
+
+
+def _delete_inputs(desk: Desk, answered: Answered) -> None:
+    """Input files go when the job has ended: they fill the project's 20 GB. The service drops them after 48 h anyway."""
+    for name in answered.input_files:
+        try:
+            desk.gateway.delete_file(name)
+        except ServiceError as error:
+            desk.log.info("%s was not deleted, which costs nothing: %s", name, error)

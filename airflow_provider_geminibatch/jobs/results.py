@@ -1,0 +1,256 @@
+"""One shard's results: its job, its file in the workspace, and which line belongs to which row."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Self
+
+import msgspec
+
+from airflow_provider_geminibatch.core.errors import ResultsBroken, ResultsNotReady, StoreUnreadable
+from airflow_provider_geminibatch.core.landing import JobRef, ShardResult
+from airflow_provider_geminibatch.core.ledger import Attempt, Collected, End, ShardFacts, attempt_path
+from airflow_provider_geminibatch.core.model import JobSnapshot, Outcomes, Shard, state_row
+from airflow_provider_geminibatch.core.names import segment
+from airflow_provider_geminibatch.core.outcomes import Line, Outcome, SchemaCheck, classify
+from airflow_provider_geminibatch.core.prices import NOTHING_SPENT, Price, Spent, price_of, spent_on
+from airflow_provider_geminibatch.core.reconcile import LineCounts, Reconciled, distrust, reconcile
+from airflow_provider_geminibatch.gemini.gateway import Gateway
+from airflow_provider_geminibatch.jobs.download import fetch
+from airflow_provider_geminibatch.jobs.lookup import find_strays
+from airflow_provider_geminibatch.jobs.submit import end_fact
+from airflow_provider_geminibatch.jobs.wait import pause_until
+from airflow_provider_geminibatch.storage import facts as fact_store
+from airflow_provider_geminibatch.storage.store import Store
+
+OUTPUT_LOOKS = (2.0, 4.0, 8.0)
+"""Seconds between looks at a job that succeeded and does not name its output yet (seen: ellmer PR#926)."""
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Who collects, and with what."""
+
+    store: Store
+    gateway: Gateway
+    me: str
+    now: Callable[[], datetime]
+    log: logging.Logger
+    sleep: Callable[[float], object] | None = None
+
+    def pause(self, seconds: float) -> None:
+        """Hold this thread for a moment."""
+        if self.sleep is not None:
+            self.sleep(seconds)
+        else:
+            pause_until(self.now() + timedelta(seconds=seconds), now=self.now)
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A shard whose job has ended: its results, or the one outcome that all its rows have without results."""
+
+    shard: Shard
+    result: ShardResult
+    job: JobRef | None = None
+    service: str = ""
+    found: Reconciled | None = None
+    failure: Outcome | None = None
+    spent: Spent = NOTHING_SPENT
+    price: Price | None = None
+    strays: tuple[JobSnapshot, ...] = ()
+    input_files: tuple[str, ...] = ()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Rows per outcome."""
+        if self.found is not None:
+            return self.found.counts
+        return {kind.value: self.shard.rows if kind is Outcomes.FAILED else 0 for kind in Outcomes}
+
+    @property
+    def lines(self) -> LineCounts:
+        return self.found.lines if self.found is not None else LineCounts()
+
+    def outcomes(self, store: Store, check: SchemaCheck | None) -> Iterator[Outcome]:
+        """The outcome of every row, in row order."""
+        if self.found is None:
+            assert self.failure is not None
+            yield from (self.failure for _ in range(self.shard.rows))
+            return
+        with _Lines(store, self.result.path, check) as lines:
+            yield from self.found.outcomes(lines.outcome_at)
+
+
+def answered(desk: Desk, model: str, shard: Shard, check: SchemaCheck | None) -> Answered:
+    """What a shard came to. Raises ResultsNotReady while its job runs, ResultsBroken for a file that cannot be trusted."""
+    facts = fact_store.shard_facts(desk.store, shard.ledger)
+    strays = tuple(find_strays(desk.store, desk.gateway, shard, facts, me=desk.me, now=desk.now, log=desk.log))
+    attempt = next((attempt for attempt in reversed(facts.attempts) if attempt.job), None)
+    if attempt is None or attempt.job is None:
+        return _without_job(shard, facts, strays)
+    end, job = _ended(desk, shard, attempt, attempt.job.job_name)
+    reference = JobRef(
+        name=end.job_name, shard=shard_name(shard), rows=shard.rows, state=end.state, created_at=end.created_at,
+        ended_at=end.ended_at, error=_why(end) if not state_row(end.state).succeeded else "",
+    )  # fmt: skip
+    price = price_of(model, end.ended_at or end.created_at or end.at)
+    common: dict[str, Any] = {
+        "job": reference, "service": str(attempt.claim.service), "price": price, "strays": strays,
+        "input_files": _inputs(facts),
+    }  # fmt: skip
+    result = ShardResult(shard=shard_name(shard), attempt=attempt.number, job=end.job_name)
+    if not state_row(end.state).readable:
+        failure = Outcome(kind=Outcomes.FAILED, reason=_why(end), code=end.error_code, transient=True)
+        return Answered(shard, msgspec.structs.replace(result, failure=_why(end)), failure=failure, **common)
+    collected, (found, spent) = _collected(desk, shard, attempt, job, check, price)
+    desk.log.info("%s: %s", end.job_name, _summary(found))
+    result = msgspec.structs.replace(result, path=collected.path, sha256=collected.sha256)
+    return Answered(shard, result, found=found, spent=spent, **common)
+
+
+def shard_name(shard: Shard) -> str:
+    """``<build tag>-<shard>``: how a shard is called in rows and manifests."""
+    return f"{shard.tag}-{shard.index:04d}"
+
+
+def _without_job(shard: Shard, facts: ShardFacts, strays: tuple[JobSnapshot, ...]) -> Answered:
+    last = facts.last
+    if last is None or last.refused is None:
+        raise ResultsNotReady(str(shard), "it is not a job yet")
+    why = f"refused by the service ({last.refused.code}): {last.refused.text}"
+    failure = Outcome(kind=Outcomes.FAILED, reason=why, code=last.refused.code or None)
+    result = ShardResult(shard=shard_name(shard), attempt=last.number, failure=why)
+    return Answered(shard, result, failure=failure, strays=strays)
+
+
+def _inputs(facts: ShardFacts) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(attempt.uploaded.file_name for attempt in facts.attempts if attempt.uploaded))
+
+
+def _why(end: End) -> str:
+    return f"job {end.state}" + (f": {end.error_text}" if end.error_text else "")
+
+
+def _ended(desk: Desk, shard: Shard, attempt: Attempt, job_name: str) -> tuple[End, JobSnapshot | None]:
+    """The end of the job as it stands on record. The service is not asked about a job whose results are here already."""
+    if attempt.end is not None and (attempt.collected is not None or not state_row(attempt.end.state).readable):
+        return attempt.end, None
+    job = desk.gateway.job(job_name)
+    if not job.ended:
+        raise ResultsNotReady(job_name, f"it has not ended ({job.state.lower()})")
+    path = attempt_path(shard.ledger, attempt.number, "end")
+    return fact_store.put(desk.store, path, end_fact(job, owner=desk.me, at=desk.now())), job
+
+
+_Read = tuple[Reconciled, Spent]
+
+
+def _collected(
+    desk: Desk, shard: Shard, attempt: Attempt, job: JobSnapshot | None, check: SchemaCheck | None, price: Price | None
+) -> tuple[Collected, _Read]:
+    """The results in the workspace: those that were collected before if they are unharmed, else a download."""
+    if attempt.collected is not None:
+        try:
+            return attempt.collected, _read(desk, shard, attempt.collected, check, price)
+        except StoreUnreadable as error:
+            desk.log.warning("%s Downloading it again.", error)
+    assert attempt.job is not None
+    source = _with_output(desk, job or desk.gateway.job(attempt.job.job_name))
+    path = attempt_path(shard.ledger, attempt.number, "results.jsonl")
+    came = fetch(desk.gateway, desk.store, source.output_file, path, what=source.name, log=desk.log)
+    mine = Collected(
+        owner=desk.me, at=desk.now(), path=path, size_bytes=came.size_bytes, sha256=came.sha256, lines=0
+    )  # fmt: skip
+    read = _read(desk, shard, mine, check, price)
+    why = distrust(read[0])
+    if why:
+        raise ResultsBroken(source.name, why)
+    mine = msgspec.structs.replace(mine, lines=read[0].lines.lines)
+    standing = fact_store.put(desk.store, attempt_path(shard.ledger, attempt.number, "collected"), mine)
+    if standing.sha256 != mine.sha256:
+        read = _read(desk, shard, standing, check, price)
+    return standing, read
+
+
+def _with_output(desk: Desk, job: JobSnapshot) -> JobSnapshot:
+    """The job once it names its output; looked at a few times, since that can come a little after the state."""
+    for seconds in OUTPUT_LOOKS:
+        if job.output_file:
+            return job
+        desk.pause(seconds)
+        job = desk.gateway.job(job.name)
+    if not job.output_file:
+        raise ResultsNotReady(job.name, f"it is {job.state.lower()} and does not name its output yet")
+    return job
+
+
+class _Lines:
+    """A result file, read line by line and at places."""
+
+    def __init__(self, store: Store, path: str, check: SchemaCheck | None, price: Price | None = None) -> None:
+        self._stack, self._check, self._price, self.spent = ExitStack(), check, price, NOTHING_SPENT
+        self._through = self._stack.enter_context(store.open(path))
+        self._at = self._stack.enter_context(store.open(path))
+        self.hash, self.size_bytes, self.cut = hashlib.sha256(), 0, False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self._stack.close()
+
+    def __iter__(self) -> Iterator[tuple[int, Line]]:
+        for raw in self._through:
+            place, self.size_bytes = self.size_bytes, self.size_bytes + len(raw)
+            self.hash.update(raw)
+            if not raw.isspace():
+                line = classify(raw, self._check)
+                self.spent = self.spent.plus(spent_on(line.outcome.usage, self._price))
+                self.cut = not line.readable and not raw.endswith(b"\n")
+                yield place, line
+
+    def outcome_at(self, place: int) -> Outcome:
+        """The outcome of the line that begins at ``place``."""
+        self._at.seek(place)
+        return classify(self._at.readline(), self._check).outcome
+
+
+def _read(desk: Desk, shard: Shard, sealed: Collected, check: SchemaCheck | None, price: Price | None) -> _Read:
+    """Join a collected file to the shard's rows. Raises StoreUnreadable when it is not the file that was collected."""
+    with _Lines(desk.store, sealed.path, check, price) as lines:
+        found = reconcile(shard.tag, shard.index, shard.rows, lines, lines.outcome_at)
+        if (lines.size_bytes, lines.hash.hexdigest()) != (sealed.size_bytes, sealed.sha256):
+            raise StoreUnreadable(
+                f"{desk.store.uri}/{sealed.path}", "it is not what was collected (size or checksum differ)"
+            )
+        if lines.cut:
+            # Without a length from the service, a cut between two chunks looks like an end.
+            raise ResultsBroken(f"the results of {shard}", "the last line is cut off")
+    return found, lines.spent
+
+
+def stray_spent(desk: Desk, answered: Answered, stray: JobSnapshot) -> Spent:
+    """What a stray job cost, as far as it ended with results; a cancelled one reports no tokens."""
+    job = desk.gateway.job(stray.name)
+    if not (job.readable and job.output_file):
+        return NOTHING_SPENT
+    path = f"{answered.shard.ledger}/stray-{segment(job.name)}.results.jsonl"
+    fetch(desk.gateway, desk.store, job.output_file, path, what=job.name, log=desk.log)
+    with _Lines(desk.store, path, None, answered.price) as lines:
+        for _ in lines:
+            pass
+    return lines.spent
+
+
+def _summary(found: Reconciled) -> str:
+    rows = ", ".join(f"{count} {kind}" for kind, count in found.counts.items() if count)
+    odd = msgspec.structs.asdict(found.lines)
+    total = odd.pop("lines")
+    aside = ", ".join(f"{count} {kind}" for kind, count in odd.items() if count)
+    return f"{total} lines, {rows}" + (f"; kept aside: {aside}" if aside else "")
