@@ -22,11 +22,13 @@ _MEDIA_TOKENS = 258
 _THOUGHTS = (64, 640)
 _ECHO_CHARACTERS = 80
 _DIMENSIONS = 3072
+_CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
+_JSON = json.JSONEncoder(ensure_ascii=False).encode
 
 
-def count_tokens(texts: int, media: int = 0) -> int:
-    """About a token for four characters of text, and at least one."""
-    return max(1, -(-texts // 4)) + media * _MEDIA_TOKENS
+def count_tokens(characters: int, media: int = 0) -> int:
+    """About a token for four characters of text, and at least one, and more for each part that is media."""
+    return max(1, -(-characters // 4)) + media * _MEDIA_TOKENS
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ def read_prompt(request: Mapping[str, Any]) -> Prompt:
 
 
 def _parts(contents: list[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    for content in contents:
+    for content in filter(None, contents):
         yield from filter(None, content.get("parts") or ())
 
 
@@ -63,7 +65,7 @@ def _shortened(text: str) -> str:
 
 def digest(request: Mapping[str, Any], model: str) -> bytes:
     """Sixteen bytes that stand for a request to a model; the order of its fields does not matter."""
-    canonical = json.dumps([model, request], sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    canonical = _CANONICAL([model, request]).encode("utf-8", "surrogatepass")
     return hashlib.blake2b(canonical, digest_size=16).digest()
 
 
@@ -112,7 +114,7 @@ def _text(request: Mapping[str, Any], config: Mapping[str, Any], prompt: Prompt,
     if mime not in ("application/json", "text/x.enum"):
         return f"Echo: {echo}"
     made = document(schema, echo, int.from_bytes(mark[:8], "big")) if schema else {"echo": echo}
-    return str(made) if mime == "text/x.enum" else json.dumps(made, ensure_ascii=False)
+    return str(made) if mime == "text/x.enum" else _JSON(made)
 
 
 def _asked_format(config: Mapping[str, Any]) -> tuple[str, Mapping[str, Any] | None]:

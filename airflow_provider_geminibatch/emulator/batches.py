@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -84,8 +85,8 @@ class Batches:
             return Reply(body={})
         size, token = call.page(50)
         if self._scenarios.happens("list_empty_page_with_token"):
-            return Reply(body={"nextPageToken": token or make_token("")})
-        visible = [(job.id, job) for job in reversed(self.jobs) if self._is_listed(job, call)]
+            return Reply(body={"nextPageToken": token or make_token(-sys.maxsize)})
+        visible = [(-job.number, job) for job in reversed(self.jobs) if self._is_listed(job, call)]
         page, following = next_page(visible, size, token)
         stale = self._scenarios.is_on("list_stale_stats")
         shown = [job.operation(call.now, self._output(job, call.now, inline=False), stale=stale) for job in page]
@@ -112,7 +113,9 @@ class Batches:
         for job in [self._jobs[job_id]] if job_id in self._jobs else () if file_id else self.jobs:
             if job.project == project and job.output_file and job.has_output(now):
                 blob = self.output(job).lines
-                yield StoredFile(f"batch-{job.id}", project, "", "application/jsonl", job.ends, blob, job.name)
+                yield StoredFile(
+                    f"batch-{job.id}", job.number, project, "", "application/jsonl", job.ends, blob, job.name
+                )
 
     def output(self, job: Job) -> Output:
         """The output of a job, rendered when it is first wanted."""
@@ -159,7 +162,7 @@ class Batches:
         traits = self._scenarios.of_job(ordinal, name) if ordinal >= 0 else {}
         starts, ends = timeline(self._seed, name or str(ordinal), self._hours, traits, call.now)
         return Job(
-            self._names.make("batch", 36), ordinal, call.project, "generate", model, name, input_file, rows,
+            self._names.make("batch", 36), self._names.number(), ordinal, call.project, "generate", model, name, input_file, rows,
             created=call.now, starts=starts, ends=ends, traits=traits,
         )  # fmt: skip
 

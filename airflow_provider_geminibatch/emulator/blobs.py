@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +20,9 @@ class Blob:
         place = str(folder) if folder else None
         # The file has no name, so it goes when the last reader has gone, whatever happens to the process.
         self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY if folder else 0, dir=place)  # noqa: SIM115
+        weakref.finalize(self, self._file.close)
+        # A download reads from the server's thread while a bill may be reading from another.
+        self._lock = threading.Lock()
         self._hash = hashlib.sha256()
         self.size = 0
 
@@ -28,15 +33,17 @@ class Blob:
 
     def append(self, data: bytes) -> None:
         """Write at the end."""
-        self._file.seek(self.size)
-        self._file.write(data)
-        self._hash.update(data)
-        self.size += len(data)
+        with self._lock:
+            self._file.seek(self.size)
+            self._file.write(data)
+            self._hash.update(data)
+            self.size += len(data)
 
     def read(self, start: int, length: int) -> bytes:
         """Up to `length` bytes from offset `start`."""
-        self._file.seek(start)
-        return self._file.read(length)
+        with self._lock:
+            self._file.seek(start)
+            return self._file.read(length)
 
     def blocks(self, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """The bytes from `start` to `end` (exclusive), 1 MiB at a time."""

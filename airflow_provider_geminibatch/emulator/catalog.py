@@ -98,9 +98,10 @@ def find_model(name: str, version: str) -> Model | None:
     return MODELS.get(_LATEST.get(name, name) if version == "v1beta" else name)
 
 
-def model_names(version: str) -> list[str]:
-    """Every name that `models.list` shows on that API version."""
-    return [*MODELS, *(_LATEST if version == "v1beta" else ())]
+def list_models(version: str) -> list[Json]:
+    """Every model as `models.list` shows it on that API version."""
+    latest = {name: MODELS[of] for name, of in _LATEST.items()} if version == "v1beta" else {}
+    return [model.resource(name) for name, model in {**MODELS, **latest}.items()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,5 +128,5 @@ __all__ = [
     "Model",
     "Price",
     "find_model",
-    "model_names",
+    "list_models",
 ]

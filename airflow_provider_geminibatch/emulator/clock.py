@@ -42,18 +42,22 @@ class Clock:
         if step < timedelta():
             raise ValueError(f"the clock cannot run backwards, got {step}")
         with self._lock:
-            self._base += step
-            return self._now()
+            self._base = self._now() + step
+            return self._base
 
     def run(self, speed: float) -> None:
         """Go on at another speed from the present moment."""
         if speed < 0:
             raise ValueError(f"the clock cannot run backwards, got speed={speed}")
         with self._lock:
-            self._base, self._since, self._speed = self._now(), time.monotonic(), speed
+            self._now()
+            self._speed = speed
 
     def _now(self) -> datetime:
-        return self._base + timedelta(seconds=(time.monotonic() - self._since) * self._speed)
+        tick = time.monotonic()
+        self._base += timedelta(seconds=(tick - self._since) * self._speed)
+        self._since = tick
+        return self._base
 
 
 def timestamp(moment: datetime) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
 
 _TABLE: Mapping[str, Mapping[str, str]] = {
     "GenerateContentRequest": {
@@ -184,6 +185,7 @@ _TABLE: Mapping[str, Mapping[str, str]] = {
 }
 
 
+@cache
 def snake(name: str) -> str:
     """A camelCase name in snake_case."""
     return re.sub(r"([A-Z])", lambda found: "_" + found[1].lower(), name)

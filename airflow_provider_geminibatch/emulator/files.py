@@ -29,9 +29,10 @@ _NEVER = float(2**63 - 1)
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """One file of a project. `made_by` is the job of a generated file."""
+    """One file of a project. `number` is its place in lists, `made_by` the job of a generated file."""
 
     id: str
+    number: int
     project: str
     display_name: str
     mime_type: str
@@ -146,7 +147,15 @@ class Files:
         final = {"x-goog-upload-status": "final"}
         if self._scenarios.happens("mime_refused", lambda params: fnmatchcase(upload.mime_type, params["mime"])):
             return replace(refused("bad_mime", mime=upload.mime_type).reply, headers=final)
-        stored = StoredFile(upload.id, upload.project, upload.display_name, upload.mime_type, call.now, upload.blob)
+        stored = StoredFile(
+            upload.id,
+            self._names.number(),
+            upload.project,
+            upload.display_name,
+            upload.mime_type,
+            call.now,
+            upload.blob,
+        )
         self._files[stored.id] = stored
         return Reply(body={"file": stored.resource(base_url(call))}, headers=final)
 
@@ -157,7 +166,7 @@ class Files:
     def list_(self, call: Call) -> Reply:
         """files.list: oldest first (assumed), ten to a page unless asked (assumed)."""
         size, token = call.page(10)
-        page, following = next_page([(stored.id, stored) for stored in self._alive(call)], size, token)
+        page, following = next_page([(stored.number, stored) for stored in self._alive(call)], size, token)
         body: Json = {"files": [stored.resource(base_url(call)) for stored in page]} if page else {}
         return Reply(body={**body, **({"nextPageToken": following} if following else {})})
 
@@ -206,7 +215,8 @@ class Files:
 
     def _alive(self, call: Call) -> list[StoredFile]:
         every = [*self._files.values(), *self._generated(call.project, call.now, "")]
-        return [stored for stored in every if stored.project == call.project and stored.expires > call.now]
+        alive = [stored for stored in every if stored.project == call.project and stored.expires > call.now]
+        return sorted(alive, key=lambda stored: stored.number)
 
     def _new_id(self, call: Call, name: str) -> str:
         wanted = name.removeprefix("files/")

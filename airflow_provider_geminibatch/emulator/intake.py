@@ -55,14 +55,12 @@ def _checked(blob: Blob, kind: Kind) -> Iterator[tuple[int, str, Json]]:
         if not text.strip():
             continue
         line = _decoded(text)
-        if isinstance(line, dict):
-            shape = _LINE[kind] if "request" in line else _REQUEST[kind]
-            if conforms(line, shape):
-                if not errors:
-                    yield start, text, line
-                continue
-        else:
-            shape = _LINE[kind]
+        bare = isinstance(line, dict) and "request" not in line
+        shape = _REQUEST[kind] if bare else _LINE[kind]
+        if isinstance(line, dict) and conforms(line, shape):
+            if not errors:
+                yield start, text, line
+            continue
         errors.append(explain_line(number, text.rstrip("\r"), shape))
         if len(errors) == _MOST_ERRORS:
             break

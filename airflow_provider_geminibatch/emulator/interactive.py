@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow_provider_geminibatch.emulator import answers
 from airflow_provider_geminibatch.emulator.billing import Charge, Route
-from airflow_provider_geminibatch.emulator.catalog import Model, find_model, model_names
+from airflow_provider_geminibatch.emulator.catalog import Model, find_model, list_models
 from airflow_provider_geminibatch.emulator.names import next_page
 from airflow_provider_geminibatch.emulator.parsing import check_body, field
 from airflow_provider_geminibatch.emulator.wire import Call, Json, Reply, refused
@@ -28,8 +28,7 @@ class Interactive:
     def list_models(self, call: Call) -> Reply:
         """models.list, fifty to a page unless asked."""
         size, token = call.page(50)
-        every = [(name, find_model(name, call.version)) for name in model_names(call.version)]
-        page, following = next_page([(name, model.resource(name)) for name, model in every if model], size, token)
+        page, following = next_page(list(enumerate(list_models(call.version))), size, token)
         return Reply(body={"models": page, **({"nextPageToken": following} if following else {})})
 
     def generate(self, call: Call) -> Reply:

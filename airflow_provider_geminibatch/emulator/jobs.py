@@ -50,9 +50,13 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One batch job. `ordinal` counts the accepted creates from 0 (-1 for a foreign job of the scenario)."""
+    """One batch job. `number` is its place in lists.
+
+    `ordinal` counts the accepted creates from 0; it is -1 for a job of the foreign_job_same_name scenario.
+    """
 
     id: str
+    number: int
     ordinal: int
     project: str
     kind: Kind

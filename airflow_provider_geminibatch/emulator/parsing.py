@@ -21,7 +21,7 @@ _NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?|NaN|-?Infinity")
 def _is_int(value: Any) -> bool:
     if isinstance(value, str):  # int64 travels as a string in proto3 JSON
         return _INT.fullmatch(value) is not None
-    return not isinstance(value, bool) and isinstance(value, int | float) and value == int(value)
+    return (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, float) and value.is_integer())
 
 
 def _is_number(value: Any) -> bool:
@@ -160,6 +160,8 @@ def explain_line(number: int, text: str, kind: str) -> str:
             column, reason = reader.at + 1, f"unexpected character: '{reader.peek()}'"
     except _Misfit as misfit:
         column, reason = misfit.args[0] + 1, misfit.args[1]
+    except RecursionError:
+        column, reason = reader.at + 1, "nested too deeply"
     return f"Error on line {number}: invalid JSON, near column {column}: {reason}"
 
 
@@ -193,7 +195,7 @@ def _faults(value: Any, kind: str, path: str) -> Iterator[tuple[str, str]]:
         for index, item in enumerate(value):
             yield from _faults(item, kind[1:-1], f"{path}[{index}]")
     elif kind not in _SCALARS and kind[0] != "[" and isinstance(value, dict):
-        fields = {name: kind[1:-1] for name in value} if kind[0] == "{" else MESSAGES[kind]
+        fields = dict.fromkeys(value, kind[1:-1]) if kind[0] == "{" else MESSAGES[kind]
         for name, item in value.items():
             known = fields.get(name, fields.get("*"))
             if known is None:

@@ -14,9 +14,11 @@ from airflow_provider_geminibatch.emulator import answers
 from airflow_provider_geminibatch.emulator.blobs import Blob
 from airflow_provider_geminibatch.emulator.intake import parts_of
 from airflow_provider_geminibatch.emulator.jobs import Job
+from airflow_provider_geminibatch.emulator.parsing import field
 from airflow_provider_geminibatch.emulator.scenarios import Params, draw_unit
 from airflow_provider_geminibatch.emulator.wire import Json
 
+_LINE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 # What a failed row says, by google.rpc code. The codes are reported, the texts assumed.
 _MESSAGES: Mapping[int, str] = {
     3: "Request contains an invalid argument.",
@@ -62,7 +64,7 @@ def render(job: Job, seed: int, folder: Path | None) -> Output:
             answered += 1
             prompt += used["promptTokenCount"] if used else tokens
             output += (used.get("candidatesTokenCount", 0) + used.get("thoughtsTokenCount", 0)) if used else 0
-        buffer.append(json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass"))
+        buffer.append(_LINE(line).encode("utf-8", "surrogatepass"))
         if len(buffer) == 1000:
             blob.append(b"\n".join(buffer) + b"\n")
             buffer.clear()
@@ -144,8 +146,8 @@ def _prompt_blocked(body: Json, row: _Row, params: Params) -> Json:
 
 
 def _truncated(body: Json, row: _Row, params: Params) -> Json:
-    cap = (row.request.get("generationConfig") or row.request.get("generation_config") or {}).get("maxOutputTokens", 0)
-    if params["below"] and int(cap) >= params["below"]:
+    cap = int(field(field(row.request, "generationConfig", {}), "maxOutputTokens", 0))
+    if params["below"] and cap >= params["below"]:
         return body
     text = _text(body)
     return _reworded(body, text[: len(text) // 2], "MAX_TOKENS")

@@ -1,7 +1,7 @@
 """The misbehaviours that can be switched on, as one table, and the choice of what they befall.
 
-Four scopes. A `job` scenario belongs to the jobs created while it is on. A `row` scenario belongs to rows of those jobs.
-A `call` scenario happens to the next `times` calls. A `list` scenario changes every list of jobs while it is on.
+Four scopes. A `job` scenario belongs to the jobs created while it is on, a `row` scenario to rows of those jobs. A
+`call` scenario happens to the next `times` calls. A `list` scenario changes every list of jobs while it is on.
 """
 
 from __future__ import annotations

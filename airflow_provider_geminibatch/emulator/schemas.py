@@ -1,7 +1,8 @@
 """A JSON document that conforms to a schema, made up from an echo and a seeded generator.
 
 Reads both the OpenAPI subset of `responseSchema` (types in capitals, `nullable`, `propertyOrdering`) and the JSON
-Schema of `responseJsonSchema` (types in small letters or as a list, `$ref`, `anyOf`, `const`). `pattern` is not followed.
+Schema of `responseJsonSchema` (types in small letters or as a list, `$ref`, `anyOf`, `const`). `pattern` is not
+followed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from airflow_provider_geminibatch.emulator.wire import Json
 
 # Beyond this many objects inside one another only required properties are filled in, so that recursive schemas end.
 _DEPTH = 5
+# A reference that leads only to itself ends after so many steps.
+_REFERENCES = 32
 _FORMATS: Mapping[str, Callable[[Random], str]] = {
     "date-time": lambda rng: f"2026-{rng.randint(1, 12):02}-{rng.randint(1, 28):02}T{rng.randint(0, 23):02}:00:00Z",
     "date": lambda rng: f"2026-{rng.randint(1, 12):02}-{rng.randint(1, 28):02}",
@@ -52,7 +55,7 @@ class _Maker:
 
     def _resolved(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:
         """The schema with `$ref`, `allOf` and the first useful branch of `anyOf` or `oneOf` folded in."""
-        while True:
+        for _ in range(_REFERENCES):
             reference = schema.get("$ref")
             branches = _get(schema, "anyOf") or _get(schema, "oneOf")
             if isinstance(reference, str):
@@ -63,12 +66,13 @@ class _Maker:
             elif schema.get("allOf"):
                 schema = _merged([_without(schema, "allOf"), *map(self._resolved, schema["allOf"])])
             else:
-                return schema
+                break
+        return schema
 
     def _at(self, reference: str) -> Mapping[str, Any]:
         found: Any = self.root
-        for step in reference.removeprefix("#").strip("/").split("/"):
-            found = found[step.replace("~1", "/").replace("~0", "~")] if step else found
+        for step in filter(None, reference.removeprefix("#").split("/")):
+            found = found.get(step.replace("~1", "/").replace("~0", "~")) if isinstance(found, Mapping) else None
         return found if isinstance(found, Mapping) else {}
 
     def object(self, schema: Mapping[str, Any], depth: int) -> Json:
@@ -117,8 +121,8 @@ class _Maker:
 
     def _bounds(self, schema: Mapping[str, Any], margin: float) -> tuple[float, float]:
         """The closed range of a number; an open end is moved by the margin. Without ends, about 0 to 100."""
-        low, high = schema.get("minimum"), schema.get("maximum")
-        above, below = _get(schema, "exclusiveMinimum"), _get(schema, "exclusiveMaximum")
+        ends = (_get(schema, name) for name in ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"))
+        low, high, above, below = (None if end is None else float(end) for end in ends)
         low = above + margin if low is None and above is not None else low
         high = below - margin if high is None and below is not None else high
         low = (0 if high is None or high >= 0 else high - 100) if low is None else low

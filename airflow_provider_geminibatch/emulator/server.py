@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, MutableMapping
@@ -22,7 +21,7 @@ from uvicorn.server import ServerState
 
 from airflow_provider_geminibatch.emulator.clock import http_date
 from airflow_provider_geminibatch.emulator.service import Emulator
-from airflow_provider_geminibatch.emulator.wire import Dropped, Refused, Reply, Request
+from airflow_provider_geminibatch.emulator.wire import Dropped, Reply, Request
 
 if TYPE_CHECKING:
     # Which of uvicorn's two protocols it is depends on what is installed; they take the same arguments.
@@ -33,8 +32,6 @@ else:
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +61,6 @@ def application(emulator: Emulator) -> Callable[[Message, Receive, Send], Awaita
         except Dropped:
             await _drop(scope, receive)
             return
-        except Exception as fault:
-            _log.exception("the emulator failed on %s %s", request.method, request.path)
-            reply = Refused(500, "INTERNAL", f"a fault of the emulator: {fault!r}").reply
         await _write(reply, send, emulator)
         if reply.cut:
             await _drop(scope, receive)

@@ -106,6 +106,7 @@ _BAD, _MISSING, _DENIED = "INVALID_ARGUMENT", "NOT_FOUND", "PERMISSION_DENIED"
 REFUSALS: Mapping[str, Text] = {
     "bad_key": Text(400, _BAD, "API key not valid. Please pass a valid API key."),
     "bad_line": Text(400, _BAD, "{reason}"),
+    "bad_argument": Text(400, _BAD, "Request contains an invalid argument."),
     "long_file_id": Text(
         400,
         _BAD,
