@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+
+import pytest
+
+from airflow_provider_geminibatch.core.errors import BadConnection, KeyRefused
+from airflow_provider_geminibatch.core.model import ServiceIdentity
+from airflow_provider_geminibatch.hooks.gemini_batch import GeminiBatchHook
+from airflow_provider_geminibatch.provider_info import get_provider_info
+from tests.airflow.conftest import KEY
+from tests.airflow.faces import connection
+
+DEFAULT = "AIRFLOW_CONN_GEMINIBATCH_DEFAULT"
+
+
+def given(monkeypatch, **fields):
+    monkeypatch.setenv(DEFAULT, json.dumps({"conn_type": "geminibatch", "password": "secret-key", **fields}))
+
+
+def test_an_empty_connection_but_for_the_key_means_google(monkeypatch):
+    given(monkeypatch)
+    settings = GeminiBatchHook().settings()
+    assert settings.base == "https://generativelanguage.googleapis.com/v1beta"
+    assert settings.timeout_seconds == 60
+    assert GeminiBatchHook().identity() == ServiceIdentity("developer", "https://generativelanguage.googleapis.com")
+
+
+def test_endpoint_version_and_timeout_come_from_the_connection(monkeypatch):
+    given(monkeypatch, host="https://proxy.example/gemini/", extra={"api_version": "v1", "timeout_seconds": "7.5"})
+    settings = GeminiBatchHook().settings()
+    assert (settings.base, settings.timeout_seconds) == ("https://proxy.example/gemini/v1", 7.5)
+
+
+@pytest.mark.parametrize(
+    ("uri", "endpoint"),
+    [
+        ("geminibatch://:secret-key@127.0.0.1:8099/http", "http://127.0.0.1:8099"),
+        ("geminibatch://:secret-key@proxy.example", "https://proxy.example"),
+        ("geminibatch://:secret-key@", "https://generativelanguage.googleapis.com"),
+    ],
+)
+def test_a_connection_may_be_a_uri(monkeypatch, uri, endpoint):
+    monkeypatch.setenv(DEFAULT, uri)
+    assert GeminiBatchHook().settings().endpoint == endpoint
+
+
+def test_the_key_does_not_show(monkeypatch):
+    given(monkeypatch)
+    hook = GeminiBatchHook()
+    assert "secret-key" not in repr(hook.settings())
+    assert "secret-key" not in str(hook.identity())
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"password": ""}, "it has no API key. Nothing was sent or paid. Put the key"),
+        ({"password": "  "}, "it has no API key"),
+        ({"conn_type": "http"}, "it is of type 'http'"),
+        ({"extra": {"timeout_seconds": "soon"}}, "its timeout_seconds is 'soon'"),
+        ({"extra": {"timeout_seconds": -1}}, "its timeout_seconds is -1"),
+    ],
+)
+def test_a_connection_that_cannot_work_says_why_and_what_to_do(monkeypatch, fields, sentence):
+    given(monkeypatch, **fields)
+    with pytest.raises(BadConnection, match=sentence) as caught:
+        GeminiBatchHook().gateway()
+    assert "secret-key" not in str(caught.value)
+
+
+def test_a_connection_that_does_not_exist_is_named():
+    with pytest.raises(BadConnection, match="'nowhere': it does not exist"):
+        GeminiBatchHook("nowhere").settings()
+    with pytest.raises(BadConnection, match="'nowhere': it does not exist"):
+        asyncio.run(GeminiBatchHook.aconnect("nowhere"))
+
+
+def test_a_gateway_and_a_watcher_reach_the_same_service(service):
+    with contextlib.closing(GeminiBatchHook().gateway()) as gateway:
+        assert gateway.jobs().jobs == ()
+        assert gateway.identity == ServiceIdentity("developer", service.url)
+
+    async def look():
+        watcher = await GeminiBatchHook.aconnect("geminibatch_default")
+        try:
+            return await watcher.jobs()
+        finally:
+            await watcher.close()
+
+    assert asyncio.run(look()).jobs == ()
+
+
+def test_the_test_button_lists_once_and_asks_for_one_model(service):
+    good, said = GeminiBatchHook().test_connection()
+    assert good, said
+    assert service.url in said
+    assert service.emulator.log.counts() == {"batches.list": 1, "models.get": 1}
+
+
+def test_the_test_button_works_with_a_model_that_the_service_does_not_know(service, monkeypatch):
+    monkeypatch.setenv(DEFAULT, connection(service.url, KEY, test_model="gemini-none"))
+    good, said = GeminiBatchHook().test_connection()
+    assert good
+    assert "does not know gemini-none" in said
+
+
+def test_the_test_button_says_what_is_wrong(service, monkeypatch):
+    service.emulator.revoke(KEY)
+    good, said = GeminiBatchHook().test_connection()
+    assert not good
+    assert "refused the key" in said
+    assert KEY not in said
+    monkeypatch.setenv(DEFAULT, connection(service.url, ""))
+    assert GeminiBatchHook().test_connection()[1].startswith("Connection 'geminibatch_default': it has no API key")
+
+
+def test_a_revoked_key_is_told_from_a_busy_service(service):
+    service.emulator.revoke(KEY)
+    with contextlib.closing(GeminiBatchHook().gateway()) as gateway, pytest.raises(KeyRefused):
+        gateway.jobs()
+
+
+def test_the_form_of_airflow_31_has_the_same_fields_as_the_metadata():
+    [declared] = get_provider_info()["connection-types"]
+    behaviour = GeminiBatchHook.get_ui_field_behaviour()
+    assert declared["ui-field-behaviour"] == {name.replace("_", "-"): value for name, value in behaviour.items()}
+    assert GeminiBatchHook.conn_type == declared["connection-type"]
+    assert set(GeminiBatchHook.get_connection_form_widgets()) <= set(declared["conn-fields"])
