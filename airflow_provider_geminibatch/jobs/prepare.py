@@ -1,0 +1,334 @@
+"""Prepare: rows become a sealed build, once per life of a batch.
+
+Everything is written under an id of its own and becomes visible in three steps: the shards, their seal, and ``batch.json``,
+which opens the generation and names its one root build. It is created exclusively, so of two builders one wins and the
+other obeys. A crash before it leaves nothing that anybody reads.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from airflow_provider_geminibatch.core import limits
+from airflow_provider_geminibatch.core.errors import DeclarationChanged, EmptySource, Unusable
+from airflow_provider_geminibatch.core.fields import ROOTS
+from airflow_provider_geminibatch.core.ledger import Checked, Opening
+from airflow_provider_geminibatch.core.manifest import Manifest
+from airflow_provider_geminibatch.core.model import BatchId, Build, ServiceIdentity, Shard
+from airflow_provider_geminibatch.core.names import digest, generation_path, short
+from airflow_provider_geminibatch.core.rows import OWN_FIELDS, Ready, Row, ready_rows, request_encoder
+from airflow_provider_geminibatch.core.template import RequestTemplate, compile_template
+from airflow_provider_geminibatch.jobs.building import Progress, ShardWriter, delete, flawless, located
+from airflow_provider_geminibatch.jobs.submit import read_build
+from airflow_provider_geminibatch.storage import facts
+from airflow_provider_geminibatch.storage.store import Store
+
+FINGERPRINT_VERSION = 1
+
+RowFactory = Callable[[], Iterable[Row | Mapping[str, Any] | bytes]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Declaration:
+    """What a task asks, as far as it decides the meaning of the answers, and how it is cut into shards.
+
+    Without a template the rows are requests already. ``columns`` are passthrough columns of such rows; a template brings
+    its own.
+    """
+
+    model: str
+    source_name: str = "the source"
+    template: RequestTemplate | None = None
+    kind: str = "generate"
+    columns: tuple[str, ...] = ()
+    max_rows_per_shard: int = limits.SHARD_ROWS
+    max_shard_bytes: int = limits.SHARD_BYTES
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "model", self.model.strip().removeprefix("models/"))
+        if not self.model:
+            raise Unusable("model", "it is empty", "Name a model that runs batches.")
+        if self.kind not in ROOTS:
+            raise Unusable("kind", f"{self.kind!r} is not known", f"Use {' or '.join(ROOTS)}.")
+        if self.max_rows_per_shard < 1:
+            raise Unusable("max_rows_per_shard", "a shard holds at least one row", "Pass a number above zero.")
+        if not 0 < self.max_shard_bytes <= limits.INPUT_FILE_BYTES:
+            most = f"Pass at most {limits.INPUT_FILE_BYTES:,}."
+            raise Unusable("max_shard_bytes", "the service takes no such file", most)
+
+    @property
+    def passthrough(self) -> tuple[str, ...]:
+        return tuple(self.template.columns) if self.template else self.columns
+
+    @property
+    def response_schema(self) -> dict[str, Any] | None:
+        return self.template.response_schema if self.template else None
+
+    def ready(self, source: RowFactory) -> Iterator[Ready]:
+        """The rows, encoded and checked. Raises Unusable for the template, BadRows for all that is wrong with the rows."""
+        if self.template is None:
+            encode, own = request_encoder(self.kind, self.model), OWN_FIELDS
+        else:
+            encode, own = compile_template(self.template, self.kind).encode, frozenset[str]()
+        rows = ready_rows(located(source()), encode, columns=self.passthrough, own=own, max_bytes=self.max_shard_bytes)
+        return flawless(rows, self.source_name)
+
+    def fingerprint(self, service: ServiceIdentity | None) -> str:
+        """``version:digest`` over what is asked of whom. How it is cut, connections and credentials have no part in it."""
+        whom = msgspec.structs.astuple(service) if service else ()
+        template = self.template.declaration() if self.template else ""
+        asked = (*whom, self.kind, self.model, self.source_name, template, *self.passthrough)
+        return f"{FINGERPRINT_VERSION}:{digest(*asked)}"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The build that stands, and whether it stood before."""
+
+    manifest: Manifest
+    build: Build
+    reused: bool
+    generation: int
+
+
+def prepare(
+    declaration: Declaration,
+    source: RowFactory,
+    *,
+    store: Store,
+    workspace_id: str,
+    batch: BatchId,
+    service: ServiceIdentity | None,
+    me: str,
+    now: Callable[[], datetime],
+    log: logging.Logger,
+    max_tries: int | None = None,
+    on_clear: str = "adopt",
+) -> Prepared:
+    """The sealed build of a batch: the one that stands, or a new one from the rows that ``source()`` gives.
+
+    ``max_tries`` tells a clear from a retry: it moves up when a finished task is cleared. A retry reads no rows. A clear
+    reads them again and comes to the same build if they are equal; with ``on_clear="resubmit"`` it never does.
+    Raises BadInput (BadRows, EmptySource, SourceUnreadable, Unusable), DeclarationChanged, StoreError, LedgerUnreadable.
+    """
+    if on_clear not in ("adopt", "resubmit"):
+        raise Unusable("on_clear", f"{on_clear!r} is not known", "Use 'adopt' or 'resubmit'.")
+    work = _Preparation(declaration, source, store, workspace_id, batch, service, me, max_tries, now, log)
+    lives = _lives(store, batch)
+    if not lives:
+        return work.open(1, ())
+    opening = lives[-1]
+    standing = read_build(store, _seal_path(opening))
+    if work.is_cleared(opening):
+        return work.after_clear(opening, standing, () if on_clear == "resubmit" else tuple(lives))
+    if _comparable(opening.fingerprint, work.fingerprint) and opening.fingerprint != work.fingerprint:
+        return work.after_change(opening, standing, tuple(lives))
+    log.info(
+        "%s is prepared already: build %s, %d rows, %d shards", batch, standing.id, standing.rows, len(standing.shards)
+    )
+    return _prepared(store, standing, reused=True)
+
+
+def _lives(store: Store, batch: BatchId) -> list[Opening]:
+    """The openings of all generations of a batch, oldest first."""
+    lives: list[Opening] = []
+    while True:
+        opening = facts.get(store, _opening_path(batch, len(lives) + 1), Opening)
+        if opening is None:
+            return lives
+        lives.append(opening)
+
+
+def _opening_path(batch: BatchId, generation: int) -> str:
+    return f"{generation_path(batch, generation)}/batch.json"
+
+
+def _seal_path(opening: Opening) -> str:
+    return f"{generation_path(opening.batch, opening.generation)}/builds/{opening.build}.json"
+
+
+def _comparable(one: str, other: str) -> bool:
+    """Fingerprints of different versions say nothing about each other; then the build that stands is believed."""
+    return one.partition(":")[0] == other.partition(":")[0]
+
+
+def _prepared(store: Store, build: Build, *, reused: bool) -> Prepared:
+    uri = f"{store.uri}/{generation_path(build.batch, build.generation)}/builds/{build.id}.json"
+    return Prepared(Manifest(uri, build.rows, len(build.shards)), build, reused, build.generation)
+
+
+@dataclass(frozen=True)
+class _Preparation:
+    """One attempt to prepare one batch."""
+
+    declaration: Declaration
+    source: RowFactory
+    store: Store
+    workspace_id: str
+    batch: BatchId
+    service: ServiceIdentity | None
+    me: str
+    max_tries: int | None
+    now: Callable[[], datetime]
+    log: logging.Logger
+
+    @property
+    def fingerprint(self) -> str:
+        return self.declaration.fingerprint(self.service)
+
+    def is_cleared(self, opening: Opening) -> bool:
+        """True when the task was cleared after this generation was opened, and nobody has looked at the rows since."""
+        if self.max_tries is None or opening.max_tries is None or self.max_tries <= opening.max_tries:
+            return False
+        return facts.get(self.store, self._checked_path(opening), Checked) is None
+
+    def _checked_path(self, opening: Opening) -> str:
+        return f"{generation_path(self.batch, opening.generation)}/checked-{self.max_tries}.json"
+
+    def after_clear(self, opening: Opening, standing: Build, lives: tuple[Opening, ...]) -> Prepared:
+        """Read the rows again: the build that stands if they are equal, else the next generation."""
+        build = self._build(opening.generation + 1, lives)
+        asked = [(shard.content, shard.keys_sha256) for shard in build.shards]
+        stands = [(shard.content, shard.keys_sha256) for shard in standing.shards]
+        if lives and asked == stands and opening.fingerprint == self.fingerprint:
+            self._discard(build)
+            checked = Checked(owner=self.me, at=self.now(), build=standing.id)
+            facts.put(self.store, self._checked_path(opening), checked)
+            self.log.info(
+                "%s was cleared; its %d rows are as they were, build %s stands", self.batch, build.rows, standing.id
+            )
+            return _prepared(self.store, standing, reused=True)
+        kept = sum(shard.home != _home(build) for shard in build.shards)
+        self.log.info(
+            "%s was cleared; generation %d begins, %d of its %d shards are as they were",
+            self.batch, build.generation, kept, len(build.shards),
+        )  # fmt: skip
+        return self._seal(build)
+
+    def after_change(self, opening: Opening, standing: Build, lives: tuple[Opening, ...]) -> Prepared:
+        """The task asks something else than the build that stands: a new generation, unless money is in the old one."""
+        for shard in standing.shards:
+            if facts.shard_facts(self.store, shard.ledger).sent:
+                raise DeclarationChanged(str(self.batch), self._what_changed(opening, standing))
+        return self.open(opening.generation + 1, lives)
+
+    def _what_changed(self, opening: Opening, standing: Build) -> str:
+        declared = self.declaration
+        pairs = {
+            "model": (standing.model, declared.model),
+            "kind": (standing.kind, declared.kind),
+            "service": (str(opening.service or ""), str(self.service or "")),
+            "response schema": (standing.response_schema, declared.response_schema),
+            "columns": (standing.columns, declared.passthrough),
+        }
+        return ", ".join(name for name, (was, is_) in pairs.items() if was != is_) or "template or source"
+
+    def open(self, generation: int, lives: tuple[Opening, ...]) -> Prepared:
+        """Build and open a generation."""
+        return self._seal(self._build(generation, lives))
+
+    def _build(self, generation: int, lives: tuple[Opening, ...]) -> Build:
+        """All shards written and checked, nothing visible yet. ``lives`` may lend shards that are equal."""
+        build_id = short(self.me, uuid.uuid4().hex)
+        home = f"{generation_path(self.batch, generation)}/builds/{build_id}"
+        declared = self.declaration
+        progress = Progress(declared.source_name, self.now, self.log)
+        writer = ShardWriter(self.store, home, short(build_id), progress, self.log)
+        cut = {"max_rows": declared.max_rows_per_shard, "max_bytes": declared.max_shard_bytes}
+        try:
+            written = writer.write(declared.ready(self.source), **cut)
+            if not written:
+                raise EmptySource(declared.source_name)
+        except Exception:
+            writer.discard()
+            raise
+        known = self._known_shards(lives)
+        shards = tuple(self._shared(shard, known) for shard in written)
+        return Build(
+            id=build_id,
+            tag=short(build_id),
+            batch=self.batch,
+            generation=generation,
+            workspace_id=self.workspace_id,
+            workspace_uri=self.store.uri,
+            kind=declared.kind,
+            model=declared.model,
+            created_at=self.now(),
+            shards=shards,
+            rows=sum(shard.rows for shard in shards),
+            size_bytes=sum(shard.size_bytes for shard in shards),
+            response_schema=declared.response_schema,
+            columns=declared.passthrough,
+            fingerprint=self.fingerprint,
+            digest=digest(*(f"{shard.home} {shard.index} {shard.sha256} {shard.keys_sha256}" for shard in shards)),
+        )
+
+    def _known_shards(self, lives: tuple[Opening, ...]) -> dict[str, Shard]:
+        """Shards of earlier lives by what they ask, as far as they asked it of the same model at the same service."""
+        known: dict[str, Shard] = {}
+        for opening in lives:
+            build = read_build(self.store, _seal_path(opening))
+            same = (build.model, build.kind, opening.service) == (
+                self.declaration.model,
+                self.declaration.kind,
+                self.service,
+            )
+            known.update({shard.content: shard for shard in build.shards} if same else {})
+        return known
+
+    def _shared(self, shard: Shard, known: Mapping[str, Shard]) -> Shard:
+        """The shard that was asked before, if one was, with the keys and columns as they are now."""
+        before = known.get(shard.content)
+        if before is None:
+            return shard
+        self._delete(shard.path)
+        if before.keys_sha256 == shard.keys_sha256:
+            self._delete(shard.keys_path)
+            return before
+        return msgspec.structs.replace(before, keys_path=shard.keys_path, keys_sha256=shard.keys_sha256)
+
+    def _seal(self, build: Build) -> Prepared:
+        """Seal the build and open its generation, or obey who was first."""
+        generation = generation_path(self.batch, build.generation)
+        self.store.create(f"{generation}/builds/{build.id}.json", msgspec.json.encode(build))
+        opening = Opening(
+            owner=self.me,
+            at=self.now(),
+            batch=self.batch,
+            generation=build.generation,
+            build=build.id,
+            workspace_id=self.workspace_id,
+            workspace_uri=self.store.uri,
+            fingerprint=build.fingerprint,
+            service=self.service,
+            max_tries=self.max_tries,
+        )
+        stands = facts.put(self.store, _opening_path(self.batch, build.generation), opening)
+        if stands.build == build.id:
+            self.log.info("%s: build %s, %d rows in %d shards", self.batch, build.id, build.rows, len(build.shards))
+            return _prepared(self.store, build, reused=False)
+        self.log.info("%s was prepared by another attempt; build %s stands, ours is removed", self.batch, stands.build)
+        self._discard(build)
+        return _prepared(self.store, read_build(self.store, _seal_path(stands)), reused=True)
+
+    def _discard(self, build: Build) -> None:
+        """Remove a build that nobody will read, as far as that goes."""
+        home = _home(build)
+        self._delete(f"{home}.json")
+        for path in (path for shard in build.shards for path in (shard.path, shard.keys_path)):
+            if path.startswith(f"{home}/"):
+                self._delete(path)
+
+    def _delete(self, path: str) -> None:
+        delete(self.store, path, self.log)
+
+
+def _home(build: Build) -> str:
+    return f"{generation_path(build.batch, build.generation)}/builds/{build.id}"
