@@ -1,0 +1,172 @@
+"""Prepare: rows become checked requests, sealed in shards, before any money is spent."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator, determine_kwargs
+
+from airflow_provider_geminibatch.core import limits
+from airflow_provider_geminibatch.core.errors import EmptySource, Unusable
+from airflow_provider_geminibatch.core.template import RequestTemplate
+from airflow_provider_geminibatch.hooks.attempt import attempt_of
+from airflow_provider_geminibatch.hooks.errors import airflow_errors
+from airflow_provider_geminibatch.hooks.gemini_batch import GeminiBatchHook
+from airflow_provider_geminibatch.hooks.storage import AirflowFiles, open_workspace
+from airflow_provider_geminibatch.jobs.wait import utc_now
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_geminibatch.jobs.prepare import Declaration, Prepared
+    from airflow_provider_geminibatch.storage.sources import Source
+
+log = logging.getLogger(__name__)
+
+ON_EMPTY = ("fail", "skip")
+ON_CLEAR = ("adopt", "resubmit")
+
+
+@dataclass(frozen=True)
+class _Function:
+    """A function in a template field. Airflow calls whatever is callable there, and shows others by ``serialize``."""
+
+    function: Callable[..., Any]
+
+    def serialize(self) -> str:
+        return f"{getattr(self.function, '__qualname__', type(self.function).__qualname__)}()"
+
+
+class GeminiBatchPrepareOperator(BaseOperator):
+    """Reads rows, makes and checks a request of each, packs them into shards and seals them in the workspace.
+
+    All problems of a source are named together, with file, line and what to write instead, before anything is sealed. A
+    retry finds the sealed build and reads no row again; a clear reads them again, and equal rows come to the same
+    build, jobs and answers at no cost.
+
+    Returns a manifest, ``{"v", "uri", "rows", "shards"}``, for Submit.
+
+    :param source: Rows: a path or URI (``.csv``, ``.jsonl``, ``.parquet``, also as a glob pattern or ``.gz``), a source
+        such as ``CsvSource``, a list of dicts, or a function that gives dicts. A function gets ``source_kwargs`` and
+        those context variables that its arguments name.
+    :param source_kwargs: Keyword arguments for that function.
+    :param template: What every row is asked.
+    :param requests: Instead of both, ready-made requests, ``{"key", "request"}``: a path or a function as for
+        ``source``.
+    :param columns: Columns of ready-made requests that come back beside each answer; a template has its own.
+    :param model: The model, with or without ``models/``.
+    :param kind: ``generate`` or ``embed``.
+    :param workspace: Folder of ledgers; by default ``[geminibatch] workspace``.
+    :param max_rows_per_shard: Rows per job at most.
+    :param on_clear: ``adopt``: a clear with equal rows keeps jobs and answers. ``resubmit``: it pays again.
+    :param on_empty: ``fail`` or ``skip`` when the source has no rows.
+    :param gemini_conn_id: Connection of type ``geminibatch``; only its endpoint is looked at here.
+    """
+
+    template_fields: Sequence[str] = (
+        "source",
+        "source_kwargs",
+        "template",
+        "requests",
+        "model",
+        "workspace",
+        "gemini_conn_id",
+    )
+    template_fields_renderers = {"template": "json", "source_kwargs": "json"}  # noqa: RUF012 - Airflow's own form
+    ui_color = "#fde2c8"
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        source: Any = None,
+        source_kwargs: Mapping[str, Any] | None = None,
+        template: RequestTemplate | None = None,
+        requests: Any = None,
+        columns: Sequence[str] = (),
+        kind: str = "generate",
+        workspace: str | None = None,
+        max_rows_per_shard: int = limits.SHARD_ROWS,
+        on_clear: str = "adopt",
+        on_empty: str = "fail",
+        gemini_conn_id: str = GeminiBatchHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        _check_choices(source, template, requests, on_clear, on_empty)
+        self.source = _Function(source) if callable(source) else source
+        self.source_kwargs = source_kwargs
+        self.template = template
+        self.requests = _Function(requests) if callable(requests) else requests
+        self.columns = tuple(columns)
+        self.model = model
+        self.kind = kind
+        self.workspace = workspace
+        self.max_rows_per_shard = max_rows_per_shard
+        self.on_clear = on_clear
+        self.on_empty = on_empty
+        self.gemini_conn_id = gemini_conn_id
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Come to the sealed build of this task instance."""
+        with airflow_errors():
+            try:
+                prepared = self._prepared(context, self._source(context))
+            except EmptySource as error:
+                if self.on_empty == "skip":
+                    raise AirflowSkipException(f"{error.source} gave no rows; there is nothing to ask.") from None
+                raise
+        return prepared.manifest.as_dict()
+
+    def _prepared(self, context: Context, source: Source) -> Prepared:
+        from airflow_provider_geminibatch.jobs.prepare import prepare
+
+        workspace, attempt = open_workspace(self.workspace), attempt_of(context)
+        return prepare(
+            self._declaration(source.name),
+            lambda: source.rows(AirflowFiles()),
+            store=workspace.store,
+            workspace_id=workspace.id,
+            batch=attempt.batch,
+            service=GeminiBatchHook(self.gemini_conn_id).identity(),
+            me=attempt.me,
+            max_tries=attempt.max_tries,
+            on_clear=self.on_clear,
+            now=utc_now,
+            log=log,
+        )
+
+    def _declaration(self, source_name: str) -> Declaration:
+        from airflow_provider_geminibatch.jobs.prepare import Declaration
+
+        return Declaration(
+            model=self.model,
+            kind=self.kind,
+            template=self.template,
+            columns=self.columns,
+            source_name=source_name,
+            max_rows_per_shard=self.max_rows_per_shard,
+        )
+
+    def _source(self, context: Context) -> Source:
+        from airflow_provider_geminibatch.storage.sources import RequestsSource, source_of
+
+        given = self.source if self.template else self.requests
+        if isinstance(given, _Function):
+            offered = {**context, **(self.source_kwargs or {})}
+            return source_of(given.function, determine_kwargs(given.function, (), offered))
+        return RequestsSource(given) if self.template is None and isinstance(given, str) else source_of(given)
+
+
+def _check_choices(source: Any, template: Any, requests: Any, on_clear: str, on_empty: str) -> None:
+    rows, ready = source is not None and template is not None, requests is not None
+    if rows == ready or (ready and (source is not None or template is not None)):
+        raise Unusable(
+            "Prepare", "it needs source= and template=, or requests=", "Give rows with a template, or requests."
+        )
+    for name, value, choices in (("on_clear", on_clear, ON_CLEAR), ("on_empty", on_empty, ON_EMPTY)):
+        if value not in choices:
+            raise Unusable(f"{name}={value!r}", "no such choice", f"Write one of {', '.join(choices)}.")
