@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _switch_on(emulator: Emulator, scenarios: Iterable[str]) -> None:
-    from airflow_provider_geminibatch.emulator.scenarios import parse_scenario
+    from airflow_provider_geminibatch.emulator.switches import parse_scenario
 
     for text in scenarios:
         name, settings = parse_scenario(text)

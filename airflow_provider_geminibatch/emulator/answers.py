@@ -85,7 +85,8 @@ def generate(request: Mapping[str, Any], model: str) -> Json:
         0 if field(thinking, "thinkingBudget") == 0 else _THOUGHTS[0] + mark[0] * (_THOUGHTS[1] - _THOUGHTS[0]) // 255
     )
     thoughts = min(thoughts, cap - tokens) if cap else thoughts
-    parts: list[Json] = [{"text": text}]
+    called = _function_call(request, mark)
+    parts: list[Json] = [called or {"text": text}]
     if thoughts and field(thinking, "includeThoughts"):
         parts.insert(0, {"text": f"Thinking about {prompt.echo}", "thought": True})
     candidate = {"content": {"parts": parts, "role": "model"}, "finishReason": finish, "index": 0}
@@ -95,6 +96,20 @@ def generate(request: Mapping[str, Any], model: str) -> Json:
         "modelVersion": model,
         "responseId": base64.urlsafe_b64encode(mark).decode().rstrip("="),
     }
+
+
+def _function_call(request: Mapping[str, Any], mark: bytes) -> Json | None:
+    """A call of one of the declared functions where the mode is ANY; otherwise the model prefers to talk."""
+    calling = field(field(request, "toolConfig", {}), "functionCallingConfig", {})
+    tools = field(request, "tools", ())
+    declared = [function for tool in tools for function in field(tool, "functionDeclarations", ())]
+    allowed = field(calling, "allowedFunctionNames") or [function.get("name") for function in declared]
+    chosen = next((function for function in declared if function.get("name") in allowed), None)
+    if str(field(calling, "mode", "")).upper() != "ANY" or chosen is None:
+        return None
+    schema = field(chosen, "parameters") or field(chosen, "parametersJsonSchema") or {"type": "OBJECT"}
+    args = document(schema, read_prompt(request).echo, int.from_bytes(mark[:8], "big"))
+    return {"functionCall": {"name": chosen.get("name", ""), "args": args}}
 
 
 def usage(prompt: int, candidates: int, thoughts: int) -> Json:

@@ -18,7 +18,7 @@ from airflow_provider_geminibatch.emulator.jobs import ENDED, Job, Kind, Rows, t
 from airflow_provider_geminibatch.emulator.names import Names, make_token, next_page
 from airflow_provider_geminibatch.emulator.parsing import check_body, field
 from airflow_provider_geminibatch.emulator.results import Output, render
-from airflow_provider_geminibatch.emulator.scenarios import Scenarios
+from airflow_provider_geminibatch.emulator.switches import Scenarios
 from airflow_provider_geminibatch.emulator.wire import Call, Dropped, Json, Reply, over_quota, refused
 
 _METHODS: dict[str, tuple[Kind, str]] = {

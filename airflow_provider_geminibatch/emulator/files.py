@@ -15,16 +15,13 @@ from airflow_provider_geminibatch.emulator.catalog import Limits
 from airflow_provider_geminibatch.emulator.clock import timestamp
 from airflow_provider_geminibatch.emulator.names import Names, next_page
 from airflow_provider_geminibatch.emulator.parsing import check_body, field
-from airflow_provider_geminibatch.emulator.scenarios import Scenarios
-from airflow_provider_geminibatch.emulator.wire import Call, Json, Reply, over_quota, refused
+from airflow_provider_geminibatch.emulator.switches import Scenarios
+from airflow_provider_geminibatch.emulator.wire import Call, Json, Reply, over_storage, refused
 
 FILE_LIFE = timedelta(hours=48)
 # How long results can be downloaded (batch guide).
 RESULT_LIFE = timedelta(weeks=6)
 _FILE_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
-_STORAGE = ("generativelanguage.googleapis.com/file_storage_bytes", "FileStorageBytesPerProject")
-# RetryInfo of a full storage is the largest int64, as reported.
-_NEVER = float(2**63 - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +103,9 @@ class Files:
         check_body(body, "FileStart")
         file, headers = field(body, "file", {}), call.request.headers
         size = int(headers.get("x-goog-upload-header-content-length") or field(file, "sizeBytes", 0))
-        if size > self._limits.file_bytes:
-            raise refused("big_file", size=size, limit=self._limits.file_bytes)
+        self._check_size(size)
         if size + sum(stored.blob.size for stored in self._alive(call)) > self._limits.storage_bytes:
-            raise over_quota(*_STORAGE, _NEVER)
+            raise over_storage()
         mime = headers.get("x-goog-upload-header-content-type") or field(file, "mimeType", "application/octet-stream")
         upload_id = self._names.make("upload", 48)
         self._uploads[upload_id] = _Upload(
@@ -136,6 +132,7 @@ class Files:
             offset = int(call.request.headers.get("x-goog-upload-offset", upload.blob.size))
             if offset != upload.blob.size:
                 raise refused("bad_offset", got=offset, have=upload.blob.size)
+            self._check_size(offset + len(call.request.body))
             upload.blob.append(call.request.body)
             headers["x-goog-upload-size-received"] = str(upload.blob.size)
         if "finalize" not in commands:
@@ -217,6 +214,10 @@ class Files:
         every = [*self._files.values(), *self._generated(call.project, call.now, "")]
         alive = [stored for stored in every if stored.project == call.project and stored.expires > call.now]
         return sorted(alive, key=lambda stored: stored.number)
+
+    def _check_size(self, size: int) -> None:
+        if size > self._limits.file_bytes:
+            raise refused("big_file", size=size, limit=self._limits.file_bytes)
 
     def _new_id(self, call: Call, name: str) -> str:
         wanted = name.removeprefix("files/")

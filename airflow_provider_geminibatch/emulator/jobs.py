@@ -15,7 +15,8 @@ from typing import Literal
 
 from airflow_provider_geminibatch.emulator.blobs import Blob
 from airflow_provider_geminibatch.emulator.clock import timestamp
-from airflow_provider_geminibatch.emulator.scenarios import Params, draw_unit
+from airflow_provider_geminibatch.emulator.scenarios import Params
+from airflow_provider_geminibatch.emulator.switches import draw_unit
 from airflow_provider_geminibatch.emulator.wire import Json
 
 Kind = Literal["generate", "embed"]

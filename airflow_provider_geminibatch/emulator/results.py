@@ -15,7 +15,8 @@ from airflow_provider_geminibatch.emulator.blobs import Blob
 from airflow_provider_geminibatch.emulator.intake import parts_of
 from airflow_provider_geminibatch.emulator.jobs import Job
 from airflow_provider_geminibatch.emulator.parsing import field
-from airflow_provider_geminibatch.emulator.scenarios import Params, draw_unit
+from airflow_provider_geminibatch.emulator.scenarios import Params
+from airflow_provider_geminibatch.emulator.switches import draw_unit
 from airflow_provider_geminibatch.emulator.wire import Json
 
 _LINE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
@@ -172,7 +173,7 @@ def _usage_metadata(body: Json, row: _Row, params: Params) -> Json:
 
 def _text(body: Json) -> str:
     parts: list[Json] = body["response"]["candidates"][0].get("content", {}).get("parts", [])
-    return "".join(part["text"] for part in parts if not part.get("thought"))
+    return "".join(part.get("text", "") for part in parts if not part.get("thought"))
 
 
 def _reworded(body: Json, text: str, finish: str) -> Json:

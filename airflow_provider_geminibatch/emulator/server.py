@@ -61,6 +61,7 @@ def application(emulator: Emulator) -> Callable[[Message, Receive, Send], Awaita
         except Dropped:
             await _drop(scope, receive)
             return
+        await asyncio.sleep(reply.delay)
         await _write(reply, send, emulator)
         if reply.cut:
             await _drop(scope, receive)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 from airflow_provider_geminibatch.emulator import billing
 from airflow_provider_geminibatch.emulator.batches import Batches
@@ -20,7 +20,8 @@ from airflow_provider_geminibatch.emulator.interactive import Interactive
 from airflow_provider_geminibatch.emulator.jobs import Job
 from airflow_provider_geminibatch.emulator.log import Entry, Log
 from airflow_provider_geminibatch.emulator.names import Names
-from airflow_provider_geminibatch.emulator.scenarios import Scenarios, Switch
+from airflow_provider_geminibatch.emulator.scenarios import Params
+from airflow_provider_geminibatch.emulator.switches import Scenarios, Switch
 from airflow_provider_geminibatch.emulator.wire import (
     Call,
     Dropped,
@@ -158,7 +159,8 @@ class Emulator:
                 self.log.note(Entry(now, endpoint, request.method, request.path, 0))
                 raise
             self.log.note(Entry(now, endpoint, request.method, request.path, reply.status))
-            return reply
+            slow = self._befallen("slow_replies", endpoint)
+            return replace(reply, delay=slow["seconds"]) if slow else reply
 
     def _answer(self, call: Call) -> Reply:
         handler = self._handlers.get(call.endpoint)
@@ -184,16 +186,20 @@ class Emulator:
         return self._batches.generated(project, now, file_id)
 
     def _interfere(self, endpoint: str) -> None:
-        for name in ("burst_429", "burst_503"):
-            params = self._scenarios.happens(name, lambda params: params["endpoint"] in (endpoint, "*"))
-            if params is None:
-                continue
-            wait = params["retry_after"] or None
-            if name == "burst_429":
-                raise over_quota(retry_after=wait)
-            refusal = refused("overloaded")
-            refusal.headers.update({"retry-after": f"{wait:g}"} if wait else {})
-            raise refusal
+        if self._befallen("dropped_calls", endpoint):
+            raise Dropped
+        refusal = self._befallen("refused_calls", endpoint)
+        if refusal:
+            raise Refused(refusal["code"], refusal["status"], refusal["message"])
+        busy = self._befallen("burst_429", endpoint)
+        if busy:
+            raise over_quota(retry_after=busy["retry_after"])
+        busy = self._befallen("burst_503", endpoint)
+        if busy:
+            raise refused("overloaded", retry_after=busy["retry_after"])
+
+    def _befallen(self, name: str, endpoint: str) -> Params | None:
+        return self._scenarios.happens(name, lambda params: params["endpoint"] in (endpoint, "*"))
 
 
 def _routed(request: Request) -> tuple[str, Mapping[str, str]]:
@@ -204,7 +210,7 @@ def _routed(request: Request) -> tuple[str, Mapping[str, str]]:
     for endpoint, method, pattern in _ROUTES:
         found = pattern.fullmatch(path) if method == request.method else None
         if found:
-            return endpoint, {name: unquote(value) for name, value in found.groupdict().items() if value}
+            return endpoint, {name: value for name, value in found.groupdict().items() if value}
     return "", {}
 
 

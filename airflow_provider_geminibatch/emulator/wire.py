@@ -35,7 +35,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One HTTP reply: a JSON `body`, or a `stream` of `length` bytes. A `cut` stream ends the connection too early."""
+    """One HTTP reply: a JSON `body`, or a `stream` of `length` bytes. A `cut` stream ends the connection too early.
+
+    `delay` is how many seconds of real time pass before it is sent.
+    """
 
     status: int = 200
     body: Any = None
@@ -43,6 +46,7 @@ class Reply:
     stream: Iterator[bytes] | None = None
     length: int = 0
     cut: bool = False
+    delay: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +78,10 @@ class Dropped(Exception):
 class Refused(Exception):
     """A reply in the google.rpc error shape."""
 
-    def __init__(self, code: int, status: str, message: str, details: list[Json] | None = None, **headers: str) -> None:
+    def __init__(self, code: int, status: str, message: str, details: list[Json] | None = None) -> None:
         super().__init__(code, status, message, details)
         self.code, self.status, self.message, self.details = code, status, message, details
-        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        self.headers: dict[str, str] = {}
 
     @property
     def reply(self) -> Reply:
@@ -100,6 +104,12 @@ _QUOTA = (
     "You exceeded your current quota, please check your plan and billing details. For more information on this error, "
     "head to: https://ai.google.dev/gemini-api/docs/rate-limits."
 )
+_RPC = "type.googleapis.com/google.rpc."
+_LIMITS_PAGE = "https://ai.google.dev/gemini-api/docs/rate-limits"
+_HELP: Json = {
+    "@type": _RPC + "Help",
+    "links": [{"description": "Learn more about Gemini API quotas", "url": _LIMITS_PAGE}],
+}
 _BAD, _MISSING, _DENIED = "INVALID_ARGUMENT", "NOT_FOUND", "PERMISSION_DENIED"
 
 # Texts that users reported word for word come first; the wording of those after the mark is assumed.
@@ -147,31 +157,40 @@ REFUSALS: Mapping[str, Text] = {
 }
 
 
-def refused(name: str, details: list[Json] | None = None, **facts: object) -> Refused:
-    """The refusal of that name in `REFUSALS`, with its text filled in."""
+def refused(name: str, details: list[Json] | None = None, *, retry_after: float = 0, **facts: object) -> Refused:
+    """The refusal of that name in `REFUSALS`, with its text filled in and a Retry-After unless that is 0 s."""
     text = REFUSALS[name]
-    return Refused(text.code, text.status, text.message.format(**facts), details)
-
-
-def over_quota(metric: str = "", quota: str = "", retry_after: float | None = None) -> Refused:
-    """The 429 of a quota, which says which one only for storage (as reported).
-
-    `retry_after`, in seconds, goes into a RetryInfo detail and the Retry-After header.
-    """
-    rpc = "type.googleapis.com/google.rpc."
-    link = {
-        "description": "Learn more about Gemini API quotas",
-        "url": "https://ai.google.dev/gemini-api/docs/rate-limits",
-    }
-    details: list[Json] = [{"@type": rpc + "Help", "links": [link]}]
-    if metric:
-        details.append({"@type": rpc + "QuotaFailure", "violations": [{"quotaMetric": metric, "quotaId": quota}]})
-    if retry_after is not None:
-        details.append({"@type": rpc + "RetryInfo", "retryDelay": f"{retry_after:g}s"})
-    refusal = refused("quota", details)
-    if retry_after is not None:
+    refusal = Refused(text.code, text.status, text.message.format(**facts), details)
+    if retry_after:
         refusal.headers["retry-after"] = f"{retry_after:g}"
     return refusal
 
 
-__all__ = ["REFUSALS", "Call", "Dropped", "Json", "Refused", "Reply", "Request", "over_quota", "refused"]
+def over_quota(*, retry_after: float = 0) -> Refused:
+    """The 429 that does not say which quota it was (as reported), with a RetryInfo and a Retry-After unless that is 0 s."""
+    info = {"@type": _RPC + "RetryInfo", "retryDelay": f"{retry_after:g}s"}
+    return refused("quota", [_HELP, *([info] if retry_after else [])], retry_after=retry_after)
+
+
+def over_storage() -> Refused:
+    """The 429 of a full storage, which names its quota and asks to retry after the largest int64 of seconds (as reported)."""
+    violation = {
+        "quotaMetric": "generativelanguage.googleapis.com/file_storage_bytes",
+        "quotaId": "FileStorageBytesPerProject",
+    }
+    failure = {"@type": _RPC + "QuotaFailure", "violations": [violation]}
+    return refused("quota", [_HELP, failure, {"@type": _RPC + "RetryInfo", "retryDelay": f"{2**63 - 1}s"}])
+
+
+__all__ = [
+    "REFUSALS",
+    "Call",
+    "Dropped",
+    "Json",
+    "Refused",
+    "Reply",
+    "Request",
+    "over_quota",
+    "over_storage",
+    "refused",
+]

@@ -25,7 +25,7 @@ def parse(*arguments):
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_it_serves_until_it_is_stopped(stop):
-    options = "--port 0 --speed 0 --start 2026-11-01T06:00:00Z --scenario late:hours=40".split()
+    options = ["--port", "0", "--speed", "0", "--start", "2026-11-01T06:00:00Z", "--scenario", "late:hours=40"]
     command_line = [sys.executable, "-c", RUN, "emulator", *options]
     with subprocess.Popen(command_line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         url = process.stdout.readline().strip()

@@ -116,6 +116,7 @@ def test_a_full_storage_and_a_huge_file_are_refused(api):
     assert full.status == 429
     violation = next(each for each in full.body["error"]["details"] if "violations" in each)["violations"][0]
     assert violation["quotaId"] == "FileStorageBytesPerProject"
+    assert full.body["error"]["details"][-1]["retryDelay"] == "9223372036854775807s"
     assert api.finalise(b"x" * 9).status == 400
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from airflow_provider_geminibatch.emulator import SCENARIOS, Emulator
-from airflow_provider_geminibatch.emulator.scenarios import parse_scenario
+from airflow_provider_geminibatch.emulator.switches import parse_scenario
 from airflow_provider_geminibatch.emulator.wire import Dropped
 
 FLASH = "gemini-3.8-flash"
@@ -361,6 +361,28 @@ def test_a_burst_on_create_creates_nothing_and_need_not_say_when_to_come_back(ap
     assert (reply.status, emulator.jobs) == (429, ())
     assert "retry-after" not in reply.headers
     assert not any("retryDelay" in detail for detail in reply.body["error"]["details"])
+
+
+def test_refused_calls(api, emulator):
+    emulator.scenario("refused_calls", code=402, message="no credit")
+    reply = api.create()
+    assert (reply.status, reply.body["error"]["message"], emulator.jobs) == (402, "no credit", ())
+
+
+def test_dropped_calls(api, emulator):
+    name = api.create().body["name"]
+    emulator.scenario("dropped_calls", times=2)
+    for _ in range(2):
+        with pytest.raises(Dropped):
+            api.get(name)
+    assert api.get(name)["name"] == name
+
+
+def test_slow_replies(api, emulator):
+    emulator.scenario("slow_replies", seconds=9)
+    assert api.create().delay == 9
+    assert len(emulator.jobs) == 1
+    assert api.create().delay == 0
 
 
 def test_create_reply_lost(api, emulator):

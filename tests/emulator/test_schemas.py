@@ -134,3 +134,13 @@ def test_usage_adds_up_and_another_prompt_gets_another_answer():
     assert used["totalTokenCount"] == parts
     assert text_of(one) != text_of(other)
     assert one == generate(ask(), "m")
+
+
+@pytest.mark.parametrize("parameters", ["parameters", "parametersJsonSchema"])
+def test_a_function_is_called_where_the_mode_is_any(parameters):
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+    request = {**ask(), "tools": [{"functionDeclarations": [{"name": "weather", parameters: schema}]}]}
+    forced = {**request, "toolConfig": {"functionCallingConfig": {"mode": "ANY"}}}
+    (part,) = generate(forced, "m")["candidates"][0]["content"]["parts"]
+    assert part == {"functionCall": {"name": "weather", "args": {"city": "Summarise the review"}}}
+    assert "text" in generate(request, "m")["candidates"][0]["content"]["parts"][0]

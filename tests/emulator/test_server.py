@@ -89,6 +89,17 @@ def test_a_lost_reply_drops_the_connection_after_the_job_was_made(server, emulat
     assert create(server)[0] == 200
 
 
+def test_a_slow_reply_outlives_the_patience_of_its_caller(server, emulator):
+    emulator.scenario("slow_replies", seconds=60)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=0.1) as caller:
+        body = b'{"batch":{"inputConfig":{"requests":{"requests":[{"request":{"contents":[]}}]}}}}'
+        head = b"POST /v1/models/gemini-3.8-flash:batchGenerateContent HTTP/1.1\r\nhost: x\r\nx-goog-api-key: k\r\n"
+        caller.sendall(head + b"content-length: %d\r\n\r\n" % len(body) + body)
+        with pytest.raises(TimeoutError):
+            caller.recv(1)
+    assert len(emulator.jobs) == 1
+
+
 def test_a_cut_download_ends_before_its_length(server, emulator, api):
     name = api.create().body["name"]
     emulator.clock.advance(hours=24)
