@@ -144,12 +144,14 @@ def _window_of(store: Store, path: str, encoded: str) -> str:
 def accept(store: Store, window: str, *, reason: str, who: str, now: datetime) -> CommitManifest:
     """Take a rejected commit after all: copy its parts, commit its manifest with who, why and when, remove the rejected one.
 
-    Raises WindowNotLanded when none is there, NotOwner when the window belongs to another task or has a newer generation, and
-    Unusable when a later commit was accepted.
+    Raises Unusable when none is there or a later commit was accepted, and NotOwner when the window belongs to another task
+    or has a newer generation.
     """
     rejected = read_manifest(store, window, rejected=True)
     if rejected is None:
-        raise WindowNotLanded(store.uri, window, "there is no rejected commit to accept")
+        raise Unusable(
+            f"{store.uri} window {window}", "no rejected commit lies there", "Those that wait lie under _rejected/."
+        )
     standing = read_manifest(store, window)
     if standing is not None and standing.committed_at > rejected.committed_at and standing.commit != rejected.commit:
         raise Unusable(

@@ -1,0 +1,107 @@
+"""One result line, one outcome."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_geminibatch.core.model import Outcomes
+from airflow_provider_geminibatch.core.outcomes import FINISHES, Checked, Outcome, classify
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "outcomes"
+CASES = [
+    pytest.param(case["line"], case["becomes"], id=f"{path.stem}: {case['case']}")
+    for path in sorted(GOLDEN.glob("*.jsonl"))
+    for case in map(json.loads, path.read_text().splitlines())
+]
+
+
+@pytest.mark.parametrize(("line", "becomes"), CASES)
+def test_a_line_becomes_the_outcome_that_is_written_down_for_it(line: dict[str, Any], becomes: dict[str, Any]) -> None:
+    expected = msgspec.convert(becomes, Outcome)
+    assert classify(json.dumps(line).encode()) == (line.get("key"), expected, True)
+
+
+def test_every_outcome_but_missing_and_invalid_has_golden_lines() -> None:
+    kinds = {case.values[1]["kind"] for case in CASES}
+    assert kinds == set(Outcomes) - {Outcomes.MISSING, Outcomes.INVALID}
+
+
+def test_every_finish_reason_of_the_sdk_has_a_row() -> None:
+    from google.genai.types import FinishReason
+
+    assert {reason.value for reason in FinishReason} <= set(FINISHES)
+
+
+@pytest.mark.parametrize("key", ["null", "17", '""', '["a"]', "{}"])
+def test_a_key_that_is_no_text_is_no_key(key: str) -> None:
+    line = classify(f'{{"key":{key},"error":{{"code":7,"message":"no"}}}}'.encode())
+    assert (line.key, line.outcome.code, line.readable) == (None, 7, True)
+
+
+def test_a_line_without_a_key_keeps_its_outcome() -> None:
+    line = classify(b'{"error":{"code":7,"message":"The caller does not have permission"}}')
+    assert (line.key, line.outcome.kind, line.readable) == (None, Outcomes.FAILED, True)
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"\n", b"{", b"[]", b"null", b"\xff\xfe", b'{"key":"a","response":{"cand', b"[" * 5000]
+)
+def test_what_is_no_json_object_is_unreadable(raw: bytes) -> None:
+    line = classify(raw)
+    assert (line.key, line.outcome.kind, line.readable) == (None, Outcomes.FAILED, False)
+
+
+def test_an_answer_of_the_wrong_shape_is_held_against_the_schema_only_when_there_is_one() -> None:
+    raw = b'{"key":"k","response":{"candidates":[{"content":{"parts":[{"text":"{}"}]},"finishReason":"STOP"}]}}'
+    assert classify(raw).outcome.kind is Outcomes.ANSWER
+    judged = classify(raw, lambda text: Checked({"seen": text}, "$: lacks 'x'")).outcome
+    assert (judged.kind, judged.reason, judged.value) == (Outcomes.INVALID, "$: lacks 'x'", {"seen": "{}"})
+
+
+def test_a_truncated_text_is_not_held_against_the_schema() -> None:
+    raw = b'{"key":"k","response":{"candidates":[{"content":{"parts":[{"text":"{"}]},"finishReason":"MAX_TOKENS"}]}}'
+
+    def never(text: str) -> Checked:
+        raise AssertionError(text)
+
+    assert classify(raw, never).outcome.kind is Outcomes.TRUNCATED
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=8,
+)
+FIELDS = st.sampled_from(
+    ["candidates", "content", "parts", "text", "thought", "finishReason", "promptFeedback", "blockReason", "error",
+     "code", "message", "usageMetadata", "promptTokenCount", "embedding", "values", "response", "status", "key"]
+)  # fmt: skip
+NEAR_MISSES = st.recursive(
+    JSON, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(FIELDS, inner, max_size=4), max_leaves=12
+)
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_make_it_raise(raw: bytes) -> None:
+    assert classify(raw).outcome.kind in Outcomes
+
+
+@given(st.dictionaries(FIELDS, NEAR_MISSES, max_size=4))
+def test_no_json_makes_it_raise_and_every_outcome_can_be_written_down(line: dict[str, Any]) -> None:
+    outcome = classify(json.dumps(line).encode()).outcome
+    assert msgspec.json.decode(msgspec.json.encode(outcome), type=Outcome) == outcome
+
+
+@given(
+    st.dictionaries(st.text(max_size=4).filter(lambda name: name not in ("key", "response", "error", "status")), JSON)
+)
+def test_fields_that_nobody_knows_change_nothing(unknown: dict[str, Any]) -> None:
+    known = {"key": "k", "response": {"candidates": [{"content": {"parts": [{"text": "a"}]}, "finishReason": "STOP"}]}}
+    assert classify(json.dumps({**unknown, **known}).encode()) == classify(json.dumps(known).encode())
