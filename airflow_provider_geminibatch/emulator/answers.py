@@ -65,7 +65,7 @@ def _shortened(text: str) -> str:
 
 def digest(request: Mapping[str, Any], model: str) -> bytes:
     """Sixteen bytes that stand for a request to a model; the order of its fields does not matter."""
-    canonical = _CANONICAL([model, request]).encode("utf-8", "surrogatepass")
+    canonical = _CANONICAL([model, request]).encode("utf-8", "backslashreplace")
     return hashlib.blake2b(canonical, digest_size=16).digest()
 
 
@@ -108,7 +108,7 @@ def _function_call(request: Mapping[str, Any], mark: bytes) -> Json | None:
     if str(field(calling, "mode", "")).upper() != "ANY" or chosen is None:
         return None
     schema = field(chosen, "parameters") or field(chosen, "parametersJsonSchema") or {"type": "OBJECT"}
-    args = document(schema, read_prompt(request).echo, int.from_bytes(mark[:8], "big"))
+    args = _conforming(schema, read_prompt(request).echo, mark)
     return {"functionCall": {"name": chosen.get("name", ""), "args": args}}
 
 
@@ -128,8 +128,16 @@ def _text(request: Mapping[str, Any], config: Mapping[str, Any], prompt: Prompt,
     mime, schema = _asked_format(config)
     if mime not in ("application/json", "text/x.enum"):
         return f"Echo: {echo}"
-    made = document(schema, echo, int.from_bytes(mark[:8], "big")) if schema else {"echo": echo}
+    made = _conforming(schema, echo, mark) if schema else {"echo": echo}
     return str(made) if mime == "text/x.enum" else _JSON(made)
+
+
+def _conforming(schema: Mapping[str, Any], echo: str, mark: bytes) -> Any:
+    """A document of that schema. One that cannot be read is not followed, as the service may do too."""
+    try:
+        return document(schema, echo, int.from_bytes(mark[:8], "big"))
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
+        return {"echo": echo}
 
 
 def _asked_format(config: Mapping[str, Any]) -> tuple[str, Mapping[str, Any] | None]:
@@ -143,7 +151,8 @@ def embed(request: Mapping[str, Any], model: str) -> Json:
     """An embedding response of the asked dimensionality (3072 otherwise, assumed), of length one."""
     seed = int.from_bytes(digest(request, model)[:8], "big")
     rng = Random(seed)
-    values = [rng.uniform(-1, 1) for _ in range(int(field(request, "outputDimensionality", _DIMENSIONS)))]
+    wanted = int(field(request, "outputDimensionality", _DIMENSIONS))
+    values = [rng.uniform(-1, 1) for _ in range(min(max(wanted, 1), _DIMENSIONS))]
     length = sum(value * value for value in values) ** 0.5 or 1.0
     embedding = {"values": [round(value / length, 7) for value in values]}
     return {"embedding": embedding, "tokenCount": str(read_prompt(request).tokens)}

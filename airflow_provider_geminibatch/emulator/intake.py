@@ -31,7 +31,7 @@ def read_inline(requests: Iterable[Json], choose: Chooser, folder: Path | None) 
     """The rows of inline requests, whose types were checked with the body."""
     blob = Blob(folder)
     for request in requests:
-        blob.append(json.dumps(request, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n")
+        blob.append(json.dumps(request, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
     return _rows(blob, ((start, text, json.loads(text)) for start, text in _texts(blob)), choose)
 
 

@@ -19,6 +19,7 @@ from airflow_provider_geminibatch.emulator.scenarios import Params
 from airflow_provider_geminibatch.emulator.switches import draw_unit
 from airflow_provider_geminibatch.emulator.wire import Json
 
+# A lone surrogate, which UTF-8 has no bytes for, is written as the escape that it came as: backslashreplace.
 _LINE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 # What a failed row says, by google.rpc code. The codes are reported, the texts assumed.
 _MESSAGES: Mapping[int, str] = {
@@ -65,7 +66,7 @@ def render(job: Job, seed: int, folder: Path | None) -> Output:
             answered += 1
             prompt += used["promptTokenCount"] if used else tokens
             output += (used.get("candidatesTokenCount", 0) + used.get("thoughtsTokenCount", 0)) if used else 0
-        buffer.append(_LINE(line).encode("utf-8", "surrogatepass"))
+        buffer.append(_LINE(line).encode("utf-8", "backslashreplace"))
         if len(buffer) == 1000:
             blob.append(b"\n".join(buffer) + b"\n")
             buffer.clear()

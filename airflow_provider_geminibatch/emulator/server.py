@@ -11,7 +11,7 @@ import json
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
@@ -55,39 +55,52 @@ def application(emulator: Emulator) -> Callable[[Message, Receive, Send], Awaita
     """The ASGI application of an emulator. Dropped connections need the transport in `scope["state"]`."""
 
     async def serve(scope: Message, receive: Receive, send: Send) -> None:
-        request = await _read(scope, receive)
-        try:
-            reply = emulator.handle(request)
-        except Dropped:
-            await _drop(scope, receive)
-            return
-        await asyncio.sleep(reply.delay)
-        await _write(reply, send, emulator)
-        if reply.cut:
-            await _drop(scope, receive)
+        # Stopping cancels what is under way; uvicorn would log that as a fault.
+        with suppress(asyncio.CancelledError):
+            body = await _body(receive)
+            if body is not None:
+                await _answer(emulator, scope, body, receive, send)
 
     return serve
 
 
-async def _read(scope: Message, receive: Receive) -> Request:
+async def _answer(emulator: Emulator, scope: Message, body: bytes, receive: Receive, send: Send) -> None:
+    try:
+        reply = emulator.handle(_request(scope, body))
+    except Dropped:
+        await _drop(scope, receive)
+        return
+    await asyncio.sleep(reply.delay)
+    await _write(reply, send, emulator)
+    if reply.cut:
+        await _drop(scope, receive)
+
+
+async def _body(receive: Receive) -> bytes | None:
+    """The body of a request, or None if its client goes before it is whole."""
     pieces = []
     while True:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
         pieces.append(message.get("body", b""))
         if not message.get("more_body"):
-            break
+            return b"".join(pieces)
+
+
+def _request(scope: Message, body: bytes) -> Request:
     return Request(
         method=scope["method"],
         path=scope["path"],
         query=dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)),
         headers={name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]},
-        body=b"".join(pieces),
+        body=body,
         peer=(scope.get("client") or ("",))[0],
     )
 
 
 async def _write(reply: Reply, send: Send, emulator: Emulator) -> None:
-    body = b"" if reply.stream else json.dumps({} if reply.body is None else reply.body, ensure_ascii=False).encode()
+    body = b"" if reply.stream else json.dumps({} if reply.body is None else reply.body).encode()
     headers = {
         "content-type": "application/json; charset=UTF-8",
         **reply.headers,
@@ -154,7 +167,9 @@ def _run(loop: asyncio.AbstractEventLoop, serving: Coroutine[Any, Any, None]) ->
 
 
 async def _serve(emulator: Emulator, listener: socket.socket, stop: asyncio.Event) -> None:
-    config = Config(application(emulator), log_config=None, access_log=False, lifespan="off", ws="none")
+    # Forwarded addresses are not believed: the control API asks who is really there.
+    options: dict[str, Any] = {"log_config": None, "access_log": False, "lifespan": "off", "ws": "none"}
+    config = Config(application(emulator), proxy_headers=False, **options)
     config.load()
     state = ServerState()
 

@@ -290,6 +290,17 @@ def test_extra_fields_of_a_line_are_echoed_with_lists_emptied_and_bare_requests_
     assert list(second) == ["response"]
 
 
+def test_text_beyond_ascii_and_lone_surrogates_survive(api, emulator):
+    row = '{"key":"sch\\u00f6n \\ud800","request":{"contents":[{"parts":[{"text":"größe \\ud800 漢"}]}]}}'
+    file_job = api.create(row).body["name"]
+    inline_job = api.create_from({"requests": {"requests": [{"request": json.loads(row)["request"]}]}}).body["name"]
+    (line,) = api.results(file_job)
+    assert line["key"] == "schön \ud800"
+    assert "größe \ud800 漢" in line["response"]["candidates"][0]["content"]["parts"][0]["text"]
+    (inlined,) = api.get(inline_job)["response"]["inlinedResponses"]["inlinedResponses"]
+    assert inlined["response"] == line["response"]
+
+
 def test_the_same_seed_gives_the_same_bytes_and_another_gives_others(make_line, api):
     def outcome(seed):
         api.emulator = Emulator(seed=seed, start=datetime(2026, 1, 1, tzinfo=UTC), speed=0)

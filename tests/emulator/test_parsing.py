@@ -3,9 +3,10 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from airflow_provider_geminibatch.emulator.answers import embed, generate
 from airflow_provider_geminibatch.emulator.fields import _TABLE, MESSAGES
 from airflow_provider_geminibatch.emulator.parsing import _SCALARS, conforms, explain_line
 
@@ -61,6 +62,42 @@ def test_the_reported_message_comes_out_word_for_word():
     text = '{"systemInstruction": [{"text": "x"}]}'
     reported = "Error on line 1: invalid JSON, near column 23: unexpected character: '['; expected '{'"
     assert explain_line(1, text, "GenerateContentRequest") == reported
+
+
+def values(kind, depth=0):
+    """Any value that a field of that kind may have."""
+    scalars = {
+        "string": st.text(max_size=9),
+        "bytes": st.just("aGk="),
+        "enum": st.sampled_from(["STRING", "object", "ARRAY", "ANY", "x", 3]),
+        "bool": st.booleans(),
+        "int": st.integers(-9, 99) | st.just("7") | st.just(2.0),
+        "number": st.floats() | st.sampled_from(["NaN", "4", "-Infinity"]),
+        "struct": st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
+        "any": st.recursive(st.none() | st.integers() | st.text(max_size=3), st.lists, max_leaves=3)
+        | st.just({"enum": 5}),
+    }
+    if kind in scalars:
+        return st.none() | scalars[kind]
+    if depth > 5:
+        return st.none()
+    if kind[0] == "[":
+        return st.lists(st.deferred(lambda: values(kind[1:-1], depth + 1)), max_size=2)
+    if kind[0] == "{":
+        return st.dictionaries(st.text(max_size=3), st.deferred(lambda: values(kind[1:-1], depth + 1)), max_size=2)
+    fields = {
+        name: st.deferred(lambda of=of: values(of, depth + 1)) for name, of in MESSAGES[kind].items() if name != "*"
+    }
+    return st.fixed_dictionaries({}, optional=fields)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(values("GenerateContentRequest"), values("EmbedContentRequest"))
+def test_whatever_conforms_is_answered(request, content):
+    assert conforms(request, "GenerateContentRequest")
+    assert conforms(content, "EmbedContentRequest")
+    assert json.dumps(generate(request, "m"))
+    assert json.dumps(embed(content, "m"))
 
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)

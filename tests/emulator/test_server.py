@@ -89,6 +89,32 @@ def test_a_lost_reply_drops_the_connection_after_the_job_was_made(server, emulat
     assert create(server)[0] == 200
 
 
+def test_half_a_body_is_no_request(server, emulator):
+    with socket.create_connection(("127.0.0.1", server.port)) as caller:
+        caller.sendall(b"POST /v1/models/m:countTokens HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n{")
+    assert ask(server, "GET", "/v1/models")[0] == 200
+    assert emulator.log.count() == 1
+
+
+def test_stopping_says_nothing_of_calls_under_way(emulator, caplog):
+    emulator.scenario("slow_replies", endpoint="*", seconds=60)
+    with running(emulator) as server:
+        for request in (b"GET /v1/models HTTP/1.1\r\n", b"POST /v1/models HTTP/1.1\r\ncontent-length: 10\r\n"):
+            caller = socket.create_connection(("127.0.0.1", server.port))
+            caller.sendall(request + b"host: x\r\nx-goog-api-key: k\r\n\r\n")
+            caller.close()
+        assert ask(server, "GET", "/_emulator/health")[0] == 200
+    assert caplog.records == []
+
+
+def test_forwarded_addresses_do_not_open_the_control_api(server, emulator, monkeypatch):
+    peers = []
+    handle = emulator.handle
+    monkeypatch.setattr(emulator, "handle", lambda request: peers.append(request.peer) or handle(request))
+    ask(server, "GET", "/_emulator/health", **{"x-forwarded-for": "10.0.0.8"})
+    assert peers == ["127.0.0.1"]
+
+
 def test_a_slow_reply_outlives_the_patience_of_its_caller(server, emulator):
     emulator.scenario("slow_replies", seconds=60)
     with socket.create_connection(("127.0.0.1", server.port), timeout=0.1) as caller:
