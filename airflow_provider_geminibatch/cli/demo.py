@@ -94,15 +94,17 @@ class Demo:
         """From an empty folder to the table. Returns the exit code."""
         from airflow_provider_geminibatch.cli import demo_view
 
+        several = "s" * (self._windows > 1)
         print(
-            f"{self._windows} windows of 12 hours, two batches each, on a real Airflow; the emulator is the service, "
-            f"and an hour takes it a second.\nThis takes {demo_view.estimate(self._windows)}. Ctrl-C ends it and leaves "
-            f"nothing running. Everything is written to {self._folder}"
+            f"{self._windows} window{several} of 12 hours, two batches each, on a real Airflow. The emulator is the "
+            f"service, and an hour takes it a second.\nThis takes {demo_view.estimate(self._windows)}. Ctrl-C ends it "
+            f"and leaves nothing running. Everything is written to {self._folder}"
         )
         self._airflow.clean()
         self._copy(dag_file)
         self._start()
-        self._airflow.wait_for(self._finished, "the windows to land", 300 + 90 * self._windows)
+        self._airflow.wait_for(self._chain_is_there, "the Dag to be read", 120, every_seconds=1)
+        self._airflow.wait_for(self._finished, "the windows to land", 300 + 90 * self._windows, every_seconds=1)
         return self._report()
 
     def _copy(self, dag_file: Path) -> None:
@@ -131,15 +133,18 @@ class Demo:
         passed = int(time.monotonic() - self._began)
         print(f"[{passed // 60}:{passed % 60:02d}] {text}", flush=True)
 
+    def _chain_is_there(self) -> bool:
+        if broken := self._airflow.rest.import_errors():
+            raise NotStarted("\n".join(broken))
+        return {CHAIN, DOWNSTREAM} <= set(self._airflow.rest.dag_ids())
+
     def _finished(self) -> bool:
         """Show what has changed, and tell whether nothing more will."""
         from airflow_provider_geminibatch.cli import demo_view
 
         rest = self._airflow.rest
-        if broken := rest.import_errors():
-            raise NotStarted("\n".join(broken))
-        runs = rest.runs(CHAIN) if CHAIN in rest.dag_ids() else []
-        instances = rest.task_instances(CHAIN) if runs else []
+        runs = rest.runs(CHAIN)
+        instances = rest.task_instances(CHAIN)
         for run in sorted(runs, key=lambda one: one["logical_date"]):
             own = [one for one in instances if one["dag_run_id"] == run["dag_run_id"]]
             stage = "landed" if run["state"] == "success" else demo_view.stage(own)
@@ -160,11 +165,14 @@ class Demo:
         rest = self._airflow.rest
         found = []
         for run in rest.runs(DOWNSTREAM):
-            if finished and run["state"] not in ("success", "failed"):
+            if run["start_date"] is None or (finished and run["state"] not in ("success", "failed")):
                 continue
             events = rest.upstream_events(DOWNSTREAM, run["dag_run_id"])
-            landed = {event["extra"]["window"]: _moment(event["timestamp"]) for event in events}
-            found.append(Downstream(run["dag_run_id"], _moment(run["start_date"]), landed))
+            landed = {
+                (event["extra"]["landing"], event["extra"]["window"]): datetime.fromisoformat(event["timestamp"])
+                for event in events
+            }
+            found.append(Downstream(run["dag_run_id"], datetime.fromisoformat(run["start_date"]), landed))
         return found
 
     def _report(self) -> int:
@@ -209,6 +217,7 @@ def options(folder: Path, service: str, windows: int | None) -> dict[str, str]:
         "AIRFLOW_CONN_GEMINIBATCH_DEFAULT": json.dumps(connection),
         "AIRFLOW__GEMINIBATCH__WORKSPACE": str(folder / "workspace"),
         "AIRFLOW__GEMINIBATCH__POLL_INTERVAL": "1",
+        **({} if windows is None else {"GEMINIBATCH_DEMO_WINDOWS": str(windows)}),
     }
 
 
@@ -220,10 +229,6 @@ def read_commits(landings: Path) -> list[CommitManifest]:
 
     found = sorted(landings.glob(f"**/{MANIFEST}"))
     return [msgspec.json.decode(path.read_bytes(), type=CommitManifest) for path in found]
-
-
-def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text)
 
 
 def _windows(text: str) -> int:

@@ -14,8 +14,8 @@ from airflow_provider_geminibatch.core.names import window_time
 
 Json = Mapping[str, Any]
 
-START_SECONDS = 35
-"""Until Airflow is up and the first batch is submitted, on two cores."""
+START_SECONDS = 60
+"""Until Airflow is up and the annotations of all windows have come, on two cores."""
 WINDOW_SECONDS = 26
 """What a window adds: its bulletin needs the one before it, so these waits come one after the other."""
 
@@ -28,17 +28,17 @@ _ENDED_BADLY = ("failed", "upstream_failed")
 
 @dataclass(frozen=True)
 class Downstream:
-    """A run that landings started: when, and for which windows, each with the time of its event."""
+    """A run that landings started: when, and by which landing and window, each with the time of its event."""
 
     run_id: str
     started_at: datetime
-    landed_at: Mapping[str, datetime]
+    landed_at: Mapping[tuple[str, str], datetime]
 
 
 def estimate(windows: int) -> str:
     """How long the demo takes, in words."""
-    minutes = (START_SECONDS + WINDOW_SECONDS * windows) / 60
-    return f"about {minutes:.0f} minutes" if minutes >= 1.75 else "less than two minutes"
+    minutes = round((START_SECONDS + WINDOW_SECONDS * windows) / 60)
+    return "about a minute" if minutes == 1 else f"about {minutes} minutes"
 
 
 def stage(task_instances: Iterable[Json]) -> str:
@@ -85,13 +85,16 @@ def _row(commit: CommitManifest, downstream: Sequence[Downstream]) -> tuple[str,
         _clock(commit.finished_at),
         span(commit.submitted_at, commit.finished_at),
         "unknown" if commit.cost_usd is None else f"{Decimal(commit.cost_usd):.6f}",
-        _started(commit.window, downstream) if any(commit.window in one.landed_at for one in downstream) else "",
+        _started((commit.landing, commit.window), downstream),
     )
 
 
-def _started(window: str, downstream: Sequence[Downstream]) -> str:
-    first = min((one for one in downstream if window in one.landed_at), key=lambda one: one.started_at)
-    late = (first.started_at - first.landed_at[window]).total_seconds()
+def _started(landed: tuple[str, str], downstream: Sequence[Downstream]) -> str:
+    runs = [one for one in downstream if landed in one.landed_at]
+    if not runs:
+        return ""
+    first = min(runs, key=lambda one: one.started_at)
+    late = (first.started_at - first.landed_at[landed]).total_seconds()
     return f"started {first.started_at.astimezone():%H:%M:%S}, {late:.1f} s after it landed"
 
 
