@@ -1,3 +1,63 @@
 """Gemini batch jobs in Airflow, chained on their real completion time."""
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from airflow_provider_geminibatch.core.template import RequestTemplate
+    from airflow_provider_geminibatch.hooks.gemini_batch import GeminiBatchHook
+    from airflow_provider_geminibatch.hooks.landing import Landing, landed_windows, read_window
+    from airflow_provider_geminibatch.operators.cancel import GeminiBatchCancelOperator
+    from airflow_provider_geminibatch.operators.load import GeminiBatchLoadOperator
+    from airflow_provider_geminibatch.operators.prepare import GeminiBatchPrepareOperator
+    from airflow_provider_geminibatch.operators.submit import GeminiBatchSubmitOperator
+    from airflow_provider_geminibatch.sensors.batch import GeminiBatchSensor
+    from airflow_provider_geminibatch.sensors.window import GeminiBatchWindowSensor
+    from airflow_provider_geminibatch.storage.sources import CsvSource, JsonlSource, ParquetSource, RequestsSource
+
+# Airflow reads this package in every process, most of which need none of these.
+_HOMES = {
+    "CsvSource": "storage.sources",
+    "GeminiBatchCancelOperator": "operators.cancel",
+    "GeminiBatchHook": "hooks.gemini_batch",
+    "GeminiBatchLoadOperator": "operators.load",
+    "GeminiBatchPrepareOperator": "operators.prepare",
+    "GeminiBatchSensor": "sensors.batch",
+    "GeminiBatchSubmitOperator": "operators.submit",
+    "GeminiBatchWindowSensor": "sensors.window",
+    "JsonlSource": "storage.sources",
+    "Landing": "hooks.landing",
+    "ParquetSource": "storage.sources",
+    "RequestTemplate": "core.template",
+    "RequestsSource": "storage.sources",
+    "landed_windows": "hooks.landing",
+    "read_window": "hooks.landing",
+}
+
+__all__ = [
+    "CsvSource",
+    "GeminiBatchCancelOperator",
+    "GeminiBatchHook",
+    "GeminiBatchLoadOperator",
+    "GeminiBatchPrepareOperator",
+    "GeminiBatchSensor",
+    "GeminiBatchSubmitOperator",
+    "GeminiBatchWindowSensor",
+    "JsonlSource",
+    "Landing",
+    "ParquetSource",
+    "RequestTemplate",
+    "RequestsSource",
+    "landed_windows",
+    "read_window",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import Asset
 
 from airflow_provider_geminibatch.core.landing import Place
 from airflow_provider_geminibatch.core.names import window_time
-from airflow_provider_geminibatch.hooks.storage import is_local, open_store
+from airflow_provider_geminibatch.hooks.storage import is_local, open_store, whole
 from airflow_provider_geminibatch.hooks.windows import Window, as_window
 
 
@@ -32,8 +32,9 @@ class Landing:
     owner: str | None = None
 
     def __post_init__(self) -> None:
-        # Says what is wrong with the format while the Dag is parsed.
+        # What cannot work is told while the Dag is parsed.
         Place(self.name, self.uri, self.format)
+        whole(self.uri)
 
     @property
     def asset(self) -> Asset:

@@ -81,8 +81,7 @@ def open_store(uri: str) -> Store:
 
     Raises Unusable for a relative path, StoreUnreadable for a scheme that nothing installed can open.
     """
-    if is_local(uri) and not uri.removeprefix("file://").startswith("/"):
-        raise Unusable(uri, "a relative path means another place in every process", "Give the whole path or a URI.")
+    whole(uri)
     if not _names_connection(uri):
         return stores.open_store(uri)
     file_system, path = _airflow_file_system(uri)
@@ -104,6 +103,14 @@ def _airflow_file_system(uri: str) -> tuple[Any, str]:
         raise StoreUnreadable(
             uri, f"{error}; the connection or the provider of {urlsplit(uri).scheme}:// is missing"
         ) from error
+
+
+def whole(uri: str) -> None:
+    """Raises Unusable for a relative path."""
+    if is_local(uri) and not uri.removeprefix("file://").startswith("/"):
+        raise Unusable(
+            repr(uri), "a relative path means another place in every process", "Give the whole path or a URI."
+        )
 
 
 def is_local(uri: str) -> bool:
