@@ -27,7 +27,7 @@ _ANNOTATIONS = frozenset(
 _KEPT = frozenset(
     {
         "title", "description", "default", "example", "required", "propertyOrdering", "minItems", "maxItems",
-        "minProperties", "maxProperties", "minimum", "maximum", "minLength", "maxLength", "pattern",
+        "minProperties", "maxProperties", "minimum", "maximum", "minLength", "maxLength", "pattern", "format",
     }
 )  # fmt: skip
 _FORMATS = {
@@ -132,6 +132,7 @@ def _convert(node: Any, path: str, defs: Schema, opened: tuple[str, ...]) -> Sch
         _refuse(path, "it does not say what type it has")
     node, nullable, opened = _flattened(dict(node), path, defs, opened)
     node, nullable = _without_null(node, nullable, path)
+    node = _with_format(node)
     out: Schema = {}
     for word, value in node.items():
         for name, made in _word(word, value, node, path, defs, opened):
@@ -185,6 +186,14 @@ def _without_null(node: Schema, nullable: bool, path: str) -> tuple[Schema, bool
     return node, nullable
 
 
+def _with_format(node: Schema) -> Schema:
+    """The node with a format that the service does not know said in words."""
+    if "format" not in node or node["format"] in _FORMATS.get(node.get("type", ""), ()):
+        return node
+    said = f"{node.get('description', '')} (format: {node['format']})".strip()
+    return {**_but(node, "format"), "description": said}
+
+
 def _but(node: Schema, word: str) -> Schema:
     return {name: value for name, value in node.items() if name != word}
 
@@ -212,11 +221,6 @@ def _word(
         if node.get("type") != "integer" or not isinstance(value, int):
             _refuse(here, "responseSchema knows minimum and maximum only")
         yield ("minimum", value + 1) if word == "exclusiveMinimum" else ("maximum", value - 1)
-    elif word == "format":
-        if value in _FORMATS.get(node.get("type", ""), ()):
-            yield word, value
-        else:
-            yield "description", f"{node.get('description', '')} (format: {value})".strip()
     elif word == "additionalProperties":
         if isinstance(value, Mapping):
             _refuse(

@@ -173,29 +173,34 @@ class CsvSource(_FileSource):
         # Bytes that are no UTF-8 come in as lone surrogates and are reported with their line and column.
         utf8 = self.encoding.lower().replace("_", "-") in ("utf-8", "utf8")
         encoding, errors = ("utf-8-sig", "surrogateescape") if utf8 else (self.encoding, "strict")
-        reader = csv.reader(io.TextIOWrapper(file, encoding, errors, newline=""), delimiter=self.delimiter, strict=True)
-        header: list[str] = []
-        while True:
-            line = reader.line_num + 1
-            try:
-                cells = next(reader, None)
-            except csv.Error as error:
-                yield line, Fault(f"is not CSV: {error}", "look for a quote that is not closed or not doubled")
-                if not header:
-                    return
-                continue
-            if cells is None:
+        with io.TextIOWrapper(file, encoding, errors, newline="") as text:
+            yield from _records(csv.reader(text, delimiter=self.delimiter, strict=True))
+
+
+def _records(reader: Any) -> Iterator[tuple[int, Mapping[str, Any] | Fault]]:
+    """The rows below the header, each with the line it begins on."""
+    header: list[str] = []
+    while True:
+        line = reader.line_num + 1
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            yield line, Fault(f"is not CSV: {error}", "look for a quote that is not closed or not doubled")
+            if not header:
                 return
-            if not cells:
-                continue
-            if header:
-                yield line, _cells(header, cells)
-                continue
-            header = cells
-            twice = sorted({name for name in header if header.count(name) > 1})
-            if twice:
-                yield line, Fault(f"the header names {', '.join(twice)} twice", "a column is found by its name")
-                return
+            continue
+        if cells is None:
+            return
+        if not cells:
+            continue
+        if header:
+            yield line, _cells(header, cells)
+            continue
+        header = cells
+        twice = sorted({name for name in header if header.count(name) > 1})
+        if twice:
+            yield line, Fault(f"the header names {', '.join(twice)} twice", "a column is found by its name")
+            return
 
 
 def _cells(header: list[str], cells: list[str]) -> dict[str, str] | Fault:

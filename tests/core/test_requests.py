@@ -1,0 +1,149 @@
+"""The walk over a request: what it accepts, what it says, and what goes on the wire."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_geminibatch.core.fields import ENUMS, MESSAGES, PAYLOADS, snake
+from airflow_provider_geminibatch.core.requests import check_message, check_request
+
+TURN = [{"role": "user", "parts": [{"text": "hello"}]}]
+
+
+def _scalar(kind: str) -> st.SearchStrategy[Any]:
+    return {
+        "text": st.text(min_size=1, max_size=8),
+        "base64": st.sampled_from(["AAAA", "QUI=", "_-8"]),
+        "bool": st.booleans(),
+        "int": st.integers(-(2**31), 2**31 - 1),
+        "number": st.floats(allow_nan=False, allow_infinity=False) | st.integers(-5, 5),
+        "value": st.just({"type": "object"}),
+        "object": st.dictionaries(st.text(max_size=3), st.integers(), min_size=1, max_size=2),
+    }[kind]
+
+
+def wire(kind: str, depth: int = 0) -> st.SearchStrategy[Any]:
+    """Values of a kind of the field table, in camelCase and in order."""
+    bare = kind.rstrip("!")
+    if bare.startswith("["):
+        return st.lists(wire(bare[1:-1], depth), min_size=1, max_size=2)
+    if bare.startswith("{"):
+        return st.dictionaries(st.text("abc_", min_size=1, max_size=3), wire(bare[1:-1], depth), min_size=1, max_size=2)
+    if bare.startswith("="):
+        return st.sampled_from(sorted(ENUMS[bare[1:]]))
+    return message(bare, depth + 1) if bare in MESSAGES else _scalar(bare)
+
+
+@st.composite
+def message(draw: st.DrawFn, name: str, depth: int = 0) -> dict[str, Any]:
+    fields = MESSAGES[name]
+    wanted = {field for field, kind in fields.items() if kind.endswith("!")}
+    if name == "Part":
+        wanted = {draw(st.sampled_from(PAYLOADS))}
+    elif name == "Schema":
+        wanted = {"type"}
+    elif depth < 4:
+        wanted |= set(draw(st.lists(st.sampled_from(sorted(fields)), max_size=3))) if fields else set()
+    value = {field: draw(wire(fields[field], depth)) for field in fields if field in wanted}
+    if name == "Schema":
+        value["type"] = draw(st.sampled_from(["STRING", "INTEGER", "BOOLEAN"]))
+    if name == "GenerationConfig":
+        for field in ("_responseJsonSchema", "responseJsonSchema", "responseSchema"):
+            value.pop(field, None)
+    if name == "GenerateContentRequest":
+        value.pop("cachedContent", None)
+    return value
+
+
+def _as_snake(name: str, value: dict[str, Any]) -> dict[str, Any]:
+    out = {}
+    for field, item in value.items():
+        inner = MESSAGES[name][field].rstrip("!")
+        if inner in MESSAGES:
+            item = _as_snake(inner, item)
+        elif inner.strip("[]") in MESSAGES and inner.startswith("["):
+            item = [_as_snake(inner.strip("[]"), each) for each in item]
+        out[snake(field)] = item
+    return out
+
+
+@given(message("GenerateContentRequest"))
+def test_a_request_made_from_the_table_passes_and_goes_on_the_wire_as_it_is(request_: dict[str, Any]) -> None:
+    assert check_request(request_) == (request_, ())
+
+
+@given(message("GenerateContentRequest"))
+def test_snake_case_means_the_same_as_camel_case(request_: dict[str, Any]) -> None:
+    assert check_request(_as_snake("GenerateContentRequest", request_)) == (request_, ())
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: (
+    st.lists(inner, max_size=3)
+    | st.dictionaries(st.sampled_from(["contents", "parts", "text", "generationConfig", "tools", "x"]), inner, max_size=3)
+)))  # fmt: skip
+def test_anything_at_all_gets_a_verdict(value: Any) -> None:
+    checked = check_request(value)
+    assert checked.problems or check_request(checked.request) == checked
+
+
+def test_null_is_unset_and_integers_may_be_text() -> None:
+    checked = check_request({"contents": TURN, "tools": None, "generationConfig": {"topK": "40", "seed": 3.0}})
+    assert checked == ({"contents": TURN, "generationConfig": {"topK": 40, "seed": 3}}, ())
+
+
+def test_the_type_of_a_schema_may_be_in_small_letters() -> None:
+    config = {"responseMimeType": "application/json", "responseSchema": {"type": "array", "items": {"type": "string"}}}
+    checked = check_message("GenerationConfig", config, name="config")
+    assert checked.request["responseSchema"] == {"type": "ARRAY", "items": {"type": "STRING"}}
+    assert not checked.problems
+
+
+def test_the_model_may_be_repeated_but_not_changed() -> None:
+    assert not check_request({"model": "models/gemini-x", "contents": TURN}, model="gemini-x").problems
+    assert check_request({"model": "models/gemini-y", "contents": TURN}, model="gemini-x").problems
+
+
+def test_all_mistakes_of_a_request_are_found_at_once() -> None:
+    checked = check_request({"contents": [], "config": {}, "tools": {}, "generationConfig": {"topP": "x"}})
+    assert [problem.where for problem in checked.problems] == [
+        "request.config",
+        "request.tools",
+        "request.generationConfig.topP",
+        "request.contents",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("field", "hint"),
+    [
+        ("generationconfig", "did you mean generationConfig?"),
+        ("temperature", "it belongs in request.generationConfig.temperature"),
+        ("thinking_budget", "it belongs in request.generationConfig.thinkingConfig.thinkingBudget"),
+        ("messages", 'write contents: [{"role": "user", "parts": [{"text": …}]}]'),
+        ("max_tokens", "write generationConfig.maxOutputTokens"),
+        ("modelArmorConfig", "only Vertex AI has it; the Developer API refuses it, so leave it out"),
+        ("safetySetings", "did you mean safetySettings?"),
+        ("sys", "did you mean systemInstruction?"),
+        ("qqq", ""),
+    ],
+)
+def test_an_unknown_field_comes_with_what_was_probably_meant(field: str, hint: str) -> None:
+    (problem,) = check_request({"contents": TURN, field: 1}).problems
+    assert (problem.where, problem.what, problem.hint) == (f"request.{field}", "unknown field", hint)
+
+
+def test_a_word_that_resembles_nothing_is_not_repeated() -> None:
+    (problem,) = check_request({"contents": [{"role": "Jane Doe", "parts": [{"text": "a"}]}]}).problems
+    assert "Jane" not in str(problem)
+
+
+def test_a_schema_of_a_thousand_levels_is_a_problem_and_not_a_crash() -> None:
+    schema: dict[str, Any] = {"type": "STRING"}
+    for _ in range(1000):
+        schema = {"type": "ARRAY", "items": schema}
+    checked = check_message("Schema", schema, name="schema")
+    assert [problem.what for problem in checked.problems] == ["is nested too deeply to be read"]

@@ -1,0 +1,142 @@
+"""Rows on their way to a shard: keys, columns, ready-made requests."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import tracemalloc
+import uuid
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_geminibatch.core.errors import Problem
+from airflow_provider_geminibatch.core.rows import (
+    OWN_FIELDS,
+    Encoded,
+    Fault,
+    Ready,
+    Row,
+    ready_rows,
+    request_encoder,
+    text_of,
+)
+
+TURN = [{"role": "user", "parts": [{"text": "hello"}]}]
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(st.characters(exclude_categories=("Cs",)), max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab", max_size=2), inner, max_size=3),
+)
+
+
+def _plain(fields: Mapping[str, Any]) -> Encoded:
+    return Encoded(str(fields.get("id", "")), b"{}")
+
+
+def _through(rows: list[Any], columns: tuple[str, ...] = (), **more: Any) -> list[Ready | list[Problem]]:
+    placed = (Row("rows.csv line", number, row) for number, row in enumerate(rows, 2))
+    return list(ready_rows(placed, more.pop("encode", _plain), columns=columns, **more))
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=3).filter(str.strip), max_size=30))
+def test_exactly_the_repeated_keys_are_problems(keys: list[str]) -> None:
+    made = _through([{"id": key} for key in keys])
+    fresh = [key not in keys[:at] for at, key in enumerate(keys)]
+    assert [isinstance(row, Ready) for row in made] == fresh
+
+
+@given(st.dictionaries(st.text("abc", min_size=1, max_size=3), JSON, max_size=4))
+def test_passthrough_columns_come_back_as_they_were(columns: dict[str, Any]) -> None:
+    (row,) = _through([{**columns, "id": "1"}], ("*",))
+    assert isinstance(row, Ready)
+    assert msgspec.json.decode(row.columns) == {**columns, "id": "1"}
+
+
+@given(st.dictionaries(st.text("xyz", min_size=1, max_size=3), JSON, max_size=3))
+def test_a_ready_made_request_is_what_comes_out_of_its_line(values: dict[str, Any]) -> None:
+    request = {"contents": [{"role": "user", "parts": [{"functionCall": {"name": "f", "args": values}}]}]}
+    line = msgspec.json.encode({"key": "k", "request": request})
+    (row,) = _through([line], encode=request_encoder("generate", "m"))
+    assert isinstance(row, Ready)
+    assert (row.key, msgspec.json.decode(row.request)) == (b'"k"', request)
+
+
+def test_a_problem_says_where_it_is() -> None:
+    made = _through([{"id": "1"}, {"id": "1"}, {"id": " "}, Fault("has 3 cells where the header has 4", "quote")])
+    assert [str(row[0]) for row in made if isinstance(row, list)] == [
+        'rows.csv line 3: key: "1" stands in an earlier row too (a key is unique within its source)',
+        "rows.csv line 4: key: is empty (every row needs its own key)",
+        "rows.csv line 5: has 3 cells where the header has 4 (quote)",
+    ]
+
+
+def test_a_column_that_cannot_travel_is_named() -> None:
+    made = _through([{"id": "1", "a": object(), "b": "\ud800"}, {"id": "2"}], ("a", "b"))
+    assert [[problem.where for problem in row] for row in made if isinstance(row, list)] == [
+        ["rows.csv line 2: column a", "rows.csv line 2: column b"],
+        ["rows.csv line 3: column a", "rows.csv line 3: column b"],
+    ]
+
+
+def test_times_and_money_travel_as_text() -> None:
+    (row,) = _through([{"id": "1", "at": datetime.date(2026, 1, 2), "usd": decimal.Decimal("0.10")}], ("at", "usd"))
+    assert isinstance(row, Ready)
+    assert row.columns == b'{"at":"2026-01-02","usd":"0.10"}'
+
+
+def test_fields_beside_a_ready_made_request_are_columns() -> None:
+    line = msgspec.json.encode({"key": "k", "request": {"contents": TURN}, "region": "eu"})
+    (row,) = _through([line], ("*",), encode=request_encoder("generate", "m"), own=OWN_FIELDS)
+    assert isinstance(row, Ready)
+    assert row.columns == b'{"region":"eu"}'
+
+
+def test_a_request_larger_than_a_shard_may_be_is_a_problem() -> None:
+    (row,) = _through([{"id": "1"}], encode=lambda fields: Encoded("1", b"x" * 1000), max_bytes=1000)
+    assert isinstance(row, list)
+    assert row[0].what == "has 1,000 bytes, and a shard may have 1,000"
+
+
+def test_rows_that_are_no_mappings_and_lines_that_are_no_json_are_problems() -> None:
+    made = _through([["a"], b'{"id": "1"', b'{"id": "\xff"}', b"[" * 100_000, b'{"id": NaN}', b'{"id": "\\ud800"}'])
+    assert [type(row) for row in made] == [list] * 6
+    assert [row[0].where for row in made if isinstance(row, list)] == [f"rows.csv line {number}" for number in range(2, 8)]
+
+
+def test_no_message_of_a_broken_line_shows_its_content() -> None:
+    made = _through([b'{"id": "secret', b'{"id": secret}', b'{"secret\xff": 1}', b"secret"])
+    assert "secret" not in str(made)
+
+
+def test_a_request_with_what_json_cannot_hold_is_a_problem() -> None:
+    call = {"contents": [{"parts": [{"functionCall": {"name": "f", "args": {"at": object()}}}]}]}
+    lone = {"contents": [{"parts": [{"text": "\ud800"}]}]}
+    made = _through([{"key": "a", "request": call}, {"key": "b", "request": lone}], encode=request_encoder("generate", "m"))
+    assert [row[0].where for row in made if isinstance(row, list)] == ["rows.csv line 2: request", "rows.csv line 3: request"]
+
+
+def test_what_has_a_text_of_its_own() -> None:
+    some = uuid.UUID(int=1)
+    at = datetime.datetime(2026, 1, 2, 3, tzinfo=datetime.UTC)
+    values = [some, at, at.date(), at.time(), decimal.Decimal("1.0"), b"x", object(), [object()], {"a": "\ud800"}]
+    assert [text_of(value) for value in values] == [
+        str(some), "2026-01-02T03:00:00+00:00", "2026-01-02", "03:00:00", "1.0", None, None, None, None,
+    ]  # fmt: skip
+
+
+def test_memory_does_not_grow_with_the_size_of_rows() -> None:
+    def rows() -> Iterator[Row]:
+        for number in range(2_000):
+            yield Row("row", number, {"id": str(number), "text": "x" * 10_000})
+
+    tracemalloc.start()
+    try:
+        for _ in ready_rows(rows(), lambda fields: Encoded(fields["id"], fields["text"].encode())):
+            pass
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1_500_000
