@@ -81,12 +81,8 @@ def generate(request: Mapping[str, Any], model: str) -> Json:
     if 0 < cap < tokens:
         text, tokens, finish = text[: cap * 4], cap, "MAX_TOKENS"
     thinking = field(config, "thinkingConfig", {})
-    thoughts = (
-        0 if field(thinking, "thinkingBudget") == 0 else _THOUGHTS[0] + mark[0] * (_THOUGHTS[1] - _THOUGHTS[0]) // 255
-    )
-    thoughts = min(thoughts, cap - tokens) if cap else thoughts
-    called = _function_call(request, mark)
-    parts: list[Json] = [called or {"text": text}]
+    thoughts = _thoughts(thinking, mark, cap - tokens if cap > 0 else _THOUGHTS[1])
+    parts: list[Json] = [_function_call(request, mark) or {"text": text}]
     if thoughts and field(thinking, "includeThoughts"):
         parts.insert(0, {"text": f"Thinking about {prompt.echo}", "thought": True})
     candidate = {"content": {"parts": parts, "role": "model"}, "finishReason": finish, "index": 0}
@@ -96,6 +92,13 @@ def generate(request: Mapping[str, Any], model: str) -> Json:
         "modelVersion": model,
         "responseId": base64.urlsafe_b64encode(mark).decode().rstrip("="),
     }
+
+
+def _thoughts(thinking: Mapping[str, Any], mark: bytes, room: int) -> int:
+    """How many tokens of thought there were: drawn from the request, within its budget and the room that is left."""
+    low, high = _THOUGHTS
+    budget = int(field(thinking, "thinkingBudget", -1))  # -1 leaves it to the model
+    return min(low + mark[0] * (high - low) // 255, room, budget if budget >= 0 else high)
 
 
 def _function_call(request: Mapping[str, Any], mark: bytes) -> Json | None:

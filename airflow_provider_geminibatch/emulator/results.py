@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from random import Random
-from typing import Any
 
 from airflow_provider_geminibatch.emulator import answers
 from airflow_provider_geminibatch.emulator.blobs import Blob
@@ -126,6 +125,11 @@ def _label(line: Json, key: str, effects: Mapping[str, Params]) -> Json:
     return label
 
 
+def _wrong_answer(body: Json, row: _Row, params: Params) -> Json:
+    strange = [{"role": "user", "parts": [{"text": "the prompt of another row"}]}]
+    return replace(row, request={**row.request, "contents": strange}).answer()
+
+
 def _failed(body: Json, row: _Row, params: Params) -> Json:
     codes = params["codes"]
     code = codes[row.index % len(codes)]
@@ -197,6 +201,7 @@ def _generating(bend: Callable[[Json, _Row, Params], Json]) -> Callable[[Json, _
 
 # What happens to the answer of a row, in this order.
 _BODY: Mapping[str, Callable[[Json, _Row, Params], Json]] = {
+    "wrong_answer": _generating(_wrong_answer),
     "truncated": _generating(_truncated),
     "broken_json": _generating(_broken_json),
     "thoughts_only": _generating(_thoughts_only),
@@ -211,8 +216,7 @@ _BODY: Mapping[str, Callable[[Json, _Row, Params], Json]] = {
 
 def _other(row: _Row) -> Json:
     """Another answer to the same request."""
-    again: dict[str, Any] = {**row.request, "again": True}
-    return _Row(row.index, again, row.job).answer()
+    return replace(row, request={**row.request, "again": True}).answer()
 
 
 # How often a row comes.

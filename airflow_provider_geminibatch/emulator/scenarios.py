@@ -103,6 +103,7 @@ _TABLE = (
         "reported",
         {"reason": "MAX_TOKENS"},
     ),
+    Scenario("wrong_answer", "row", "The row carries the answer to another prompt.", "reported"),
     Scenario("missing", "row", "The row is not in the output.", "reported"),
     Scenario("duplicate", "row", "The row comes twice, equal.", "assumed"),
     Scenario("duplicate_differing", "row", "The row comes twice, with two answers.", "assumed"),
@@ -131,7 +132,7 @@ _TABLE = (
     Scenario(
         "refused_calls",
         "call",
-        "As burst_429, with an error of `code`, `status` and `message`; 402 is what a used-up prepaid credit gives.",
+        "As burst_429, with an error of `code`, `status` and `message`; 402 is for a used-up prepaid credit; its body is made up.",
         "documented",
         {
             "endpoint": "batches.create",

@@ -217,6 +217,13 @@ def test_thoughts_only(api, emulator):
     assert candidate(line)["finishReason"] == "MAX_TOKENS"
 
 
+def test_wrong_answer(api, emulator, make_line):
+    emulator.scenario("wrong_answer")
+    (line,) = api.results(api.create(make_line("k", "mine", responseMimeType="application/json")).body["name"])
+    assert line["key"] == "k"
+    assert json.loads(text(line))["echo"].startswith("the prompt of another row")
+
+
 @pytest.mark.parametrize(
     ("scenario", "keys"),
     [
@@ -262,7 +269,7 @@ def test_a_prompt_can_ask_for_its_own_scenario(api, make_line, name):
     bent = api.results(api.create(marked).body["name"])
     if name in ("duplicate", "duplicate_differing", "missing"):
         assert len(bent) != len(usual)
-    elif name not in ("usage_metadata", "broken_json", "unknown_key", "empty"):
+    elif name not in ("usage_metadata", "broken_json", "unknown_key", "empty", "wrong_answer"):
         shown = [
             line.keys() | {candidate(line)["finishReason"] if "candidates" in line.get("response", {}) else ""}
             for line in bent

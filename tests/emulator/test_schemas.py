@@ -64,7 +64,7 @@ def wider(inner):
     return lists | objects | st.lists(inner, min_size=1, max_size=2).map(lambda branches: {"anyOf": branches})
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.recursive(leaves, wider, max_leaves=8), st.integers(0, 2**64 - 1))
 def test_what_is_made_validates(schema, seed):
     made = document(schema, "an echo of a prompt", seed)
@@ -125,6 +125,11 @@ def test_thoughts_are_shown_when_asked_for_and_absent_when_switched_off():
     assert [part.get("thought", False) for part in shown["candidates"][0]["content"]["parts"]] == [True, False]
     off = generate(ask(thinkingConfig={"thinkingBudget": 0}), "m")
     assert "thoughtsTokenCount" not in off["usageMetadata"]
+
+
+@pytest.mark.parametrize("budget", [5, "5"])
+def test_a_thinking_budget_holds(budget):
+    assert generate(ask(thinkingConfig={"thinkingBudget": budget}), "m")["usageMetadata"]["thoughtsTokenCount"] == 5
 
 
 def test_usage_adds_up_and_another_prompt_gets_another_answer():
