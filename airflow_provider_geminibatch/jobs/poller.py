@@ -118,9 +118,11 @@ class Poller:
         """Everybody who is due, as soon as somebody is."""
         while True:
             self._wake.clear()
-            first = min((waiter.at for waiter in self._waiters), default=None)
+            # Who was fed or has been cancelled is still here until its own task gets a turn.
+            open_ = [waiter for waiter in self._waiters if not waiter.news.done()]
+            first = min((waiter.at for waiter in open_), default=None)
             if first is not None and first <= self._now():
-                return {waiter for waiter in self._waiters if waiter.at <= self._now() + COMPANY}
+                return {waiter for waiter in open_ if waiter.at <= self._now() + COMPANY}
             await woken_by(self._wake, first, now=self._now)
 
     async def _round(self, wanted: Mapping[str, None]) -> Look:
