@@ -230,9 +230,14 @@ def refuse_replacement(standing: CommitManifest | None, mine: CommitManifest) ->
 
 
 def same_commit(standing: CommitManifest | None, mine: CommitManifest) -> bool:
-    """True when ``standing`` already says what ``mine`` would: same content, same verdict, same thresholds."""
-    return standing is not None and (standing.commit, standing.parts, standing.verdict, standing.thresholds) == (
-        mine.commit, mine.parts, mine.verdict, mine.thresholds
+    """True when ``standing`` already says what ``mine`` would: same content from the same jobs, same verdict."""
+    return standing is not None and _saying(standing) == _saying(mine)
+
+
+def _saying(manifest: CommitManifest) -> tuple[object, ...]:
+    return (
+        manifest.commit, manifest.parts, manifest.origins, manifest.jobs, manifest.verdict, manifest.thresholds,
+        manifest.complete,
     )  # fmt: skip
 
 
