@@ -146,7 +146,9 @@ def _enum(name: str) -> Check:
 
     def check(value: Any, path: Path, report: Report) -> Any:
         if type(value) is not str:
-            _wrong(value, "one of the words of this field", unknown_word(name, ""), path, report)
+            nullable = name == "Type" and type(value) is list
+            hint = 'write one type, and "nullable": true for null' if nullable else unknown_word(name, "")
+            _wrong(value, "one of the words of this field", hint, path, report)
         elif value not in words:
             # The docs' own samples write "type": "object", and nothing else in the table differs by case alone.
             if name == "Type" and value.upper() in words:

@@ -13,7 +13,6 @@ from decimal import Decimal
 from hashlib import blake2b
 from numbers import Number
 from typing import Any, NamedTuple
-from uuid import UUID
 
 import msgspec
 
@@ -135,7 +134,7 @@ def decoded(line: bytes) -> Any:
             return Fault(f"is not UTF-8 (byte {error.start})", "write the file in UTF-8")
         if isinstance(error, RecursionError):
             return Fault("is nested too deeply to be read", "flatten it")
-        return Fault(f"is not JSON: {error}", "one JSON object per line")
+        return Fault(f"is not JSON: {str(error).removeprefix('JSON is malformed: ')}", "one JSON object per line")
 
 
 NOT_TEXT = (
@@ -190,7 +189,8 @@ def text_of(value: Any) -> str | None:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, Number | Decimal | UUID):
+    # The core imports no uuid, since that module makes random ones.
+    if isinstance(value, Number | Decimal) or type(value).__module__ == "uuid":
         return str(value)
     if isinstance(value, date | time):
         return value.isoformat()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
+import datetime as dt
 import enum
 from typing import Any, Literal
 
@@ -29,8 +29,8 @@ class Felt(pydantic.BaseModel):
     model_config = {"extra": "forbid"}
     likely: bool
     by_whom: str | None = None
-    day: datetime.date
-    at: datetime.datetime
+    day: dt.date
+    at: dt.datetime
     level: Level
     kind: Literal["weak", "strong"]
     places: list[Place]
@@ -92,7 +92,10 @@ def test_the_services_own_form_becomes_json_schema_and_comes_back() -> None:
         "propertyOrdering": ["b", "a"],
     }
     back = openapi_schema(schema)
-    assert back == {**{name: value for name, value in own.items() if name != "property_ordering"}, "propertyOrdering": ["b", "a"]}
+    assert back == {
+        **{name: value for name, value in own.items() if name != "property_ordering"},
+        "propertyOrdering": ["b", "a"],
+    }
 
 
 def test_titles_that_pydantic_makes_up_are_not_paid_for() -> None:
@@ -130,7 +133,8 @@ def _with(**words: Any) -> dict[str, Any]:
         (_with(type="text"), "response_schema.properties.a.type"),
         (_with(description="anything"), "response_schema.properties.a"),
         (_with(**{"$ref": "#/$defs/Gone"}), "response_schema.properties.a"),
-        (_with(type="array", items={"anyOf": [{"type": "string"}, {"type": "x"}]}), "response_schema.properties.a.items.anyOf[1].type"),
+        (_with(type="array", items={"anyOf": [{"type": "string"}, {"type": "x"}]}),
+         "response_schema.properties.a.items.anyOf[1].type"),
         (_with(allOf=[{"type": "string"}, {"maxLength": 3}]), "response_schema.properties.a.allOf"),
         (_with(type=["string", "integer"], minimum=3), "response_schema.properties.a.type"),
     ],
@@ -146,7 +150,8 @@ def test_what_cannot_be_said_is_refused_by_its_path(schema: dict[str, Any], path
     [
         ({"type": ["string", "null"]}, {"type": "STRING", "nullable": True}),
         ({"enum": ["a", None]}, {"type": "STRING", "enum": ["a"], "nullable": True}),
-        ({"anyOf": [{"type": "string"}, {"type": "null"}], "description": "d"}, {"type": "STRING", "description": "d", "nullable": True}),
+        ({"anyOf": [{"type": "string"}, {"type": "null"}], "description": "d"},
+         {"type": "STRING", "description": "d", "nullable": True}),
         ({"oneOf": [{"type": "string"}, {"type": "integer"}]}, {"anyOf": [{"type": "STRING"}, {"type": "INTEGER"}]}),
         ({"type": ["string", "integer"]}, {"anyOf": [{"type": "STRING"}, {"type": "INTEGER"}]}),
         ({"const": "a"}, {"type": "STRING", "enum": ["a"]}),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import decimal
 import tracemalloc
 import uuid
@@ -27,7 +27,10 @@ from airflow_provider_geminibatch.core.rows import (
 
 TURN = [{"role": "user", "parts": [{"text": "hello"}]}]
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(st.characters(exclude_categories=("Cs",)), max_size=5),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.text(st.characters(exclude_categories=("Cs",)), max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab", max_size=2), inner, max_size=3),
 )
 
@@ -41,7 +44,9 @@ def _through(rows: list[Any], columns: tuple[str, ...] = (), **more: Any) -> lis
     return list(ready_rows(placed, more.pop("encode", _plain), columns=columns, **more))
 
 
-@given(st.lists(st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=3).filter(str.strip), max_size=30))
+@given(
+    st.lists(st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=3).filter(str.strip), max_size=30)
+)
 def test_exactly_the_repeated_keys_are_problems(keys: list[str]) -> None:
     made = _through([{"id": key} for key in keys])
     fresh = [key not in keys[:at] for at, key in enumerate(keys)]
@@ -82,7 +87,7 @@ def test_a_column_that_cannot_travel_is_named() -> None:
 
 
 def test_times_and_money_travel_as_text() -> None:
-    (row,) = _through([{"id": "1", "at": datetime.date(2026, 1, 2), "usd": decimal.Decimal("0.10")}], ("at", "usd"))
+    (row,) = _through([{"id": "1", "at": dt.date(2026, 1, 2), "usd": decimal.Decimal("0.10")}], ("at", "usd"))
     assert isinstance(row, Ready)
     assert row.columns == b'{"at":"2026-01-02","usd":"0.10"}'
 
@@ -103,7 +108,9 @@ def test_a_request_larger_than_a_shard_may_be_is_a_problem() -> None:
 def test_rows_that_are_no_mappings_and_lines_that_are_no_json_are_problems() -> None:
     made = _through([["a"], b'{"id": "1"', b'{"id": "\xff"}', b"[" * 100_000, b'{"id": NaN}', b'{"id": "\\ud800"}'])
     assert [type(row) for row in made] == [list] * 6
-    assert [row[0].where for row in made if isinstance(row, list)] == [f"rows.csv line {number}" for number in range(2, 8)]
+    assert [row[0].where for row in made if isinstance(row, list)] == [
+        f"rows.csv line {number}" for number in range(2, 8)
+    ]
 
 
 def test_no_message_of_a_broken_line_shows_its_content() -> None:
@@ -114,13 +121,18 @@ def test_no_message_of_a_broken_line_shows_its_content() -> None:
 def test_a_request_with_what_json_cannot_hold_is_a_problem() -> None:
     call = {"contents": [{"parts": [{"functionCall": {"name": "f", "args": {"at": object()}}}]}]}
     lone = {"contents": [{"parts": [{"text": "\ud800"}]}]}
-    made = _through([{"key": "a", "request": call}, {"key": "b", "request": lone}], encode=request_encoder("generate", "m"))
-    assert [row[0].where for row in made if isinstance(row, list)] == ["rows.csv line 2: request", "rows.csv line 3: request"]
+    made = _through(
+        [{"key": "a", "request": call}, {"key": "b", "request": lone}], encode=request_encoder("generate", "m")
+    )
+    assert [row[0].where for row in made if isinstance(row, list)] == [
+        "rows.csv line 2: request",
+        "rows.csv line 3: request",
+    ]
 
 
 def test_what_has_a_text_of_its_own() -> None:
     some = uuid.UUID(int=1)
-    at = datetime.datetime(2026, 1, 2, 3, tzinfo=datetime.UTC)
+    at = dt.datetime(2026, 1, 2, 3, tzinfo=dt.UTC)
     values = [some, at, at.date(), at.time(), decimal.Decimal("1.0"), b"x", object(), [object()], {"a": "\ud800"}]
     assert [text_of(value) for value in values] == [
         str(some), "2026-01-02T03:00:00+00:00", "2026-01-02", "03:00:00", "1.0", None, None, None, None,

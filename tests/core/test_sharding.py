@@ -35,7 +35,9 @@ def test_every_row_comes_out_once_in_order_under_its_wire_key(rows: list[Ready],
     assert [line["request"]["n"] for line in lines] == list(range(len(rows)))
     assert keys == [[f"k{number}", {"c": number}] for number in range(len(rows))]
     places = [parse_wire_key(line["key"]) for line in lines]
-    expected = [(TAG, at, row) for at, shard in enumerate(_shards(blocks)) for row in range(sum(block.rows for block in shard))]
+    expected = [
+        (TAG, at, row) for at, shard in enumerate(_shards(blocks)) for row in range(sum(block.rows for block in shard))
+    ]
     assert places == expected
 
 
@@ -75,5 +77,7 @@ def test_a_line_is_never_longer_than_is_allowed_for(shard: int, row: int) -> Non
 def test_blocks_stay_small_whatever_the_rows() -> None:
     rows = [_ready(number, 300_000) for number in range(10)] + [_ready(number, 1) for number in range(10, 3000)]
     blocks = list(pack(rows, tag=TAG, max_rows=10**6, max_bytes=10**9))
-    assert all(len(block.lines) < sharding.BLOCK_BYTES + 400_000 and block.rows <= sharding.BLOCK_ROWS for block in blocks)
+    assert all(
+        len(block.lines) < sharding.BLOCK_BYTES + 400_000 and block.rows <= sharding.BLOCK_ROWS for block in blocks
+    )
     assert len(blocks) >= 5

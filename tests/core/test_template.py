@@ -46,7 +46,9 @@ def _request(template: RequestTemplate, row: dict[str, Any], **kwargs: Any) -> A
 
 
 @given(st.lists(PIECE, min_size=1, max_size=8), st.lists(PIECE, max_size=5), ROW)
-def test_a_spliced_request_equals_the_request_encoded_whole(prompt: list[str], system: list[str], row: dict[str, str]) -> None:
+def test_a_spliced_request_equals_the_request_encoded_whole(
+    prompt: list[str], system: list[str], row: dict[str, str]
+) -> None:
     template = RequestTemplate("x" + "".join(prompt), system_instruction="".join(system) or None)
     encoded = compile_template(template).encode(row)
     whole: dict[str, Any] = {
@@ -60,7 +62,7 @@ def test_a_spliced_request_equals_the_request_encoded_whole(prompt: list[str], s
 @given(st.text(max_size=30))
 def test_a_text_is_refused_exactly_when_string_template_refuses_it(text: str) -> None:
     try:
-        string.Template(text).substitute({name: "" for name in string.Template(text).get_identifiers()})
+        string.Template(text).substitute(dict.fromkeys(string.Template(text).get_identifiers(), ""))
         legal = bool(text.strip())
     except ValueError:
         legal = False
@@ -92,7 +94,9 @@ def test_the_whole_of_a_template_goes_on_the_wire() -> None:
 
 
 def test_the_schema_may_go_into_the_other_field_as_it_is() -> None:
-    template = RequestTemplate("x", response_schema={"type": "integer", "multipleOf": 5}, schema_field="responseJsonSchema")
+    template = RequestTemplate(
+        "x", response_schema={"type": "integer", "multipleOf": 5}, schema_field="responseJsonSchema"
+    )
     assert _request(template, {"id": "1"})["generationConfig"] == {
         "responseMimeType": "application/json",
         "responseJsonSchema": {"type": "integer", "multipleOf": 5},
