@@ -152,12 +152,6 @@ def _draft(desk: Desk, commission: Commission, batches: Sequence[AnsweredBatch])
     jobs = tuple(shard.job for shard in shards if shard.job is not None)
     created = [job.created_at for job in jobs if job.created_at]
     ended = [job.ended_at for job in jobs if job.ended_at]
-    spent = sum_of(shard.spent for shard in shards)
-    if spent.cost_usd is None:
-        models = ", ".join(sorted({batch.build.model for batch in batches}))
-        desk.log.warning("no price is known for %s: the cost of this window is unknown, not zero", models)
-    strays = [(batch, shard, stray) for batch in batches for shard in batch.shards for stray in shard.strays]
-    strays_spent = sum_of(stray_spent(replace(desk, store=batch.store), shard, stray) for batch, shard, stray in strays)
     return CommitManifest(
         landing=commission.landing.name,
         window=commission.window,
@@ -175,17 +169,30 @@ def _draft(desk: Desk, commission: Commission, batches: Sequence[AnsweredBatch])
         run=commission.run,
         origins=tuple(batch.origin for batch in batches),
         jobs=jobs,
-        strays=tuple(_stray_ref(shard, stray) for _, shard, stray in strays),
         models=tuple(sorted({batch.build.model for batch in batches})),
-        tokens=spent.tokens,
-        cost_usd=money(spent.cost_usd),
-        strays_cost_usd=money(strays_spent.cost_usd) if strays else None,
-        price_as_of=prices.AS_OF.isoformat(),
         submitted_at=min(created, default=None),
         finished_at=max(ended, default=None),
         committed_at=desk.now(),
         turnaround_s=turnaround(jobs),
+        **_spending(desk, batches),
     )
+
+
+def _spending(desk: Desk, batches: Sequence[AnsweredBatch]) -> dict[str, Any]:
+    """What the manifest says of tokens and money, strays apart."""
+    spent = sum_of(shard.spent for batch in batches for shard in batch.shards)
+    if spent.cost_usd is None:
+        models = ", ".join(sorted({batch.build.model for batch in batches}))
+        desk.log.warning("no price is known for %s: the cost of this window is unknown, not zero", models)
+    strays = [(batch, shard, stray) for batch in batches for shard in batch.shards for stray in shard.strays]
+    strayed = sum_of(stray_spent(replace(desk, store=batch.store), shard, stray) for batch, shard, stray in strays)
+    return {
+        "strays": tuple(_stray_ref(shard, stray) for _, shard, stray in strays),
+        "tokens": spent.tokens,
+        "cost_usd": money(spent.cost_usd),
+        "strays_cost_usd": money(strayed.cost_usd) if strays else None,
+        "price_as_of": prices.AS_OF.isoformat(),
+    }
 
 
 def sum_of(spent: Iterable[Spent]) -> Spent:
