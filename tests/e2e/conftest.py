@@ -1,0 +1,148 @@
+"""Real Airflow processes, the example chain in them, and an emulator in this process whose clock the test moves."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from airflow_provider_geminibatch.cli.demo import DAG_FILE, options, read_commits
+from airflow_provider_geminibatch.cli.local_airflow import LocalAirflow
+from airflow_provider_geminibatch.core.landing import CommitManifest
+from airflow_provider_geminibatch.core.model import Build
+from airflow_provider_geminibatch.core.names import window_text
+from airflow_provider_geminibatch.emulator import Emulator, running
+
+EXAMPLES = Path(__file__).parents[2] / "dags_examples"
+CHAIN = "twelve_hour_chain"
+AN_HOUR_A_SECOND = 3600
+
+
+class Chain:
+    """The example chain on an Airflow of its own. Waits are bounded, and end when a process of Airflow does."""
+
+    def __init__(self, airflow: LocalAirflow, emulator: Emulator, folder: Path) -> None:
+        self.airflow = airflow
+        self.rest = airflow.rest
+        self.emulator = emulator
+        self.folder = folder
+
+    def wait(self, holds: Callable[[], bool], what: str, seconds: float) -> None:
+        try:
+            self.airflow.wait_for(holds, what, seconds, every_seconds=1)
+        except Exception as trouble:
+            trouble.add_note(f"{self.states()}\n{self.emulator.log.counts()}")
+            raise
+
+    def runs(self, dag_id: str = CHAIN) -> dict[str, dict[str, Any]]:
+        """Runs with a logical date, by window."""
+        runs = self.rest.runs(dag_id)
+        return {_window(run["logical_date"]): run for run in runs if run["logical_date"]}
+
+    def states(self, dag_id: str = CHAIN) -> dict[tuple[str, str], str | None]:
+        """The state of every task instance, by window (or run) and task."""
+        return {
+            (_window(one["logical_date"]) if one["logical_date"] else one["dag_run_id"], one["task_id"]): one["state"]
+            for one in self.rest.task_instances(dag_id)
+        }
+
+    def in_state(self, task_id: str, state: str) -> list[str]:
+        """The windows whose task is in the state."""
+        return sorted(window for (window, task), now in self.states().items() if (task, now) == (task_id, state))
+
+    def landed(self, count: int) -> bool:
+        """Whether ``count`` runs succeeded. Fails at once when one failed."""
+        states = [run["state"] for run in self.rest.runs(CHAIN)]
+        assert "failed" not in states, self.states()
+        return states.count("success") == count
+
+    def backfills_are_done(self, count: int) -> bool:
+        """Whether there are that many backfills, all of them ended."""
+        backfills = self.rest.backfills(CHAIN)
+        return len(backfills) == count and all(one["completed_at"] for one in backfills)
+
+    def commits(self, landing: str) -> dict[str, CommitManifest]:
+        """What lies in a landing, by window, oldest first."""
+        found = read_commits(self.folder / "landings" / landing)
+        return {one.window: one for one in sorted(found, key=lambda one: one.window)}
+
+    def texts(self, landing: str) -> dict[str, list[dict[str, Any]]]:
+        """The rows of a landing's windows, read from the parts that the manifests name."""
+        import pyarrow.parquet as pq
+
+        base = self.folder / "landings" / landing
+        return {
+            window: [
+                row
+                for part in one.parts
+                for row in pq.read_table(base / f"window={window}" / part.path, partitioning=None).to_pylist()
+            ]
+            for window, one in self.commits(landing).items()
+        }
+
+    def builds(self) -> list[Build]:
+        """Every sealed build of every generation."""
+        seals = sorted(self.folder.glob("workspace/batches/**/builds/*.json"))
+        return [msgspec.json.decode(path.read_bytes(), type=Build) for path in seals]
+
+    def requests(self, commit: CommitManifest) -> str:
+        """The request lines behind a commit, as they were sent."""
+        workspace = self.folder / "workspace"
+        texts = []
+        for origin in commit.origins:
+            build = msgspec.json.decode(
+                (workspace / origin.path / "builds" / f"{origin.build}.json").read_bytes(), type=Build
+            )
+            texts += [(workspace / shard.path).read_text() for shard in build.shards]
+        return "\n".join(texts)
+
+    def assert_one_job_per_shard(self) -> None:
+        """As many creates as different shards in all builds, each under a name of its own, and none was cancelled."""
+        shards = {(shard.home, shard.index) for build in self.builds() for shard in build.shards}
+        names = [job.display_name for job in self.emulator.jobs]
+        assert len(names) == len(set(names)) == len(shards)
+        assert self.emulator.log.count("batches.create") == len(shards)
+        assert self.emulator.log.count("batches.cancel") == 0
+
+
+def _window(logical_date: str) -> str:
+    return window_text(datetime.fromisoformat(logical_date))
+
+
+@pytest.fixture
+def chain(tmp_path):
+    """Starts the chain: ``chain(windows=3)``. The clock stands still until the test moves it."""
+    stops = []
+
+    def start(
+        *,
+        windows: int | None = None,
+        turnaround: tuple[float, float] = (1, 23),
+        extra_dags: tuple[str, ...] = (),
+        **more: str,
+    ) -> Chain:
+        dags = tmp_path / "dags"
+        shutil.copytree(EXAMPLES / "data", dags / "data")
+        shutil.copy2(EXAMPLES / DAG_FILE, dags)
+        for name in extra_dags:
+            shutil.copy2(Path(__file__).parent / "dags" / name, dags)
+        service = running(Emulator(seed=7, speed=0, turnaround=turnaround))
+        server = service.__enter__()
+        stops.append(lambda: service.__exit__(None, None, None))
+        airflow = LocalAirflow(tmp_path / "airflow", dags, options=options(tmp_path, server.url, windows) | more)
+        stops.append(airflow.stop)
+        airflow.migrate()
+        airflow.start()
+        airflow.wait_healthy()
+        found = Chain(airflow, server.emulator, tmp_path)
+        found.wait(lambda: CHAIN in airflow.rest.dag_ids(), f"{CHAIN} to be read", 60)
+        return found
+
+    yield start
+    for stop in reversed(stops):
+        stop()
