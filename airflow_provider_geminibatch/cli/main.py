@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 
-from airflow_provider_geminibatch import __version__
 from airflow_provider_geminibatch.cli import accept, batches, demo, emulator
 from airflow_provider_geminibatch.core.errors import GeminiBatchError
 
@@ -14,7 +14,7 @@ from airflow_provider_geminibatch.core.errors import GeminiBatchError
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     top = argparse.ArgumentParser(prog="geminibatch", description="Gemini batches from Airflow: tools beside the Dags.")
-    top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    top.add_argument("--version", action="version", version=f"%(prog)s {version('airflow-provider-geminibatch')}")
     subparsers = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for module in (demo, emulator, batches, accept):
         module.add_parser(subparsers)

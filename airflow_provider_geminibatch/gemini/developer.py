@@ -156,7 +156,8 @@ class DeveloperGateway:
     @contextmanager
     def download(self, file_name: str, offset: int = 0) -> Iterator[Download]:
         doing = f"download of {file_name}"
-        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        # Unpacked bytes only: lengths and ranges are those of what is on the wire.
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={offset}-"} if offset else {})
         url = f"{self._settings.base}/{file_name}:download"
         try:
             with self._http.stream("GET", url, params={"alt": "media"}, headers=headers) as answer:
