@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
@@ -123,3 +123,33 @@ def change_one_row(path, window):
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)
+
+
+@pytest.mark.e2e_more
+def test_every_kind_of_run_finds_its_window(chain):
+    chain = chain(windows=1, turnaround=(2, 6), extra_dags=("any_window.py",))
+    chain.wait(lambda: "any_window" in chain.rest.dag_ids(), "any_window to be read", 30)
+    chain.emulator.clock.run(AN_HOUR_A_SECOND)
+    dated = chain.rest.trigger("any_window", logical_date=datetime(2018, 2, 5, tzinfo=UTC))
+    named = chain.rest.trigger("any_window", conf={"window": "by hand"})
+    lost = chain.rest.trigger("any_window")
+    chain.wait(lambda: set(ended(chain)) >= {dated, named, lost} and len(ended(chain)) == 4, "all four runs", 240)
+
+    runs = ended(chain)
+    [landed] = set(runs) - {dated, named, lost}
+    assert runs == {dated: "success", named: "success", landed: "success", lost: "failed"}
+    [first] = chain.commits("bulletins")
+    assert {window: one.run.run_id for window, one in chain.commits("notes").items()} == {
+        "20180205T000000Z": dated,
+        "by hand": named,
+        first: landed,
+    }
+    logs = "".join(path.read_text() for path in chain.airflow.task_logs().glob(f"*/run_id={lost}/task_id=load/*.log"))
+    assert "No window: this run has no partition key, no data interval and no logical date" in logs
+    assert chain.states("any_window")[lost, "load"] == "failed"
+
+
+def ended(chain):
+    """The ended runs of any_window and how they ended."""
+    runs = chain.rest.runs("any_window")
+    return {run["dag_run_id"]: run["state"] for run in runs if run["state"] in ("success", "failed")}
