@@ -78,10 +78,8 @@ def read_batch(manifest: Manifest, store: Store) -> SubmittedBatch:
 
 
 def _job(shard: Shard, facts: ShardFacts) -> SubmittedJob | None:
-    named = [attempt for attempt in facts.attempts if attempt.job]
-    if not named or named[-1].job is None:
-        return None
-    return SubmittedJob(named[-1].job.job_name, shard.ledger, named[-1])
+    standing = facts.job_attempt
+    return SubmittedJob(standing.job.job_name, shard.ledger, standing) if standing and standing.job else None
 
 
 def _may_be_a_job(facts: ShardFacts) -> bool:

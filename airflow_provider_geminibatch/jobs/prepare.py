@@ -19,7 +19,7 @@ import msgspec
 from airflow_provider_geminibatch.core import limits
 from airflow_provider_geminibatch.core.errors import DeclarationChanged, EmptySource, Unusable
 from airflow_provider_geminibatch.core.fields import ROOTS
-from airflow_provider_geminibatch.core.ledger import Checked, Opening
+from airflow_provider_geminibatch.core.ledger import Checked, Forgotten, Opening
 from airflow_provider_geminibatch.core.manifest import Manifest
 from airflow_provider_geminibatch.core.model import BatchId, Build, ServiceIdentity, Shard
 from airflow_provider_geminibatch.core.names import digest, generation_path, short
@@ -125,11 +125,15 @@ def prepare(
     if not lives:
         return work.open(1, ())
     opening = lives[-1]
+    kept = _not_given_up(store, lives)
+    if not kept:
+        log.info("%s was given up; generation %d begins and asks everything anew", batch, opening.generation + 1)
+        return work.open(opening.generation + 1, ())
     standing = read_build(store, _seal_path(opening))
     if work.is_cleared(opening):
-        return work.after_clear(opening, standing, () if on_clear == "resubmit" else tuple(lives))
+        return work.after_clear(opening, standing, () if on_clear == "resubmit" else kept)
     if _comparable(opening.fingerprint, work.fingerprint) and opening.fingerprint != work.fingerprint:
-        return work.after_change(opening, standing, tuple(lives))
+        return work.after_change(opening, standing, kept)
     log.info(
         "%s is prepared already: build %s, %d rows, %d shards", batch, standing.id, standing.rows, len(standing.shards)
     )
@@ -144,6 +148,16 @@ def _lives(store: Store, batch: BatchId) -> list[Opening]:
         if opening is None:
             return lives
         lives.append(opening)
+
+
+def _not_given_up(store: Store, lives: list[Opening]) -> tuple[Opening, ...]:
+    """The lives since a person last gave one up: only they may lend shards, and only the newest of them stands."""
+    kept: list[Opening] = []
+    for opening in reversed(lives):
+        if facts.get(store, f"{generation_path(opening.batch, opening.generation)}/forgotten.json", Forgotten):
+            break
+        kept.insert(0, opening)
+    return tuple(kept)
 
 
 def _opening_path(batch: BatchId, generation: int) -> str:

@@ -91,6 +91,7 @@ class GeminiBatchSubmitOperator(BaseOperator):
                     gateway=gateway,
                     me=attempt.me,
                     max_tries=attempt.max_tries,
+                    later_try=attempt.try_number > 1,
                     policy=_policy(),
                     now=utc_now,
                     log=log,
