@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import logging
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+from airflow.sdk.io import attach
+from airflow.sdk.io.store import _STORE_CACHE as attach_cache
+from fsspec.implementations.dirfs import DirFileSystem
+from fsspec.implementations.local import LocalFileSystem
+
+from airflow_provider_geminibatch.core.errors import BadWindow, StoreTooWeak, StoreUnreadable, Superseded, Unusable
+from airflow_provider_geminibatch.hooks import config, storage
+from airflow_provider_geminibatch.hooks.errors import airflow_errors
+from airflow_provider_geminibatch.hooks.storage import AirflowFiles, open_store, open_workspace
+from airflow_provider_geminibatch.provider_info import get_provider_info
+from airflow_provider_geminibatch.storage import facts, stores
+
+SECTION = get_provider_info()["config"]["geminibatch"]["options"]
+
+
+class Forgetful(stores.MemoryStore):
+    """A store whose second exclusive create succeeds, as a check followed by a write does."""
+
+    def create(self, path, data):
+        self.write(path, data)
+        return True
+
+
+def test_the_fallbacks_are_the_defaults_of_the_metadata():
+    assert config.workspace() == SECTION["workspace"]["default"]
+    assert config.first_event_after().total_seconds() == float(SECTION["first_event_after"]["default"])
+    assert config.poll_interval().total_seconds() == float(SECTION["poll_interval"]["default"])
+    assert config.settle_time().total_seconds() == float(SECTION["settle_time"]["default"])
+    assert config.allow_weak_workspace() is (SECTION["allow_weak_workspace"]["default"] == "True")
+    assert len(SECTION) == 5
+
+
+def test_a_workspace_keeps_its_id(tmp_path):
+    one = open_workspace(str(tmp_path / "w"))
+    assert open_workspace(str(tmp_path / "w")).id == one.id
+    assert open_workspace(f"file://{tmp_path}/w").id == one.id
+    assert one.store.uri == str(tmp_path / "w")
+
+
+def test_the_configured_workspace_is_used_where_the_task_names_none(workspace):
+    assert open_workspace(None).store.uri == workspace
+    assert open_workspace("  ").store.uri == workspace
+
+
+def test_a_store_that_cannot_create_exclusively_is_refused_unless_that_is_accepted(monkeypatch):
+    monkeypatch.setattr(stores, "open_store", lambda uri: Forgetful(uri))
+    with pytest.raises(StoreTooWeak, match="allow_weak_workspace"):
+        open_workspace("memory://forgetful")
+    monkeypatch.setenv("AIRFLOW__GEMINIBATCH__ALLOW_WEAK_WORKSPACE", "True")
+    assert open_workspace("memory://forgetful").id
+
+
+@pytest.mark.parametrize(
+    ("executor", "warns"),
+    [
+        ("LocalExecutor", False),
+        ("airflow.executors.local_executor.LocalExecutor", False),
+        ("LocalExecutor,CeleryExecutor", True),
+        ("KubernetesExecutor", True),
+    ],
+)
+def test_a_local_workspace_under_workers_elsewhere_warns_once(tmp_path, monkeypatch, caplog, executor, warns):
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", executor)
+    with caplog.at_level(logging.WARNING, logger=storage.__name__):
+        open_workspace(str(tmp_path))
+        open_workspace(str(tmp_path))
+    assert [record.levelname for record in caplog.records] == (["WARNING"] if warns else [])
+
+
+@pytest.fixture
+def bucket(tmp_path):
+    """``s3://faces@bucket`` as an Airflow provider would make it from a connection, but on the disk."""
+    attach("s3", "faces", fs=DirFileSystem(str(tmp_path), LocalFileSystem(auto_mkdir=True)))
+    yield "s3://faces@bucket"
+    attach_cache.pop("s3-faces")
+
+
+def test_a_connection_in_the_uri_goes_through_airflows_provider(bucket, tmp_path):
+    store = open_store(f"{bucket}/here")
+    assert store.uri == "s3://faces@bucket/here"
+    assert store.create("a/b", b"1")
+    assert (tmp_path / "bucket" / "here" / "a" / "b").read_bytes() == b"1"
+    assert not store.create("a/b", b"2")
+    assert store.read("a/b") == b"1"
+
+
+def test_a_scheme_that_nothing_can_open_is_named():
+    with pytest.raises(StoreUnreadable, match="nfs9"):
+        open_store("nfs9://bucket/folder")
+    with pytest.raises(StoreUnreadable, match="the connection or the provider of nfs9:// is missing"):
+        open_store("nfs9://conn@bucket/folder")
+
+
+def test_a_relative_path_is_no_place():
+    with pytest.raises(Unusable, match="relative path"):
+        open_store("folder/here")
+
+
+def test_files_are_read_plain_and_through_a_connection(bucket, tmp_path):
+    (tmp_path / "bucket").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "bucket" / f"{name}.csv").write_text(name)
+    files = AirflowFiles()
+    for folder in (f"{tmp_path}/bucket", bucket):
+        found = files.match(f"{folder}/*.csv")
+        assert found[0] == f"{folder}/a.csv"
+        assert len(found) == 2
+        opened = []
+        for uri in found:
+            with files.open(uri) as file:
+                opened.append(file.read())
+        assert opened == [b"a", b"b"]
+
+
+def test_an_error_that_a_retry_may_cure_is_airflows_ordinary_one():
+    with pytest.raises(AirflowException) as caught, airflow_errors():
+        raise Superseded("shard 0", "another attempt")
+    assert not isinstance(caught.value, AirflowFailException)
+    assert str(caught.value) == str(Superseded("shard 0", "another attempt"))
+
+
+def test_an_error_that_only_a_person_can_cure_fails_the_task_at_once():
+    with pytest.raises(AirflowFailException, match="No window: it is a test"), airflow_errors():
+        raise BadWindow("it is a test")
+
+
+def test_errors_of_others_pass_unchanged():
+    with pytest.raises(KeyError), airflow_errors():
+        raise KeyError("theirs")
+
+
+def test_probing_happens_once_per_process(tmp_path, monkeypatch):
+    open_workspace(str(tmp_path))
+    monkeypatch.setattr(stores.LocalStore, "delete", lambda *_: pytest.fail("probed again"))
+    open_workspace(str(tmp_path))
+    assert str(tmp_path) in facts._probed
