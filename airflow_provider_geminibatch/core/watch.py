@@ -205,7 +205,8 @@ def _line(was: Watch, now_is: Watch, miss: Miss | None, now: datetime) -> str:
     news = [*_moved(was, now_is), *_oddities(was, now_is), *_misses(was, now_is, miss)]
     if not news and _totals(was) == _totals(now_is) and len(was.jobs) == len(now_is.jobs):
         return ""
-    return "; ".join([*_standing(now_is), f"after {spell(now - now_is.since)}", *news])
+    standing, after = _standing(now_is), f"after {spell(now - now_is.since)}"
+    return "; ".join([*standing, after, *news] if standing else [*news, after])
 
 
 def _standing(watch: Watch) -> list[str]:

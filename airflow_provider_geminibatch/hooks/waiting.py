@@ -10,7 +10,7 @@ from airflow_provider_geminibatch.core.errors import Unusable
 from airflow_provider_geminibatch.core.ledger import CancelMark
 from airflow_provider_geminibatch.core.manifest import Manifest, parse_manifests
 from airflow_provider_geminibatch.core.model import JobSnapshot
-from airflow_provider_geminibatch.core.watch import Decision, Watch
+from airflow_provider_geminibatch.core.watch import Decision, Look, Watch
 from airflow_provider_geminibatch.hooks.gemini_batch import GeminiBatchHook
 from airflow_provider_geminibatch.hooks.storage import open_store
 from airflow_provider_geminibatch.jobs.wait import look, utc_now
@@ -86,21 +86,22 @@ def submitted_jobs(given: Any) -> Wanted:
 
 
 def look_at(
-    wanted: Wanted, conn_id: str, deadline: timedelta | datetime | str | None, cap: timedelta
+    wanted: Wanted,
+    conn_id: str,
+    *,
+    deadline: timedelta | datetime | str | None,
+    cap: timedelta,
+    was: Watch | None = None,
 ) -> tuple[Watch, Decision]:
-    """One look from a worker. Jobs whose end is on record are not asked for."""
-    still = tuple(name for name in wanted.names if name not in wanted.ended)
-    sights: tuple[Any, ...] = ()
-    seen = None
-    if still:
-        gateway = GeminiBatchHook(conn_id).gateway()
-        try:
-            seen = look(gateway, still)
-        finally:
-            gateway.close()
-        sights = seen.sights
+    """One look from a worker. Jobs whose end is on record are not asked for.
+
+    ``was`` is the watch after the look before this one, if there is one: what it saw is not told again.
+    """
+    seen = _look(conn_id, tuple(name for name in wanted.names if name not in wanted.ended))
     now = utc_now()
-    created = [job.created_at for job in sights if isinstance(job, JobSnapshot) and job.created_at]
+    if was is not None and was.names == wanted.names:
+        return was.after(seen, now)
+    created = [job.created_at for job in seen.sights if isinstance(job, JobSnapshot) and job.created_at]
     began = wanted.intent_at or min(created, default=now)
     watch = Watch(
         names=wanted.names,
@@ -109,7 +110,17 @@ def look_at(
         cap=cap,
         jobs=wanted.ended,
     )
-    return watch.after(seen, now) if seen else watch.seen((), now)
+    return watch.after(seen, now)
+
+
+def _look(conn_id: str, names: tuple[str, ...]) -> Look:
+    if not names:
+        return Look()
+    gateway = GeminiBatchHook(conn_id).gateway()
+    try:
+        return look(gateway, names)
+    finally:
+        gateway.close()
 
 
 def deadline_at(given: timedelta | datetime | str | None, began: datetime) -> datetime | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_geminibatch.gemini.gateway import Gateway
     from airflow_provider_geminibatch.jobs.cancel import Cancelled
+
+log = logging.getLogger(__name__)
 
 
 class GeminiBatchCancelOperator(BaseOperator):
@@ -44,7 +47,7 @@ class GeminiBatchCancelOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Cancel, report what came of it, and fail if a job could not be asked."""
         if self.submitted is None:
-            self.log.warning(
+            log.warning(
                 "Nothing was submitted, or Submit failed before it could say what. If shards may have been sent, pass "
                 "what Prepare returned to this task instead."
             )
@@ -74,9 +77,9 @@ class GeminiBatchCancelOperator(BaseOperator):
         targets = [Target(job.name, store, job.place) for job in batch.jobs if not job.ended]
         why = f"{self.task_id} of {attempt.batch.dag_id}, {attempt.batch.run_id}"
         done = cancel_jobs(targets, gateway, owner=attempt.me, why=why, now=utc_now())
-        self.log.info("%s: %s", batch.label, done)
+        log.info("%s: %s", batch.label, done)
         if batch.unsure:
-            self.log.warning(
+            log.warning(
                 "%s: %s may have become a job, its create got no certain answer. Retry Submit: it looks for the job "
                 "first, and can be cancelled then.",
                 batch.label,

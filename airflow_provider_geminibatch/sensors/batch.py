@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -30,6 +31,8 @@ from airflow_provider_geminibatch.triggers.batch import GeminiBatchTrigger
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+
+log = logging.getLogger(__name__)
 
 Result = dict[str, Any]
 
@@ -84,6 +87,8 @@ class GeminiBatchSensor(BaseSensorOperator):
         self.deferrable = deferrable
         self.deadline = deadline
         self.poll_interval = poll_interval
+        # What the poke before this one saw, so that it is not told again. Nothing else depends on it.
+        self._watch: Watch | None = None
 
     def execute(self, context: Context) -> Any:
         """Look, and defer if anything is open."""
@@ -109,6 +114,7 @@ class GeminiBatchSensor(BaseSensorOperator):
         """One look, for ``deferrable=False``."""
         with airflow_errors():
             wanted, watch, decision = self._looked()
+            self._watch = watch
             if isinstance(decision, Ended):
                 return PokeReturnValue(is_done=True, xcom_value=self._passed(context, wanted, decision))
             _still_in_time(wanted, watch, decision)
@@ -158,9 +164,9 @@ class GeminiBatchSensor(BaseSensorOperator):
         wanted = self._wanted()
         cap = config.poll_interval() if self.poll_interval is None else self.poll_interval
         cap = cap if isinstance(cap, timedelta) else timedelta(seconds=cap)
-        watch, decision = look_at(wanted, self.gemini_conn_id, self.deadline, cap)
+        watch, decision = look_at(wanted, self.gemini_conn_id, deadline=self.deadline, cap=cap, was=self._watch)
         if decision.line:
-            self.log.info("%s", decision.line)
+            log.info("%s", decision.line)
         return wanted, watch, decision
 
     def _passed(self, context: Context, wanted: Wanted, decision: Ended) -> Result | list[Result]:
@@ -173,11 +179,11 @@ class GeminiBatchSensor(BaseSensorOperator):
         jobs = tuple(decision.jobs.values())
         warning = judged(wanted.label, jobs, wanted.cancels)
         if warning:
-            self.log.warning("%s", warning)
+            log.warning("%s", warning)
         context["ti"].xcom_push(key="jobs", value=_summary(jobs))
         took = turnaround(jobs)
         after = f", {spell(took)} after they were created" if took else ""
-        self.log.info("%s: all %d jobs have ended%s", wanted.label, len(jobs), after)
+        log.info("%s: all %d jobs have ended%s", wanted.label, len(jobs), after)
         if not wanted.batches:
             return {"jobs": {job.name: job.state for job in jobs}}
         results = [manifest.as_dict(jobs=len(batch.jobs)) for manifest, _, batch in wanted.batches]
@@ -197,9 +203,9 @@ class GeminiBatchSensor(BaseSensorOperator):
             return
         try:
             owner = attempt_of({"ti": ti}).me
-            self.log.info("%s", cancel_if_failed(ti, self.gemini_conn_id, self._wanted().ledgers, owner=owner))
+            log.info("%s", cancel_if_failed(ti, self.gemini_conn_id, self._wanted().ledgers, owner=owner))
         except GeminiBatchError as error:
-            self.log.warning("The jobs could not be cancelled. %s", error)
+            log.warning("The jobs could not be cancelled. %s", error)
 
 
 def _still_in_time(wanted: Wanted, watch: Watch, decision: Decision) -> None:

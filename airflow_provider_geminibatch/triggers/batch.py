@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ from airflow_provider_geminibatch.jobs.wait import rest_until, utc_now, wait_in_
 
 if TYPE_CHECKING:
     from airflow_provider_geminibatch.gemini.gateway import Watcher
+
+log = logging.getLogger(__name__)
 
 
 class GeminiBatchTrigger(BaseTrigger):
@@ -100,9 +103,9 @@ class GeminiBatchTrigger(BaseTrigger):
         try:
             done = await asyncio.to_thread(cancel_if_failed, ti, self.conn_id, self.ledgers, owner=owner)
         except GeminiBatchError as error:
-            self.log.warning("The jobs could not be cancelled. %s", error)
+            log.warning("The jobs could not be cancelled. %s", error)
         else:
-            self.log.info("%s", done)
+            log.info("%s", done)
 
     def _watch(self) -> Watch:
         return Watch(
@@ -122,7 +125,7 @@ class GeminiBatchTrigger(BaseTrigger):
             raise ServiceBusy(f"reading connection {self.conn_id!r}", None, type(error).__name__) from error
 
     def _say(self, line: str) -> None:
-        self.log.info("%s", line)
+        log.info("%s", line)
 
     def _payload(self, end: Ended | TimedOut) -> dict[str, Any]:
         return {

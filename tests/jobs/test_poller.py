@@ -248,7 +248,10 @@ def test_connections_have_pollers_of_their_own_and_share_nothing() -> None:
     clock, one, other = ManualClock(NOON), Service(a="RUNNING"), Service(a="SUCCEEDED")
 
     async def story() -> None:
-        async with polling("one", one.connect, now=clock) as first, polling("other", other.connect, now=clock) as second:
+        async with (
+            polling("one", one.connect, now=clock) as first,
+            polling("other", other.connect, now=clock) as second,
+        ):
             assert states(await first.look(["batches/a"], NOON)) == {"batches/a": "RUNNING"}
             assert states(await second.look(["batches/a"], NOON)) == {"batches/a": "SUCCEEDED"}
 
