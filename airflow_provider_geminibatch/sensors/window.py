@@ -59,7 +59,8 @@ class GeminiBatchWindowSensor(BaseSensorOperator):
     :param missing_after: How long after the start of this Dag run a window without a run of its owner counts as
         missing.
     :param deferrable: Wait in the triggerer (default); else by ``mode``.
-    :param poll_interval: Time between two looks of the triggerer; by default ``[geminibatch] poll_interval``.
+    :param poll_interval: Time between two looks of the triggerer, in seconds or as a timedelta; by default
+        ``[geminibatch] poll_interval``.
     """
 
     template_fields: Sequence[str] = ("landing", "window", "first_window", "landed_by")
@@ -76,7 +77,7 @@ class GeminiBatchWindowSensor(BaseSensorOperator):
         landed_by: str | tuple[str, str] | None = None,
         missing_after: timedelta | None = None,
         deferrable: bool = True,
-        poll_interval: timedelta | None = None,
+        poll_interval: timedelta | float | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -156,7 +157,8 @@ class GeminiBatchWindowSensor(BaseSensorOperator):
         """From when on a window that no run exists for counts as missing."""
         if self.missing_after is not None:
             return (context["dag_run"].start_date or utc_now()) + self.missing_after
-        dag_id, _ = owners_of(context, self.landing.uri, self.landed_by or self.landing.owner)
+        with airflow_errors():
+            dag_id, _ = owners_of(context, self.landing.uri, self.landed_by or self.landing.owner)
         return utc_now() if self.on_missing != "fail" and dag_id == context["ti"].dag_id else None
 
     def _defer(self, context: Context, deadline: datetime, missing_at: datetime | None) -> NoReturn:
@@ -172,11 +174,15 @@ class GeminiBatchWindowSensor(BaseSensorOperator):
             task_ids=list(awaited.task_ids),
             deadline=deadline.isoformat(),
             missing_at=missing_at.isoformat() if missing_at else None,
-            poll_seconds=(self.poll_interval or config.poll_interval()).total_seconds(),
+            poll_seconds=self._pause().total_seconds(),
             first_event_after=config.first_event_after().total_seconds(),
         )
         self.defer(trigger=trigger, method_name="resume", timeout=deadline - utc_now() + SLACK)
         raise AssertionError("defer() does not return")
+
+    def _pause(self) -> timedelta:
+        given = config.poll_interval() if self.poll_interval is None else self.poll_interval
+        return given if isinstance(given, timedelta) else timedelta(seconds=given)
 
     @contextmanager
     def _softly(self) -> Iterator[None]:

@@ -15,6 +15,9 @@ from airflow_provider_geminibatch.core.errors import GeminiBatchError
 from airflow_provider_geminibatch.hooks.chain import Awaited, look
 from airflow_provider_geminibatch.jobs.wait import rest_until, utc_now
 
+SHORTEST = timedelta(seconds=0.1)
+"""No pause is shorter, whatever is configured, so that nothing spins."""
+
 _ARGUMENTS = (
     "landing", "uri", "window", "dag_id", "task_ids", "deadline", "missing_at", "poll_seconds", "first_event_after",
 )  # fmt: skip
@@ -79,7 +82,7 @@ class GeminiBatchWindowTrigger(BaseTrigger):
                 said = why
             if ready or now >= deadline:
                 break
-            next_look = min(now + timedelta(seconds=self.poll_seconds), deadline)
+            next_look = min(now + max(SHORTEST, timedelta(seconds=self.poll_seconds)), deadline)
         told = {"ready": ready, "deadline": self.deadline, "missing_at": self.missing_at, "why": said}
         yield TriggerEvent(told)  # type: ignore[no-untyped-call]  # Airflow's own
 

@@ -53,7 +53,7 @@ def refused(error, *sentences, for_good=True):
 
 def nothing_is_sealed(workspace):
     left = [path.name for path in Path(workspace).rglob("*") if path.is_file()]
-    return not [name for name in left if name not in ("workspace.json",)]
+    return set(left) <= {"workspace.json"}
 
 
 def test_an_empty_source(service, workspace):

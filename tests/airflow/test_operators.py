@@ -234,7 +234,7 @@ def test_answers_outside_the_thresholds_fail_for_good_and_start_nobody(service, 
     service.emulator.scenario("blocked", rows=(0,))
     submitted, run = submit(prepare(rows("rain", "snow", "hail"))), context("load", **WINDOW)
     service.emulator.clock.advance(hours=6)
-    with pytest.raises(AirflowFailException, match="2 of 3 answered.*1 blocked"):
+    with pytest.raises(AirflowFailException, match=r"2 of 3 answered.*1 blocked"):
         load(submitted, landing, run)
     assert run["outlet_events"] == {}
     assert [row["key"] for row in read_window(landing, "20180131T000000Z", any_verdict=True)] == ["k0", "k1", "k2"]

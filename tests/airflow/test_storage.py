@@ -5,7 +5,7 @@ import logging
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 from airflow.sdk.io import attach
-from airflow.sdk.io.store import _STORE_CACHE as attach_cache
+from airflow.sdk.io.store import _STORE_CACHE
 from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
@@ -49,7 +49,7 @@ def test_the_configured_workspace_is_used_where_the_task_names_none(workspace):
 
 
 def test_a_store_that_cannot_create_exclusively_is_refused_unless_that_is_accepted(monkeypatch):
-    monkeypatch.setattr(stores, "open_store", lambda uri: Forgetful(uri))
+    monkeypatch.setattr(stores, "open_store", Forgetful)
     with pytest.raises(StoreTooWeak, match="allow_weak_workspace"):
         open_workspace("memory://forgetful")
     monkeypatch.setenv("AIRFLOW__GEMINIBATCH__ALLOW_WEAK_WORKSPACE", "True")
@@ -78,7 +78,7 @@ def bucket(tmp_path):
     """``s3://faces@bucket`` as an Airflow provider would make it from a connection, but on the disk."""
     attach("s3", "faces", fs=DirFileSystem(str(tmp_path), LocalFileSystem(auto_mkdir=True)))
     yield "s3://faces@bucket"
-    attach_cache.pop("s3-faces")
+    _STORE_CACHE.pop("s3-faces")
 
 
 def test_a_connection_in_the_uri_goes_through_airflows_provider(bucket, tmp_path):
