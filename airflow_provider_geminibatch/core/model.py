@@ -130,6 +130,11 @@ class Shard(msgspec.Struct, frozen=True, kw_only=True):
     content: str
 
     @property
+    def generation(self) -> int:
+        """The generation that first sealed the shard; a later one may refer to it."""
+        return int(self.home.rpartition("/builds/")[0].rpartition("/g")[2])
+
+    @property
     def ledger(self) -> str:
         """The folder of the shard's facts, relative to the workspace: ``…/g0001/s/<build>/<shard>``."""
         generation, _, build = self.home.rpartition("/builds/")

@@ -31,12 +31,9 @@ class ShardWriter:
     def write(self, rows: Iterable[Ready], *, max_rows: int, max_bytes: int) -> tuple[Shard, ...]:
         """All shards, whole and closed; none for no rows. What ``rows`` raises ends it, and the shard in the making."""
         blocks = pack(rows, tag=self._tag, max_rows=max_rows, max_bytes=max_bytes)
-        try:
-            block = _next(blocks)
-            while block is not None:
-                block = self._write_shard(block, blocks)
-        except _SourceFailed as failed:
-            raise failed.error from failed.error.__cause__
+        block = next(blocks, None)
+        while block is not None:
+            block = self._write_shard(block, blocks)
         return tuple(self._made)
 
     def _write_shard(self, block: Block, blocks: Iterator[Block]) -> Block | None:
@@ -55,7 +52,7 @@ class ShardWriter:
                 content_hash.update(following.content)
                 rows, size = rows + following.rows, size + len(following.lines)
                 self._progress.add(following.rows)
-                following = _next(blocks)
+                following = next(blocks, None)
         self._made.append(
             Shard(
                 home=self._home,
@@ -76,21 +73,6 @@ class ShardWriter:
         """Remove the shards that are whole; the one in the making never became visible."""
         for path in (path for shard in self._made for path in (shard.path, shard.keys_path)):
             delete(self._store, path, self._log)
-
-
-class _SourceFailed(Exception):
-    """Carries an OSError of the source past the store's writers, which would take it for one of their own."""
-
-    def __init__(self, error: OSError) -> None:
-        super().__init__(error)
-        self.error = error
-
-
-def _next(blocks: Iterator[Block]) -> Block | None:
-    try:
-        return next(blocks, None)
-    except OSError as error:
-        raise _SourceFailed(error) from error
 
 
 class Progress:

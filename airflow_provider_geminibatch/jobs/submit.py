@@ -154,7 +154,7 @@ class _Walker:
     def _name(self, shard: Shard, attempt: int) -> str:
         build = self._build
         return display_name(
-            build.workspace_id, build.batch, build.generation, shard.home + shard.sha256, shard.index, attempt
+            build.workspace_id, build.batch, shard.generation, shard.home + shard.sha256, shard.index, attempt
         )
 
     def _seek_unrecorded(

@@ -8,7 +8,7 @@ import io
 import os
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
@@ -94,16 +94,21 @@ class LocalStore:
     def writer(self, path: str) -> Iterator[Writer]:
         with self._writing(path) as target:
             handle, temporary = tempfile.mkstemp(prefix=_TEMPORARY, dir=os.path.dirname(target))
-            try:
-                with os.fdopen(handle, "wb", buffering=1 << 20) as file:
-                    yield file
-                    _write_through(file)
+            file = os.fdopen(handle, "wb", buffering=1 << 20)
+        try:
+            yield _Stream(file.write, f"{self.uri}/{path}")
+            with self._writing(path):
+                _write_through(file)
+                file.close()
                 os.replace(temporary, target)
-            except BaseException:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(temporary)
-                raise
-            _sync_folder(target)
+        except BaseException:
+            # What is left in the buffer of a full disk cannot be flushed, and need not be.
+            with contextlib.suppress(OSError):
+                file.close()
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+        _sync_folder(target)
 
     @contextmanager
     def _writing(self, path: str) -> Iterator[str]:
@@ -140,6 +145,19 @@ def _sync_folder(target: str) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+class _Stream:
+    """The writing end of an object: what fails here is the store's; what else fails in the body of a ``with`` is not."""
+
+    def __init__(self, write: Callable[[bytes], object], uri: str) -> None:
+        self._write, self._uri = write, uri
+
+    def write(self, data: bytes, /) -> object:
+        try:
+            return self._write(data)
+        except Exception as error:  # noqa: BLE001 - see FsspecStore: client libraries share no base class
+            raise StoreUnwritable(self._uri, _reason(error)) from error
 
 
 class FsspecStore:
@@ -234,7 +252,7 @@ class FsspecStore:
         except Exception as error:
             raise StoreUnwritable(f"{self.uri}/{path}", _reason(error)) from error
         try:
-            yield file
+            yield _Stream(file.write, f"{self.uri}/{path}")
         except BaseException:
             _abandon(file)
             raise

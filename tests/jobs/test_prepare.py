@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import logging
 import os
@@ -335,7 +334,7 @@ class _FullStream:
     def write(self, data: bytes) -> Any:
         self._store.left -= 1
         if self._store.left < 0:
-            raise OSError(errno.ENOSPC, "No space left on device")
+            raise StoreUnwritable("a shard", "no space left on device")
         return self._inner.write(data)
 
     def __getattr__(self, name: str) -> Any:

@@ -155,6 +155,12 @@ def test_a_full_disk_is_an_error_that_leaves_nothing(tmp_path: Path, monkeypatch
     assert os.listdir(tmp_path) == []
 
 
+def test_an_error_of_the_body_is_not_taken_for_one_of_the_store(store: Store) -> None:
+    with pytest.raises(ConnectionResetError, match="the source"), store.writer("a") as stream:
+        stream.write(b"x")
+        raise ConnectionResetError("the source broke off")
+
+
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
 
@@ -185,6 +191,24 @@ def test_a_lost_reply_to_a_create_is_settled_by_what_lies_there() -> None:
     assert store.create("a", b"mine") is True
     fs.objects["/ws/b"] = b"theirs"
     assert store.create("b", b"mine") is False
+
+
+def test_a_client_library_that_fails_while_writing_is_a_store_that_cannot_be_written() -> None:
+    class Full(MemoryStoreFileSystem):
+        def open(self, path: str, mode: str) -> Any:
+            stream = _LosesReply(self, path)
+
+            def write(data: bytes) -> None:
+                raise RuntimeError("QuotaExceeded")
+
+            stream.write = write  # type: ignore[method-assign]
+            return stream
+
+    fs = Full()
+    with pytest.raises(StoreUnwritable, match="QuotaExceeded"), FsspecStore(fs, "/ws", "full://ws").writer("a") as stream:
+        stream.write(b"x")
+
+    assert fs.objects == {}
 
 
 class MemoryStoreFileSystem:
