@@ -82,12 +82,16 @@ def events_of_window(data_interval_start: datetime, data_interval_end: datetime)
 
 def bulletin_of_window(annotated: dict, previous: dict) -> list[dict[str, str]]:
     """One row: what was annotated in this window, and the bulletin of the one before."""
-    rows = sorted(read_window(ANNOTATIONS, annotated["window"]), key=lambda row: row["time"])
+    rows = [row for row in read_window(ANNOTATIONS, annotated["window"]) if row["outcome"] == "answer"]
     before = "There is none; this is the first."
     if "commit" in previous:
         [bulletin] = read_window(BULLETINS, previous["window"])
         before = bulletin["text"]
-    events = "\n".join(f"{row['time']}, magnitude {row['magnitude']}, {row['place']}: {row['text']}" for row in rows)
+    events = "\n".join(
+        f"{row['time']}, magnitude {row['magnitude']}, {row['place']}: {row['value']['note']}"
+        + (f" Felt by {row['value']['by_whom']}." if row["value"]["likely_felt"] else "")
+        for row in sorted(rows, key=lambda row: row["time"])
+    )
     built_on = previous.get("commit", "")
     return [{"window": annotated["window"], "events": events, "before": before, "built_on": built_on}]
 

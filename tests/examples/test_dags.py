@@ -1,0 +1,122 @@
+"""Every example parses without network and heavy imports, and runs against the emulator."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_geminibatch import Landing, read_window
+from airflow_provider_geminibatch.emulator import Emulator, running
+from tests.airflow.faces import connection
+
+pytestmark = pytest.mark.airflow
+
+EXAMPLES = Path(__file__).parents[2] / "dags_examples"
+FILES = sorted(EXAMPLES.glob("[0-9]*.py"))
+
+SERIALIZE = """
+import json, runpy, sys
+from airflow.sdk import DAG
+from airflow.serialization.serialized_objects import DagSerialization
+made = []
+post_init = DAG.__attrs_post_init__
+DAG.__attrs_post_init__ = lambda self: (post_init(self), made.append(self))[0]
+runpy.run_path(sys.argv[1])
+told = [DagSerialization.to_dict(dag) for dag in made]
+heavy = [name for name in ("google.genai", "google.cloud", "pyarrow", "fastapi") if name in sys.modules]
+print(json.dumps({"dags": told, "heavy": heavy}, sort_keys=True, default=str))
+"""
+
+
+def python(*arguments, **environment):
+    done = subprocess.run(
+        [sys.executable, *arguments], env=os.environ | environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_an_example_parses_light_and_the_same_under_every_hash_seed(file):
+    one, two = (python("-c", SERIALIZE, str(file), PYTHONHASHSEED=seed)[-1] for seed in ("1", "2"))
+    assert one == two
+    assert json.loads(one)["heavy"] == []
+    assert json.loads(one)["dags"]
+    assert " at 0x" not in one
+
+
+def test_the_first_example_is_short():
+    assert len((EXAMPLES / "01_first_batch.py").read_text().splitlines()) < 60
+
+
+def test_the_data_is_what_its_readme_says():
+    lines = (EXAMPLES / "data" / "earthquakes.csv").read_text().splitlines()
+    assert len(lines) == 1 + 1_707
+    kinds = [line.rpartition(",")[2] for line in lines[1:]]
+    assert [kinds.count(kind) for kind in ("earthquake", "explosion", "quarry blast")] == [1_679, 15, 13]
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """All examples, run once: the ten animals, two windows of the chain, and the digest that nothing has started."""
+    home = tmp_path_factory.mktemp("examples")
+    wanted = [
+        "first_batch",
+        "twelve_hour_chain=2018-01-31T12:00:00+00:00",
+        "twelve_hour_chain=2018-02-01T00:00:00+00:00",
+    ]
+    with running(Emulator(seed=7, start=datetime.now(UTC), speed=2 * 3600, turnaround=(1, 3))) as service:
+        environment = {
+            "AIRFLOW_HOME": str(home / "airflow"),
+            "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
+            "AIRFLOW__CORE__DAGS_FOLDER": str(EXAMPLES),
+            "AIRFLOW__GEMINIBATCH__WORKSPACE": str(home / "workspace"),
+            "AIRFLOW__GEMINIBATCH__POLL_INTERVAL": "1",
+            "AIRFLOW_CONN_GEMINIBATCH_DEFAULT": connection(service.url),
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+        }
+        python("-m", "airflow", "db", "migrate", **environment)
+        told = python(str(Path(__file__).with_name("run_dags.py")), str(EXAMPLES), *wanted, "digest", **environment)
+        runs = [json.loads(line) for line in told if line.startswith('{"dag": ')]
+        return home, runs, service.emulator
+
+
+@pytest.mark.slow
+def test_every_task_of_every_example_succeeds(ran):
+    _, runs, _ = ran
+    assert [run["dag"] for run in runs] == ["first_batch", "twelve_hour_chain", "twelve_hour_chain", "digest"]
+    *work, digest = runs
+    assert {state for run in work for state in run["tasks"].values()} == {"success"}
+    assert digest["tasks"] == {"windows": "success", "write": "skipped"}
+
+
+@pytest.mark.slow
+def test_ten_rows_in_ten_answers_out(ran):
+    home, runs, _ = ran
+    rows = list(read_window(Landing("first_answers", str(home / "landings" / "first_answers")), runs[0]["run_id"]))
+    assert len(rows) == 10
+    assert all(row["name"] in row["text"] for row in rows)
+
+
+@pytest.mark.slow
+def test_each_bulletin_is_built_on_the_one_before_it(ran):
+    home, _, emulator = ran
+    bulletins = Landing("bulletins", str(home / "landings" / "bulletins"))
+    annotations = Landing("annotations", str(home / "landings" / "annotations"))
+    [first] = read_window(bulletins, "20180131T000000Z")
+    [second] = read_window(bulletins, "20180131T120000Z")
+    assert first["built_on"] == ""
+    manifest = json.loads((home / "landings/bulletins/window=20180131T000000Z/_manifest.json").read_text())
+    assert second["built_on"] == manifest["commit"]
+    rows = list(read_window(annotations, "20180131T000000Z"))
+    assert len(rows) == 96
+    assert {row["outcome"] for row in rows} == {"answer"}
+    assert set(rows[0]["value"]) == {"likely_felt", "by_whom", "note"}
+    # 96 and 102 rows in shards of 50, two bulletins, and the ten animals.
+    assert emulator.log.count("batches.create") == 2 + 3 + 2 + 1
