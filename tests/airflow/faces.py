@@ -14,12 +14,15 @@ import pendulum
 RUN = "scheduled__2018-01-31T00:00:00+00:00"
 
 
-class Assets(dict[Any, Any]):
-    """``outlet_events``: every asset has an event whose ``extra`` may be set."""
+class Outlets:
+    """``outlet_events``: every asset has an event whose ``extra`` may be set. ``named`` holds those that were asked for."""
 
-    def __missing__(self, asset: Any) -> Any:
-        self[asset] = SimpleNamespace(extra={})
-        return self[asset]
+    def __init__(self) -> None:
+        self.named: dict[str, Any] = {}
+
+    def __getitem__(self, asset: Any) -> Any:
+        # By name, since assets of Airflow 3.1 cannot be keys.
+        return self.named.setdefault(asset.name, SimpleNamespace(extra={}))
 
 
 def context(
@@ -51,7 +54,7 @@ def context(
         dag_id=dag_id, timezone=zone, timetable=SimpleNamespace(timezone=timetable_zone), tasks=list(tasks)
     )
     run = SimpleNamespace(run_id=run_id, start_date=None, conf={}, partition_key=None)
-    made = {"ti": ti, "task_instance": ti, "dag": dag, "dag_run": run, "run_id": run_id, "outlet_events": Assets()}
+    made = {"ti": ti, "task_instance": ti, "dag": dag, "dag_run": run, "run_id": run_id, "outlet_events": Outlets()}
     return made | more
 
 

@@ -227,7 +227,7 @@ def test_results_that_are_not_there_yet_are_worth_a_retry(service, workspace, la
     with pytest.raises(AirflowException) as caught:
         load(submitted, landing, run)
     assert not isinstance(caught.value, AirflowFailException)
-    assert run["outlet_events"] == {}
+    assert run["outlet_events"].named == {}
 
 
 def test_answers_outside_the_thresholds_fail_for_good_and_start_nobody(service, workspace, landing):
@@ -236,7 +236,7 @@ def test_answers_outside_the_thresholds_fail_for_good_and_start_nobody(service, 
     service.emulator.clock.advance(hours=6)
     with pytest.raises(AirflowFailException, match=r"2 of 3 answered.*1 blocked"):
         load(submitted, landing, run)
-    assert run["outlet_events"] == {}
+    assert run["outlet_events"].named == {}
     assert [row["key"] for row in read_window(landing, "20180131T000000Z", any_verdict=True)] == ["k0", "k1", "k2"]
     assert load(submitted, landing, run, max_unresolved=0.5)["verdict"] == "accepted"
 
