@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import signal
 import sys
 import threading
@@ -21,7 +22,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the subcommand."""
     parser = subparsers.add_parser("emulator", help=_SAYS, description=_SAYS)
     parser.add_argument("--host", default="127.0.0.1", help="address to bind (default: 127.0.0.1, this machine only)")
-    parser.add_argument("--port", type=int, default=8642, help="port to bind; 0 takes a free one (default: 8642)")
+    parser.add_argument("--port", type=_port, default=8642, help="port to bind; 0 takes a free one (default: 8642)")
     parser.add_argument(
         "--speed", type=float, default=1.0, help="emulated seconds in a second; 3600 is an hour a second"
     )
@@ -56,19 +57,18 @@ def run(args: argparse.Namespace) -> int:
     if args.state_dir is not None and not args.state_dir.is_dir():
         return _refuse(f"--state-dir {args.state_dir} is not a folder")
     stopped = threading.Event()
-    previous = signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    # Both said aloud: a shell starts what it puts in the background with Ctrl-C ignored.
+    before = {number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with running(emulator, host=args.host, port=args.port) as server:
             _announce(server.url, quiet=args.quiet)
             stopped.wait()
-    except KeyboardInterrupt:
-        pass
-    except OSError as taken:
-        return _refuse(
-            f"cannot listen on {args.host}:{args.port}: {taken.strerror or taken}. Try another --port, or 0."
-        )
+    except OSError as refusal:
+        hint = " Try another --port, or 0." if refusal.errno == errno.EADDRINUSE else ""
+        return _refuse(f"cannot listen on {args.host}:{args.port}: {refusal.strerror or refusal}.{hint}")
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     return 0
 
 
@@ -97,6 +97,12 @@ def _announce(url: str, *, quiet: bool) -> None:
 def _refuse(why: str) -> int:
     print(f"geminibatch emulator: {why}", file=sys.stderr)
     return 2
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"a port is a number up to 65535, not {text!r}")
+    return int(text)
 
 
 def _hours(text: str) -> tuple[float, float]:

@@ -74,9 +74,16 @@ def test_arguments_are_read():
     assert parse("--turnaround", "4").turnaround == (4.0, 4.0)
 
 
-@pytest.mark.parametrize("wrong", [["--turnaround", "soon"], ["--start", "tomorrow"]])
+def test_a_host_that_is_not_here_is_one_line_and_exit_2(capsys):
+    assert command.run(parse("--host", "nowhere.invalid", "--port", "0")) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("geminibatch emulator: cannot listen on nowhere.invalid:0: ")
+    assert "--port" not in said
+
+
+@pytest.mark.parametrize("wrong", [["--turnaround", "soon"], ["--start", "tomorrow"], ["--port", "99999"]])
 def test_arguments_that_make_no_sense_are_refused(wrong, capsys):
     with pytest.raises(SystemExit) as refused:
         parse(*wrong)
     assert refused.value.code == 2
-    assert "write " in capsys.readouterr().err
+    assert f"not '{wrong[1]}'" in capsys.readouterr().err
