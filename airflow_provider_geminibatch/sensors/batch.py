@@ -96,8 +96,6 @@ class GeminiBatchSensor(BaseSensorOperator):
             return super().execute(context)
         try:
             return self._look_or_defer(context, utc_now() + timedelta(seconds=self.timeout))
-        except AirflowSkipException:
-            raise
         except AirflowException as error:
             # The same as BaseSensor does when a method of a deferred task resumes.
             if self.soft_fail or self.never_fail:
@@ -155,7 +153,6 @@ class GeminiBatchSensor(BaseSensorOperator):
         )
         late = until - utc_now() + SLACK + first_event_after
         self.defer(trigger=trigger, method_name="resume", timeout=late)
-        raise AssertionError("defer() does not return")
 
     def _wanted(self) -> Wanted:
         return named_jobs(self.job_names) if self.submitted is None else submitted_jobs(self.submitted)

@@ -282,6 +282,13 @@ def test_marked_failed_on_a_worker_cancels_and_leaves_the_mark(service: Server, 
     assert all("dag.wait of scheduled__" in shard.last.cancel.why for shard in facts(workspace, manifest))
 
 
+def test_a_kill_that_cannot_read_the_ledger_says_so(
+    service: Server, workspace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    kill_for(context("wait"), sealed(workspace), "failed")
+    assert "The jobs could not be cancelled. dag.prepare (run): shard 0 has no job on record" in caplog.text
+
+
 def test_outside_a_task_on_kill_does_nothing(service: Server, workspace: str) -> None:
     sensor(submitted=submitted(workspace)).on_kill()
     assert service.emulator.log.count("batches.cancel") == 0

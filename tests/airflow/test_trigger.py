@@ -9,10 +9,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowException
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
 from airflow_provider_geminibatch.emulator import Server
 from airflow_provider_geminibatch.hooks import kill
+from airflow_provider_geminibatch.hooks.gemini_batch import GeminiBatchHook
 from airflow_provider_geminibatch.jobs import poller
 from airflow_provider_geminibatch.triggers.batch import GeminiBatchTrigger
 from tests.airflow.conftest import KEY
@@ -149,6 +151,25 @@ def test_a_connection_that_is_missing_is_waited_out_until_the_deadline(
         (payload,) = run(trigger(["batches/a"], deadline=soon.isoformat()))
     assert payload == {"status": "timeout", "jobs": {}, "give_up_at": None}
     assert "it does not exist" in caplog.text
+
+
+def test_an_airflow_that_cannot_be_asked_for_the_connection_is_waited_out(
+    service: Server, workspace: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (name,) = job_names(workspace, submitted(workspace))
+    service.emulator.clock.advance(hours=5)
+    connect, failures = GeminiBatchHook.aconnect, [AirflowException("the API server is away")]
+
+    async def shaky(conn_id: str) -> Any:
+        if failures:
+            raise failures.pop()
+        return await connect(conn_id)
+
+    monkeypatch.setattr(GeminiBatchHook, "aconnect", staticmethod(shaky))
+    with caplog.at_level("INFO"):
+        (payload,) = run(trigger([name]))
+    assert payload["status"] == "ended"
+    assert "reading connection 'geminibatch_default'" in caplog.text
 
 
 # on_kill ---------------------------------------------------------------------------------------------------------------

@@ -113,6 +113,13 @@ def test_an_unreachable_job_is_waited_for_and_named_once() -> None:
     assert "batches/a is reachable again" in third.line
 
 
+def test_of_many_unreachable_jobs_a_few_are_named() -> None:
+    names = [f"batches/{letter}" for letter in "abcde"]
+    _, decision = watch(*names).seen([Unreachable(name, "403: no") for name in names], NOON)
+    assert decision.line.count("is unreachable (403: no)") == 3
+    assert "2 more are unreachable too" in decision.line
+
+
 def test_a_failing_look_is_said_once_per_kind_and_so_is_its_end() -> None:
     one, _ = watch().seen([job()], NOON)
     lines = []

@@ -38,7 +38,7 @@ def test_only_a_task_that_a_person_marked_failed_has_its_jobs_cancelled(tmp_path
                 path = f"/api/v2/dags/kills/dagRuns/{run_id}/taskInstances/wait_{kind}"
                 airflow.rest._ask("PATCH", path, json={"new_state": new_state})
 
-            waiting = {kind: "deferred" for kind in KINDS[:3]} | {"failed_on_a_worker": "running"}
+            waiting = dict.fromkeys(KINDS[:3], "deferred") | {"failed_on_a_worker": "running"}
             airflow.wait_for(lambda: {kind: state(kind) for kind in KINDS} == waiting, "four tasks to wait", 120)
             # A trigger that has not started yet is not told (Airflow skips on_kill then).
             airflow.wait_for(lambda: looks(server.emulator) >= 8, "the triggers to look", 60)

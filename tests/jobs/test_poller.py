@@ -199,6 +199,21 @@ def test_an_error_of_the_service_is_a_miss_for_those_who_were_due() -> None:
     run(story)
 
 
+def test_a_list_that_fails_is_a_miss_and_the_next_round_tries_again() -> None:
+    clock, service = ManualClock(NOON), Service(a="RUNNING", b="RUNNING")
+    service.error = KeyRefused("list of jobs", 401, "bad key")
+
+    async def story() -> None:
+        async with polling("conn", service.connect, now=clock) as poller:
+            look = await poller.look(["batches/a", "batches/b"], NOON)
+            assert (look.sights, look.miss and look.miss.kind) == ((), "KeyRefused 401")
+            service.error = None
+            assert len(states(await poller.look(["batches/a", "batches/b"], NOON))) == 2
+            assert len(service.clients) == 2
+
+    run(story)
+
+
 def test_a_connection_that_cannot_be_read_is_a_miss_too() -> None:
     clock, service = ManualClock(NOON), Service(a="RUNNING")
     service.connect_error = BadConnection("conn", "it does not exist", "Create it.")

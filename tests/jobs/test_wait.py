@@ -171,6 +171,15 @@ def test_a_list_that_fails_is_a_miss_and_nothing_else_is_asked() -> None:
     assert shown.sights == ()
 
 
+def test_a_key_that_is_refused_for_the_list_is_told_at_once() -> None:
+    class Refusing(ListedService):
+        def jobs(self, page_token: str = "") -> JobPage:
+            raise KeyRefused("list of jobs", 401, "bad key")
+
+    with pytest.raises(KeyRefused):
+        seen(Refusing([]), "batches/a", "batches/b")
+
+
 def test_nothing_wanted_asks_nothing() -> None:
     service = ListedService(["batches/a"])
     assert seen(service) == Look()
