@@ -9,7 +9,10 @@ import json
 import sys
 from datetime import datetime
 
-from airflow.dag_processing.dagbag import DagBag
+try:
+    from airflow.dag_processing.dagbag import DagBag
+except ImportError:  # Airflow 3.1
+    from airflow.models.dagbag import DagBag
 
 
 def main(folder: str, *wanted: str) -> None:

@@ -23,7 +23,10 @@ FILES = sorted(EXAMPLES.glob("[0-9]*.py"))
 SERIALIZE = """
 import json, runpy, sys
 from airflow.sdk import DAG
-from airflow.serialization.serialized_objects import DagSerialization
+try:
+    from airflow.serialization.serialized_objects import DagSerialization
+except ImportError:  # Airflow 3.1
+    from airflow.serialization.serialized_objects import SerializedDAG as DagSerialization
 made = []
 post_init = DAG.__attrs_post_init__
 DAG.__attrs_post_init__ = lambda self: (post_init(self), made.append(self))[0]
