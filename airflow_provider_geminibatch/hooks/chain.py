@@ -12,6 +12,7 @@ from airflow_provider_geminibatch.core.chain import Landed, Run, Sight
 from airflow_provider_geminibatch.core.errors import Unusable
 from airflow_provider_geminibatch.core.landing import CommitManifest
 from airflow_provider_geminibatch.core.names import window_time
+from airflow_provider_geminibatch.hooks.landing import Landing
 from airflow_provider_geminibatch.hooks.storage import open_store
 
 CLOSED_RUNS = ("success", "failed")
@@ -20,7 +21,8 @@ CLOSED_RUNS = ("success", "failed")
 class Awaited(msgspec.Struct, frozen=True):
     """A window that somebody waits for, in names and times only: this is what lies in a trigger.
 
-    ``dag_id`` and ``task_ids`` are the owner's, empty when only the commit can tell.
+    ``dag_id`` and ``task_ids`` are the owner's, empty when only the commit can tell. ``by_date`` says that its run has
+    the window's time as its logical date, as with data intervals; otherwise only a commit tells which run it was.
     """
 
     landing: str
@@ -28,6 +30,7 @@ class Awaited(msgspec.Struct, frozen=True):
     window: str
     dag_id: str = ""
     task_ids: tuple[str, ...] = ()
+    by_date: bool = True
 
     @property
     def owner(self) -> str:
@@ -59,9 +62,9 @@ def _landed(manifest: CommitManifest | None) -> Landed | None:
 
 
 def _scheduled(awaited: Awaited) -> tuple[Run, ...]:
-    """The owner's run of that time: with data intervals a window is the logical date of its run."""
+    """The owner's run of that time, if there is one."""
     time = window_time(awaited.window)
-    if time is None or not awaited.task_ids:
+    if time is None or not awaited.task_ids or not awaited.by_date:
         return ()
     return _runs(awaited.dag_id, awaited.task_ids, logical_dates=[time])
 
@@ -102,17 +105,23 @@ def _manifests(awaited: Awaited) -> tuple[CommitManifest | None, CommitManifest 
     return None, read_manifest(store, awaited.window, rejected=True)
 
 
-def owners_of(context: Mapping[str, Any], uri: str, given: str | tuple[str, str] | None) -> tuple[str, tuple[str, ...]]:
-    """The Dag and the tasks that land at ``uri``: the given owner, else the tasks of the own Dag with that landing.
+def awaited_by(
+    context: Mapping[str, Any], landing: Landing, window: str, given: str | tuple[str, str] | None
+) -> Awaited:
+    """The window and who lands it: the given owner, else the landing's, else the tasks of the own Dag with that
+    landing.
 
-    Empty when neither is known; then the manifest of a commit is the only one to tell.
+    When none is known, the manifest of a commit is the only one to tell.
     """
-    if given:
-        dag_id, task_id = given.split(".", 1) if isinstance(given, str) and "." in given else _pair(given)
-        return dag_id, (task_id,)
+    if owner := given or landing.owner:
+        dag_id, task_id = owner.split(".", 1) if isinstance(owner, str) and "." in owner else _pair(owner)
+        return Awaited(landing.name, landing.uri, window, dag_id, (task_id,))
     dag = context["dag"]
-    tasks = tuple(task.task_id for task in dag.tasks if getattr(_lands_at(task), "uri", None) == uri)
-    return (dag.dag_id, tasks) if tasks else ("", ())
+    loads = [task for task in dag.tasks if getattr(_argument(task, "to"), "uri", None) == landing.uri]
+    if not loads:
+        return Awaited(landing.name, landing.uri, window)
+    own = all(_argument(task, "window") is None and _argument(task, "window_offset") is None for task in loads)
+    return Awaited(landing.name, landing.uri, window, dag.dag_id, tuple(task.task_id for task in loads), own)
 
 
 def _pair(given: object) -> tuple[str, str]:
@@ -121,7 +130,7 @@ def _pair(given: object) -> tuple[str, str]:
     raise Unusable(f"the owner {given!r}", "it names no task", "Write 'dag_id.task_id', or a tuple of the two.")
 
 
-def _lands_at(task: Any) -> Any:
-    """The ``to`` of a Load operator, mapped or not."""
+def _argument(task: Any, name: str) -> Any:
+    """An argument of an operator, mapped or not."""
     partial: Mapping[str, Any] = getattr(task, "partial_kwargs", {})
-    return getattr(task, "to", None) or partial.get("to")
+    return partial.get(name) if name in partial else getattr(task, name, None)

@@ -21,7 +21,7 @@ from airflow_provider_geminibatch.core.chain import Hold, Missing, Pass, chain_s
 from airflow_provider_geminibatch.core.errors import Unusable, WindowNotLanded
 from airflow_provider_geminibatch.core.names import window_time
 from airflow_provider_geminibatch.hooks import config
-from airflow_provider_geminibatch.hooks.chain import Awaited, look, owners_of
+from airflow_provider_geminibatch.hooks.chain import Awaited, awaited_by, look
 from airflow_provider_geminibatch.hooks.errors import airflow_errors
 from airflow_provider_geminibatch.hooks.landing import Landing
 from airflow_provider_geminibatch.hooks.windows import Offset, Window, as_window, window_of
@@ -128,7 +128,7 @@ class GeminiBatchWindowSensor(BaseSensorOperator):
             found = {"window": window, "landing": self.landing.name}
             if self.first_window and _before(window, as_window(self.first_window)):
                 return found | {"before_first": True}
-            step = chain_step(look(self._awaited(context, window)))
+            step = chain_step(look(self._awaited(context)))
             if isinstance(step, Pass):
                 return found | {"commit": step.commit}
             if isinstance(step, Missing) and (step.certain or (missing_at is not None and missing_at <= utc_now())):
@@ -149,29 +149,30 @@ class GeminiBatchWindowSensor(BaseSensorOperator):
     def _window(self, context: Context) -> str:
         return window_of(context, self.window, self.window_offset)
 
-    def _awaited(self, context: Context, window: str) -> Awaited:
-        dag_id, task_ids = owners_of(context, self.landing.uri, self.landed_by or self.landing.owner)
-        return Awaited(self.landing.name, self.landing.uri, window, dag_id, task_ids)
+    def _awaited(self, context: Context) -> Awaited:
+        return awaited_by(context, self.landing, self._window(context), self.landed_by)
 
     def _missing_at(self, context: Context) -> datetime | None:
         """From when on a window that no run exists for counts as missing."""
         if self.missing_after is not None:
             return (context["dag_run"].start_date or utc_now()) + self.missing_after
         with airflow_errors():
-            dag_id, _ = owners_of(context, self.landing.uri, self.landed_by or self.landing.owner)
-        return utc_now() if self.on_missing != "fail" and dag_id == context["ti"].dag_id else None
+            awaited = self._awaited(context)
+        at_once = self.on_missing != "fail" and awaited.by_date and awaited.dag_id == context["ti"].dag_id
+        return utc_now() if at_once else None
 
     def _defer(self, context: Context, deadline: datetime, missing_at: datetime | None) -> NoReturn:
         from airflow_provider_geminibatch.triggers.window import GeminiBatchWindowTrigger
 
         with airflow_errors():
-            awaited = self._awaited(context, self._window(context))
+            awaited = self._awaited(context)
         trigger = GeminiBatchWindowTrigger(
             landing=awaited.landing,
             uri=awaited.uri,
             window=awaited.window,
             dag_id=awaited.dag_id,
             task_ids=list(awaited.task_ids),
+            by_date=awaited.by_date,
             deadline=deadline.isoformat(),
             missing_at=missing_at.isoformat() if missing_at else None,
             poll_seconds=self._pause().total_seconds(),

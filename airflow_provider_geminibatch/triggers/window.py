@@ -19,7 +19,7 @@ SHORTEST = timedelta(seconds=0.1)
 """No pause is shorter, whatever is configured, so that nothing spins."""
 
 _ARGUMENTS = (
-    "landing", "uri", "window", "dag_id", "task_ids", "deadline", "missing_at", "poll_seconds", "first_event_after",
+    "landing", "uri", "window", "dag_id", "task_ids", "by_date", "deadline", "missing_at", "poll_seconds", "first_event_after",
 )  # fmt: skip
 
 
@@ -33,6 +33,7 @@ class GeminiBatchWindowTrigger(BaseTrigger):
     :param window: The window, as text.
     :param dag_id: Dag of the task that lands there, empty when unknown.
     :param task_ids: Its tasks that land there.
+    :param by_date: Whether its run has the window as its logical date.
     :param deadline: ISO time at which waiting ends.
     :param missing_at: ISO time from which a window without a run counts as missing; None for never.
     :param poll_seconds: Time between two looks.
@@ -48,6 +49,7 @@ class GeminiBatchWindowTrigger(BaseTrigger):
         window: str,
         dag_id: str,
         task_ids: list[str],
+        by_date: bool,
         deadline: str,
         missing_at: str | None,
         poll_seconds: float,
@@ -59,6 +61,7 @@ class GeminiBatchWindowTrigger(BaseTrigger):
         self.window = window
         self.dag_id = dag_id
         self.task_ids = task_ids
+        self.by_date = by_date
         self.deadline = deadline
         self.missing_at = missing_at
         self.poll_seconds = poll_seconds
@@ -88,7 +91,7 @@ class GeminiBatchWindowTrigger(BaseTrigger):
 
     async def _look(self, now: datetime) -> tuple[bool, str]:
         """Whether the task has something to decide, and what keeps it waiting; a failed look is a reason to."""
-        awaited = Awaited(self.landing, self.uri, self.window, self.dag_id, tuple(self.task_ids))
+        awaited = Awaited(self.landing, self.uri, self.window, self.dag_id, tuple(self.task_ids), self.by_date)
         try:
             # Not in the thread that all triggers share: a slow store would hold up every one of them.
             step = chain_step(await sync_to_async(look, thread_sensitive=False)(awaited))

@@ -262,6 +262,17 @@ def test_a_mapped_owner_is_found_by_its_landing(airflow, bulletins):
     assert deferred(sensor(bulletins), run).trigger.serialize()[1]["task_ids"] == ["load"]
 
 
+def test_a_load_that_lands_other_windows_than_its_runs_is_known_by_its_commits_only(airflow, bulletins):
+    load = GeminiBatchLoadOperator(task_id="load", submitted="x", to=bulletins, window_offset=HALF_A_DAY)
+    run = context("previous", tasks=[load], **interval(NOON, NOON + timedelta(hours=12)))
+    airflow.run("run1", "failed")
+    deferred(sensor(bulletins), run)
+    deferred(sensor(bulletins, on_missing="proceed"), run)
+    airflow.run("run0", "success", at=MIDNIGHT - timedelta(hours=12))
+    land(bulletins, run_id="run0")
+    assert sensor(bulletins).execute(run)["commit"] == "c-run0"
+
+
 def test_a_choice_that_does_not_exist_is_refused_while_the_dag_is_parsed(bulletins):
     with pytest.raises(Unusable, match="fail, skip, proceed"):
         sensor(bulletins, on_missing="ignore")
@@ -396,5 +407,5 @@ def test_soft_fail_does_not_hide_a_store_that_cannot_be_read(airflow, bulletins,
 
 def test_what_lies_in_the_trigger_are_names_and_times(bulletins):
     assert {field.name for field in msgspec.structs.fields(chain.Awaited)} == {
-        "landing", "uri", "window", "dag_id", "task_ids"
+        "landing", "uri", "window", "dag_id", "task_ids", "by_date"
     }  # fmt: skip
