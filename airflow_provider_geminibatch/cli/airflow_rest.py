@@ -26,12 +26,12 @@ class AirflowSilent(AirflowRefused):
 class AirflowRest:
     """Airflow's API as one user. Every method asks anew; nothing is cached but the token."""
 
-    def __init__(self, url: str, user: str, password: str) -> None:
+    def __init__(self, url: str, user: str, password: str, *, transport: httpx.BaseTransport | None = None) -> None:
         self.url = url
         self._user = user
         self._password = password
         # trust_env would send loopback requests through a proxy of the surroundings.
-        self._client = httpx.Client(base_url=url, timeout=30, trust_env=False)
+        self._client = httpx.Client(base_url=url, timeout=15, trust_env=False, transport=transport)
         self._token = ""
 
     def close(self) -> None:

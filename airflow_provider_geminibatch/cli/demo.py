@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import json
 import shutil
 import signal
@@ -57,11 +58,12 @@ def run(args: argparse.Namespace) -> int:
     from airflow_provider_geminibatch.cli.processes import AlreadyRunning
 
     folder = args.dir.resolve()
+    say = functools.partial(print, flush=True)
     with _stoppable() as stop:
         try:
             dag_file = find_dag_file(args.dags_folder)
             claim_folder(folder)
-            with LocalAirflow(folder / "airflow", folder / "dags", port=UI_PORT, say=print, stop=stop) as airflow:
+            with LocalAirflow(folder / "airflow", folder / "dags", port=UI_PORT, say=say, stop=stop) as airflow:
                 return Demo(airflow, folder, windows=args.windows, keep=args.keep).run(dag_file)
         except (NotStarted, AlreadyRunning) as refusal:
             print(f"geminibatch demo: {refusal}", file=sys.stderr)
@@ -98,7 +100,8 @@ class Demo:
         print(
             f"{self._windows} window{several} of 12 hours, two batches each, on a real Airflow. The emulator is the "
             f"service, and an hour takes it a second.\nThis takes {demo_view.estimate(self._windows)}. Ctrl-C ends it "
-            f"and leaves nothing running. Everything is written to {self._folder}"
+            f"and leaves nothing running. Everything is written to {self._folder}",
+            flush=True,
         )
         self._airflow.clean()
         self._copy(dag_file)
@@ -205,8 +208,13 @@ class Demo:
     def _ask_service(self, what: str) -> dict[str, Any]:
         import httpx
 
-        answer = httpx.get(f"{self._service}/_emulator/{what}", timeout=10, trust_env=False)
-        found: dict[str, Any] = answer.raise_for_status().json()
+        from airflow_provider_geminibatch.cli.airflow_rest import AirflowSilent
+
+        try:
+            answer = httpx.get(f"{self._service}/_emulator/{what}", timeout=10, trust_env=False)
+        except httpx.TransportError as error:
+            raise AirflowSilent(f"the emulator at {self._service}: {error!r}") from error
+        found: dict[str, Any] = answer.json()
         return found
 
 

@@ -77,9 +77,11 @@ class LocalAirflow:
             say(f"Ended {left} processes that an earlier run had left behind.")
         self.port = free_ports(1, [port])[0]
         self.account = (USER, secrets.token_urlsafe(9))
-        self.environ = _environ(
-            self.home, dags_folder.resolve(), self.port, parallelism, database or f"sqlite:///{self.home}/airflow.db"
-        ) | dict(options or {})
+        # SQLite has one writer at a time, and a busy machine can keep the others waiting for more than its usual 5 s.
+        database = database or f"sqlite:///{self.home}/airflow.db?timeout=60"
+        self.environ = _environ(self.home, dags_folder.resolve(), self.port, parallelism, database) | dict(
+            options or {}
+        )
         self.rest = AirflowRest(f"http://127.0.0.1:{self.port}", *self.account)
         self._families: dict[str, Family] = {}
         self._lasting: set[str] = set()
