@@ -60,10 +60,14 @@ class Claim(Fact, frozen=True, kw_only=True):
 
 
 class Uploaded(Fact, frozen=True, kw_only=True):
-    """The shard lies at the service as ``file_name`` until ``expires_at`` (service time)."""
+    """The shard lies at the service as ``file_name``, since ``file_at`` by our clock and for ``life_seconds`` by the service's.
+
+    A duration, since the two clocks may be far apart. None: the service said nothing about an end.
+    """
 
     file_name: str
-    expires_at: datetime | None = None
+    file_at: datetime
+    life_seconds: float | None = None
 
 
 class Sending(Fact, frozen=True, kw_only=True):

@@ -28,7 +28,7 @@ from airflow_provider_geminibatch.core.errors import (
     SubmissionUnknown,
     Superseded,
 )
-from airflow_provider_geminibatch.core.ledger import Attempt, Claim, ShardFacts
+from airflow_provider_geminibatch.core.ledger import Attempt, Claim, ShardFacts, Uploaded
 from airflow_provider_geminibatch.core.model import JobSnapshot, ServiceIdentity, state_row
 
 
@@ -84,8 +84,7 @@ class Upload(msgspec.Struct, frozen=True):
     """Upload the shard, or take over the file of an earlier, closed attempt; write ``uploaded``."""
 
     attempt: int
-    reuse: str = ""
-    expires_at: datetime | None = None
+    reuse: Uploaded | None = None
 
 
 class Send(msgspec.Struct, frozen=True):
@@ -289,7 +288,7 @@ def _not_sent(
         return Revoke(last.number, "the connection points elsewhere now")
     if last.uploaded is None:
         return _upload(facts, last, policy, now)
-    if _expiring(last.uploaded.expires_at, policy, now):
+    if _expiring(last.uploaded, policy, now):
         return Revoke(last.number, "the uploaded file is about to expire")
     return Send(last.number, last.uploaded.file_name, last.claim.display_name)
 
@@ -298,14 +297,17 @@ def _upload(facts: ShardFacts, last: Attempt, policy: Policy, now: datetime) -> 
     """A refused attempt is closed for good, so its file can serve the next one; a fenced or voided one's cannot."""
     before = facts.attempts[-2] if len(facts.attempts) > 1 else None
     if before and before.refused and before.refused.code == 429 and before.uploaded and not before.void:
-        file = before.uploaded
-        if before.claim.service == last.claim.service and not _expiring(file.expires_at, policy, now):
-            return Upload(last.number, file.file_name, file.expires_at)
+        if before.claim.service == last.claim.service and not _expiring(before.uploaded, policy, now):
+            return Upload(last.number, before.uploaded)
     return Upload(last.number)
 
 
-def _expiring(expires_at: datetime | None, policy: Policy, now: datetime) -> bool:
-    return expires_at is not None and expires_at - now < policy.file_margin
+def _expiring(file: Uploaded, policy: Policy, now: datetime) -> bool:
+    """Told by the file's age on our clock and its life on the service's. A fresh file never is, however short its life."""
+    if file.life_seconds is None:
+        return False
+    usable = timedelta(seconds=file.life_seconds) - policy.file_margin
+    return now - file.file_at > max(usable, timedelta(minutes=1))
 
 
 def _maybe_sent(last: Attempt, evidence: Evidence, policy: Policy, me: str, now: datetime) -> Step:

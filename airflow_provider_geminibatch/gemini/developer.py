@@ -103,7 +103,9 @@ class DeveloperGateway:
             file=source,  # type: ignore[arg-type]  # any binary stream works; the annotation wants IOBase
             config={"display_name": display_name, "mime_type": mime_type},
         )
-        return UploadedFile(name=sent.name or "", size_bytes=sent.size_bytes or 0, expires_at=sent.expiration_time)
+        return UploadedFile(
+            name=sent.name or "", size_bytes=sent.size_bytes or 0, expires_at=sent.expiration_time, seen_at=sent.create_time
+        )
 
     def _client(self) -> Client:
         if self._sdk is None:

@@ -189,18 +189,24 @@ class _Walker:
         self._model_known = True
 
     def _upload(self, shard: Shard, facts: ShardFacts, step: steps.Upload, evidence: Evidence) -> None:
-        name, expires_at = step.reuse, step.expires_at
-        if not name:
+        if step.reuse:
+            uploaded = msgspec.structs.replace(step.reuse, owner=self._me, at=self._now())
+        else:
             assert facts.last is not None
-            with self._store.open(shard.path) as source:
-                checked = _Sealed(source, shard, f"{self._store.uri}/{shard.path}")
-                sent = self._gateway.upload(
-                    cast(BinaryIO, checked), size_bytes=shard.size_bytes, display_name=facts.last.claim.display_name
-                )
-                checked.confirm()
-            name, expires_at = sent.name, sent.expires_at
-            self._log.info("%s uploaded as %s (%d bytes)", shard, name, shard.size_bytes)
-        self._put(shard, step.attempt, "uploaded", Uploaded(owner=self._me, at=self._now(), file_name=name, expires_at=expires_at))
+            uploaded = self._uploaded(shard, facts.last.claim.display_name)
+        self._put(shard, step.attempt, "uploaded", uploaded)
+
+    def _uploaded(self, shard: Shard, display_name: str) -> Uploaded:
+        with self._store.open(shard.path) as source:
+            checked = _Sealed(source, shard, f"{self._store.uri}/{shard.path}")
+            sent = self._gateway.upload(
+                cast(BinaryIO, checked), size_bytes=shard.size_bytes, display_name=display_name
+            )
+            checked.confirm()
+        self._log.info("%s uploaded as %s (%d bytes)", shard, sent.name, shard.size_bytes)
+        life = (sent.expires_at - sent.seen_at).total_seconds() if sent.expires_at and sent.seen_at else None
+        now = self._now()
+        return Uploaded(owner=self._me, at=now, file_name=sent.name, file_at=now, life_seconds=life)
 
     def _send(self, shard: Shard, facts: ShardFacts, step: steps.Send, evidence: Evidence) -> None:
         """The paid call. Between ``sending`` and the create there is one read and nothing else."""

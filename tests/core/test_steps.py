@@ -47,7 +47,7 @@ def attempts(draw: st.DrawFn, number: int = 1) -> Attempt:
     sending = draw(fact(Sending, service_at=moments))
     uploaded = draw(
         (st.builds if sending else lambda *a, **k: maybe(st.builds(*a, **k)))(
-            Uploaded, **base, file_name=st.just("files/a"), expires_at=maybe(moments.map(lambda at: at + timedelta(hours=48)))
+            Uploaded, **base, file_name=st.just("files/a"), file_at=moments, life_seconds=maybe(st.sampled_from([600.0, 48 * 3600.0]))
         )
     )
     return Attempt(

@@ -241,6 +241,17 @@ def test_a_file_about_to_expire_is_uploaded_again_before_sending() -> None:
     assert world.service.created[0].input_file != world.facts().attempts[0].uploaded.file_name
 
 
+@pytest.mark.parametrize("apart", [timedelta(days=-400), timedelta(days=400)])
+def test_clocks_that_are_far_apart_upload_once(apart: timedelta) -> None:
+    world = World()
+
+    submit(
+        world.manifest, store=world.store, gateway=world.service, me="try-1", now=lambda: world.clock() + apart, log=LOG
+    )
+
+    assert len(world.facts().attempts) == len(world.service.files) == len(world.service.created) == 1
+
+
 def test_a_shard_that_is_not_what_was_sealed_is_not_sent() -> None:
     world = World()
     world.store.write(world.build.shards[0].path, b"{}\n")
