@@ -7,6 +7,7 @@ resumable and harmless to repeat, are the SDK's.
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,6 +42,12 @@ JSONL_MIME = "jsonl"
 
 # httpx raises these before a byte of the request is on the wire, so the create certainly did not happen.
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol, httpx.InvalidURL)
+
+
+# Both libraries log every URL at INFO. That is noise in a task's log, and the URL of an upload is what authorises its chunks.
+for _library in ("httpx", "httpx2"):
+    if logging.getLogger(_library).level == logging.NOTSET:
+        logging.getLogger(_library).setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ class ShardWriter:
     def __init__(self, store: Store, home: str, tag: str, progress: Progress, log: logging.Logger) -> None:
         self._store, self._home, self._tag, self._progress, self._log = store, home, tag, progress, log
         self._made: list[Shard] = []
+        self._begun: list[str] = []
 
     def write(self, rows: Iterable[Ready], *, max_rows: int, max_bytes: int) -> tuple[Shard, ...]:
         """All shards, whole and closed; none for no rows. What ``rows`` raises ends it, and the shard in the making."""
@@ -40,6 +41,7 @@ class ShardWriter:
         """One shard, from its first block; returns the first block of the next."""
         index, rows, size = block.shard, 0, 0
         path, keys_path = (f"{self._home}/{part}-{index:04d}.jsonl" for part in ("shard", "keys"))
+        self._begun += [path, keys_path]
         lines_hash, keys_hash, content_hash = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
         following: Block | None = block
         with ExitStack() as streams:
@@ -70,8 +72,8 @@ class ShardWriter:
         return following
 
     def discard(self) -> None:
-        """Remove the shards that are whole; the one in the making never became visible."""
-        for path in (path for shard in self._made for path in (shard.path, shard.keys_path)):
+        """Remove what is whole, also of the shard in the making: of its two files one may be."""
+        for path in self._begun:
             delete(self._store, path, self._log)
 
 

@@ -58,7 +58,6 @@ class GeminiBatchPrepareOperator(BaseOperator):
         ``source``.
     :param columns: Columns of ready-made requests that come back beside each answer; a template has its own.
     :param model: The model, with or without ``models/``.
-    :param kind: ``generate`` or ``embed``.
     :param workspace: Folder of ledgers; by default ``[geminibatch] workspace``.
     :param max_rows_per_shard: Rows per job at most.
     :param on_clear: ``adopt``: a clear with equal rows keeps jobs and answers. ``resubmit``: it pays again.
@@ -87,7 +86,6 @@ class GeminiBatchPrepareOperator(BaseOperator):
         template: RequestTemplate | None = None,
         requests: Any = None,
         columns: Sequence[str] = (),
-        kind: str = "generate",
         workspace: str | None = None,
         max_rows_per_shard: int = limits.SHARD_ROWS,
         on_clear: str = "adopt",
@@ -103,7 +101,6 @@ class GeminiBatchPrepareOperator(BaseOperator):
         self.requests = _Function(requests) if callable(requests) else requests
         self.columns = tuple(columns)
         self.model = model
-        self.kind = kind
         self.workspace = workspace
         self.max_rows_per_shard = max_rows_per_shard
         self.on_clear = on_clear
@@ -144,7 +141,6 @@ class GeminiBatchPrepareOperator(BaseOperator):
 
         return Declaration(
             model=self.model,
-            kind=self.kind,
             template=self.template,
             columns=self.columns,
             source_name=source_name,

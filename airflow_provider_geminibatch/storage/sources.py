@@ -266,6 +266,10 @@ class CallableSource:
         # Not the module: Airflow loads Dag files under names of its own.
         return f"{getattr(function, '__qualname__', type(function).__qualname__)}()"
 
+    def serialize(self) -> str:
+        """What Airflow shows and compares: the name, since the function's repr is another at each parse of the Dag."""
+        return self.name
+
     def rows(self, files: Files) -> Iterator[Row]:
         """What the function gives, numbered from 1. Errors of the function are its own and stay as they are."""
         given = self.function(**self.kwargs)

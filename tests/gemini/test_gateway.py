@@ -261,3 +261,15 @@ def test_the_watcher_shows_what_the_gateway_shows(emulator: Emulator) -> None:
 
         assert job == gateway.job(name)
         assert page == gateway.jobs()
+
+
+def test_no_url_and_no_key_reaches_the_log(
+    emulator: Emulator, developer: DeveloperGateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", logger="root"):
+        sent(developer)
+        developer.jobs()
+
+    ours = [record for record in caplog.records if not record.name.startswith("uvicorn")]  # the emulator's own access log
+    assert not any("upload_id" in record.getMessage() or "secret-key" in record.getMessage() for record in ours)
+    assert not any(record.name.startswith("httpx") for record in ours)
