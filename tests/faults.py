@@ -27,7 +27,9 @@ class Crash(BaseException):
 class Plan:
     """Counts effects and lets the chosen one go wrong."""
 
-    def __init__(self, at: int | None = None, way: str = "before", meanwhile: Callable[[], object] = lambda: None) -> None:
+    def __init__(
+        self, at: int | None = None, way: str = "before", meanwhile: Callable[[], object] = lambda: None
+    ) -> None:
         self.at, self.way, self.meanwhile = at, way, meanwhile
         self.seen: list[str] = []
 
@@ -79,7 +81,9 @@ class _FaultyStream:
         self._inner, self._path, self._plan = inner, path, plan
 
     def write(self, data: bytes) -> Any:
-        return self._plan.run(f"store.write-part {self._path.rpartition('/')[2]}", lambda: self._inner.write(data), lambda: len(data))
+        return self._plan.run(
+            f"store.write-part {self._path.rpartition('/')[2]}", lambda: self._inner.write(data), lambda: len(data)
+        )
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)

@@ -36,13 +36,13 @@ def test_every_test_that_is_named_exists(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, **ids)  # type: ignore[arg-type]
 def test_python_in_the_docs_parses(page: Path) -> None:
-    for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.S):
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
         ast.parse(block.replace("…", "..."))
 
 
 def test_every_command_is_in_the_readme() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    actions = [action for action in parser()._actions if action.choices]  # noqa: SLF001 - argparse has no other way
+    actions = [action for action in parser()._actions if action.choices]
     commands = [name for action in actions for name in action.choices or ()]
 
     assert commands
@@ -59,4 +59,4 @@ def test_every_target_of_the_makefile_that_the_docs_name_exists() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     named = set(re.findall(r"`?make ([a-z][a-z-]+)", PROSE))
 
-    assert {name for name in named if not re.search(rf"^{name}:", makefile, re.M)} <= {"sure"}
+    assert {name for name in named if not re.search(rf"^{name}:", makefile, re.MULTILINE)} <= {"sure"}

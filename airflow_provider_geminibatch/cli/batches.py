@@ -59,16 +59,16 @@ def show(args: argparse.Namespace) -> int:
 def _story(attempt: Attempt) -> str:
     """One attempt in a few words: its last fact decides."""
     told = (
-        (attempt.collected, lambda: "collected"),
-        (attempt.end, lambda: f"ended {attempt.end.state}" if attempt.end else ""),
-        (attempt.job, lambda: "running or not yet looked at"),
-        (attempt.refused, lambda: f"refused ({attempt.refused.code})" if attempt.refused else ""),
-        (attempt.absent, lambda: "proven not to be a job"),
-        (attempt.void, lambda: "voided"),
-        (attempt.sending, lambda: "sent, no answer on record"),
-        (attempt.uploaded, lambda: "uploaded"),
+        (attempt.collected, "collected"),
+        (attempt.end, f"ended {attempt.end.state}" if attempt.end else ""),
+        (attempt.job, "running or not yet looked at"),
+        (attempt.refused, f"refused ({attempt.refused.code})" if attempt.refused else ""),
+        (attempt.absent, "proven not to be a job"),
+        (attempt.void, "voided"),
+        (attempt.sending, "sent, no answer on record"),
+        (attempt.uploaded, "uploaded"),
     )
-    words = next((say() for fact, say in told if fact), "claimed")
+    words = next((words for fact, words in told if fact), "claimed")
     return f"attempt {attempt.number}: {attempt.job.job_name + ' ' if attempt.job else ''}{words}"
 
 

@@ -233,7 +233,9 @@ class SubmissionRefused(SubmissionError):
     code: int
     text: str
     do: str
-    says: ClassVar[str] = "{shard} was refused by the service ({code}): {text} No job was created for it and nothing was paid. {do}"
+    says: ClassVar[str] = (
+        "{shard} was refused by the service ({code}): {text} No job was created for it and nothing was paid. {do}"
+    )
 
 
 @dataclass(eq=False)
@@ -306,7 +308,9 @@ class LedgerUnreadable(GeminiBatchError):
 
     uri: str
     why: str
-    says: ClassVar[str] = "{uri}: {why}. Nothing was sent or paid, since a missing ledger is not proof that nothing was submitted."
+    says: ClassVar[str] = (
+        "{uri}: {why}. Nothing was sent or paid, since a missing ledger is not proof that nothing was submitted."
+    )
 
 
 @dataclass(eq=False)

@@ -217,4 +217,3 @@ class ShardFacts(msgspec.Struct, frozen=True):
 def attempt_path(ledger: str, number: int, fact: str) -> str:
     """The object of a fact, relative to the workspace: ``…/s/<build>/<shard>/a01.claim``."""
     return f"{ledger}/a{number:02d}.{fact}"
-

@@ -81,7 +81,9 @@ def window_time(window: str) -> datetime | None:
 
 def digest(*parts: str) -> str:
     """SHA-256 over parts, joined so that no two lists of parts give the same bytes (lengths are part of the input)."""
-    joined = b"".join(f"{len(raw)}:".encode() + raw for raw in (part.encode("utf-8", "surrogatepass") for part in parts))
+    joined = b"".join(
+        f"{len(raw)}:".encode() + raw for raw in (part.encode("utf-8", "surrogatepass") for part in parts)
+    )
     return hashlib.sha256(joined).hexdigest()
 
 
@@ -112,7 +114,9 @@ def parse_wire_key(key: str) -> WireKey | None:
     return WireKey(match[1], int(match[2]), int(match[3])) if match else None
 
 
-def display_name(workspace_id: str, batch: BatchId, generation: int, build_digest: str, shard: int, attempt: int) -> str:
+def display_name(
+    workspace_id: str, batch: BatchId, generation: int, build_digest: str, shard: int, attempt: int
+) -> str:
     """The deterministic name under which an attempt's job is looked up: ``gb1-`` and 130 bits over its identity."""
     identity = (batch.dag_id, batch.run_id, batch.task_id, str(batch.map_index))
     return "gb1-" + short(workspace_id, *identity, str(generation), build_digest, str(shard), str(attempt), length=26)

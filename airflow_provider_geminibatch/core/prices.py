@@ -1,8 +1,8 @@
 """What tokens cost, as dated data: USD for a million tokens. An unknown price is None, never zero.
 
-From the pricing page (ai.google.dev/gemini-api/docs/pricing), copies of August to October 2026; what
-they lack of the 2.5 family from third parties' tables of April 2026, its long output price `assumed`. Text, image and video input; audio input of some models costs more, and so do grounding and cache storage,
-which the usage of a row does not show.
+From the pricing page (ai.google.dev/gemini-api/docs/pricing), copies of August to October 2026; what they lack of the
+2.5 family from third parties' tables of April 2026, its long output price `assumed`. Text, image and video input; audio
+input of some models costs more, and so do grounding and cache storage, which the usage of a row does not show.
 """
 
 from __future__ import annotations

@@ -186,7 +186,12 @@ EFFECTS: dict[type, Effect] = {
     SeekUnrecorded: Effect("", "reads the job list", "", "reading"),
     Start: Effect("", "nothing outside", "claim", "create-only: the second writer reads the first and stops"),
     Upload: Effect("claim", "one more file at the service", "uploaded", "a file costs nothing and expires after 48 h"),
-    Send: Effect("uploaded", "the create", "sending, then job or refused", "never repeated: with sending on record it is looked up"),
+    Send: Effect(
+        "uploaded",
+        "the create",
+        "sending, then job or refused",
+        "never repeated: with sending on record it is looked up",
+    ),
     LookUp: Effect("sending", "reads the job list", "", "reading"),
     Revoke: Effect("claim", "nothing outside", "void", "create-only"),
     Show: Effect("void", "reads the file's record", "shown", "reading; create-only"),
@@ -224,7 +229,11 @@ def _unrecorded(evidence: Evidence) -> Step:
         return SeekUnrecorded()
     if evidence.found:
         name = evidence.found[0].name
-        return Stop(SubmissionUnknown(evidence.label, evidence.found[0].display_name, f"{name} has its name but is not on record"))
+        return Stop(
+            SubmissionUnknown(
+                evidence.label, evidence.found[0].display_name, f"{name} has its name but is not on record"
+            )
+        )
     return Start(1)
 
 
@@ -247,9 +256,7 @@ def _moved_on(then: int | None, now: int | None) -> bool:
     return then is not None and now is not None and now > then
 
 
-def _refused(
-    facts: ShardFacts, last: Attempt, evidence: Evidence, policy: Policy, me: str, now: datetime
-) -> Step:
+def _refused(facts: ShardFacts, last: Attempt, evidence: Evidence, policy: Policy, me: str, now: datetime) -> Step:
     """429 waits for room and tries again; anything else is told once and tried again by the next try of the task."""
     assert last.refused is not None
     if last.refused.code == 429:
@@ -275,9 +282,7 @@ def _backoff(facts: ShardFacts, policy: Policy) -> timedelta:
     return max(min(doubled, policy.longest_backoff), asked)
 
 
-def _not_sent(
-    facts: ShardFacts, last: Attempt, evidence: Evidence, policy: Policy, me: str, now: datetime
-) -> Step:
+def _not_sent(facts: ShardFacts, last: Attempt, evidence: Evidence, policy: Policy, me: str, now: datetime) -> Step:
     """No ``sending``: whatever its owner does now, it will see ``void`` before it sends."""
     if last.void:
         taken_from_me = last.claim.owner == me and last.void.owner != me
@@ -296,10 +301,10 @@ def _not_sent(
 def _upload(facts: ShardFacts, last: Attempt, policy: Policy, now: datetime) -> Upload:
     """A refused attempt is closed for good, so its file can serve the next one; a fenced or voided one's cannot."""
     before = facts.attempts[-2] if len(facts.attempts) > 1 else None
-    if before and before.refused and before.refused.code == 429 and before.uploaded and not before.void:
-        if before.claim.service == last.claim.service and not _expiring(before.uploaded, policy, now):
-            return Upload(last.number, before.uploaded)
-    return Upload(last.number)
+    if before is None or before.refused is None or before.void or before.uploaded is None:
+        return Upload(last.number)
+    same = before.claim.service == last.claim.service and not _expiring(before.uploaded, policy, now)
+    return Upload(last.number, before.uploaded if same else None)
 
 
 def _expiring(file: Uploaded, policy: Policy, now: datetime) -> bool:
@@ -321,7 +326,11 @@ def _maybe_sent(last: Attempt, evidence: Evidence, policy: Policy, me: str, now:
         return Adopt(last.number, evidence.found[0], tuple(job.name for job in evidence.found[1:]))
     too_long = now - last.sending.at >= policy.give_up_after
     if evidence.unsure:
-        return _unknown(last, evidence.label, evidence.unsure) if too_long else Wait(now + policy.look_again, evidence.unsure)
+        return (
+            _unknown(last, evidence.label, evidence.unsure)
+            if too_long
+            else Wait(now + policy.look_again, evidence.unsure)
+        )
     file_name = last.uploaded.file_name
     look = LookUp(last.number, last.claim.display_name, file_name)
     if not evidence.swept:
@@ -353,7 +362,9 @@ def _prove_absence(last: Attempt, evidence: Evidence, policy: Policy, now: datet
         return _unknown(last, evidence.label, "the service gave no time when the file was deleted")
     if evidence.unlisted and evidence.service_now is not None and not settled:
         left = fenced_at + policy.settle - evidence.service_now
-        return Wait(now + max(left, timedelta(seconds=1)), "a create whose reply was lost may still turn up in the list")
+        return Wait(
+            now + max(left, timedelta(seconds=1)), "a create whose reply was lost may still turn up in the list"
+        )
     return look
 
 

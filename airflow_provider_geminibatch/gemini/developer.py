@@ -111,7 +111,10 @@ class DeveloperGateway:
             config={"display_name": display_name, "mime_type": mime_type},
         )
         return UploadedFile(
-            name=sent.name or "", size_bytes=sent.size_bytes or 0, expires_at=sent.expiration_time, seen_at=sent.create_time
+            name=sent.name or "",
+            size_bytes=sent.size_bytes or 0,
+            expires_at=sent.expiration_time,
+            seen_at=sent.create_time,
         )
 
     def _client(self) -> Client:
@@ -259,7 +262,9 @@ def _ok(reply: wire.Reply, doing: str) -> wire.Reply:
 
 
 def _reply(answer: httpx.Response) -> wire.Reply:
-    return wire.Reply(answer.status_code, {name.lower(): value for name, value in answer.headers.items()}, answer.content)
+    return wire.Reply(
+        answer.status_code, {name.lower(): value for name, value in answer.headers.items()}, answer.content
+    )
 
 
 def _sdk_error(doing: str, error: Any) -> ServiceError:

@@ -34,7 +34,9 @@ def sweep(gateway: Gateway, *, display_name: str, model: str, file_name: str, lo
         if (whole.model, whole.input_file) == (model, file_name):
             found.append(whole)
         else:
-            log.warning("%s is named %s but has another model or input file; it was left alone", whole.name, display_name)
+            log.warning(
+                "%s is named %s but has another model or input file; it was left alone", whole.name, display_name
+            )
     return Sweep(tuple(sorted(found, key=_age)), swept[-1].at)
 
 

@@ -199,9 +199,7 @@ class _Walker:
     def _uploaded(self, shard: Shard, display_name: str) -> Uploaded:
         with self._store.open(shard.path) as source:
             checked = _Sealed(source, shard, f"{self._store.uri}/{shard.path}")
-            sent = self._gateway.upload(
-                cast(BinaryIO, checked), size_bytes=shard.size_bytes, display_name=display_name
-            )
+            sent = self._gateway.upload(cast(BinaryIO, checked), size_bytes=shard.size_bytes, display_name=display_name)
             checked.confirm()
         self._log.info("%s uploaded as %s (%d bytes)", shard, sent.name, shard.size_bytes)
         life = (sent.expires_at - sent.seen_at).total_seconds() if sent.expires_at and sent.seen_at else None
@@ -221,9 +219,7 @@ class _Walker:
             return  # another process of this attempt was here; what it sent is looked up
         if fact_store.get(self._store, attempt_path(shard.ledger, step.attempt, "void"), Void):
             return
-        reply = self._gateway.create(
-            model=self._build.model, file_name=step.file_name, display_name=step.display_name
-        )
+        reply = self._gateway.create(model=self._build.model, file_name=step.file_name, display_name=step.display_name)
         if isinstance(reply, Created):
             self._named(shard, step.attempt, reply.job)
         elif isinstance(reply, Refused):
@@ -242,8 +238,12 @@ class _Walker:
         # A create that slept through its own proven absence: its shard may be another job by now, so this one is not wanted.
         if fact_store.get(self._store, attempt_path(shard.ledger, attempt, "absent"), Absent):
             self._gateway.cancel(job.name)
-            self._put(shard, attempt, "stray", Stray(owner=self._me, at=self._now(), job_name=job.name, state=job.state))
-            self._log.warning("%s came to life after it was proven absent; it was cancelled and may be billed", job.name)
+            self._put(
+                shard, attempt, "stray", Stray(owner=self._me, at=self._now(), job_name=job.name, state=job.state)
+            )
+            self._log.warning(
+                "%s came to life after it was proven absent; it was cancelled and may be billed", job.name
+            )
 
     def _with_keys(self, shard: Shard, text: str) -> str:
         """The service's line numbers with the user's keys beside them."""
@@ -292,7 +292,9 @@ class _Walker:
     def _adopt(self, shard: Shard, facts: ShardFacts, step: steps.Adopt, evidence: Evidence) -> None:
         for extra in step.extras:
             self._gateway.cancel(extra)
-            self._log.warning("%s: %s is a second job of the same create; it was cancelled and may be billed", shard, extra)
+            self._log.warning(
+                "%s: %s is a second job of the same create; it was cancelled and may be billed", shard, extra
+            )
         named = JobNamed(
             owner=self._me, at=self._now(), job_name=step.job.name, how="lookup",
             created_at=step.job.created_at, extras=step.extras,
@@ -349,4 +351,6 @@ class _Sealed(io.RawIOBase):
     def confirm(self) -> None:
         """Raises StoreUnreadable unless all that was sealed was read, unchanged."""
         if (self._at, self._hash.hexdigest()) != (self._shard.size_bytes, self._shard.sha256):
-            raise StoreUnreadable(self._uri, "it is not what was sealed (size or checksum differ); prepare the batch again")
+            raise StoreUnreadable(
+                self._uri, "it is not what was sealed (size or checksum differ); prepare the batch again"
+            )

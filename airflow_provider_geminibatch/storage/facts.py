@@ -27,7 +27,9 @@ def put(store: Store, path: str, fact: F) -> F:
         return fact
     standing = get(store, path, type(fact))
     if standing is None:
-        raise LedgerUnreadable(f"{store.uri}/{path}", "it exists, since it could not be created, and yet cannot be read")
+        raise LedgerUnreadable(
+            f"{store.uri}/{path}", "it exists, since it could not be created, and yet cannot be read"
+        )
     return standing
 
 
@@ -43,7 +45,9 @@ def _decoded(uri: str, data: bytes, kind: type[F]) -> F:
     except msgspec.MsgspecError as error:
         raise LedgerUnreadable(uri, f"it is not a whole {kind.__name__} ({error})") from None
     if fact.min_reader > READER:
-        raise LedgerUnreadable(uri, f"it was written by a newer release (format {fact.min_reader}, this one reads {READER})")
+        raise LedgerUnreadable(
+            uri, f"it was written by a newer release (format {fact.min_reader}, this one reads {READER})"
+        )
     return fact
 
 
@@ -82,7 +86,9 @@ def workspace_id(store: Store) -> str:
     try:
         return msgspec.json.decode(data, type=_Workspace).id
     except msgspec.MsgspecError as error:
-        raise LedgerUnreadable(f"{store.uri}/workspace.json", f"it does not hold the workspace's id ({error})") from None
+        raise LedgerUnreadable(
+            f"{store.uri}/workspace.json", f"it does not hold the workspace's id ({error})"
+        ) from None
 
 
 _probed: set[str] = set()

@@ -60,7 +60,13 @@ class Store(Protocol):
 def checked(path: str) -> str:
     """``path`` if it stays inside its root; ValueError otherwise. The last line of defence behind ``names.segment``."""
     parts = path.split("/")
-    if not path or path.startswith("/") or "\\" in path or "\0" in path or any(part in ("", ".", "..") for part in parts):
+    if (
+        not path
+        or path.startswith("/")
+        or "\\" in path
+        or "\0" in path
+        or any(part in ("", ".", "..") for part in parts)
+    ):
         raise ValueError(f"{path!r} is not a path below the root")
     return path
 

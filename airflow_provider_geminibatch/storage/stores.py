@@ -156,7 +156,7 @@ class _Stream:
     def write(self, data: bytes, /) -> object:
         try:
             return self._write(data)
-        except Exception as error:  # noqa: BLE001 - see FsspecStore: client libraries share no base class
+        except Exception as error:
             raise StoreUnwritable(self._uri, _reason(error)) from error
 
 
@@ -223,7 +223,7 @@ class FsspecStore:
             return
         except Exception as error:
             raise StoreUnreadable(f"{self.uri}/{folder}", _reason(error)) from error
-        below = self._fs._strip_protocol(self._root).rstrip("/") + "/"
+        below = self._fs._strip_protocol(self._root).rstrip("/") + "/"  # noqa: SLF001 - fsspec's own way to say how it names
         yield from (name[len(below) :] if name.startswith(below) else name.lstrip("/") for name in found)
 
     def delete(self, path: str) -> None:
@@ -265,10 +265,9 @@ class FsspecStore:
 
 def _abandon(file: Any) -> None:
     """Drop an unfinished upload. Closing would commit the half that was written, and so would the finalizer."""
-    try:
+    # Best effort: what is left is an unfinished upload, never an object.
+    with contextlib.suppress(Exception):
         file.discard()
-    except Exception:  # noqa: S110 - best effort: what is left is an unfinished upload, never an object
-        pass
     with contextlib.suppress(AttributeError):
         file.closed = True
 

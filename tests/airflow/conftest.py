@@ -16,9 +16,7 @@ KEY = "key-of-the-faces"
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """A stepped emulator that knows one key, and the default connection pointing at it. Jobs take five hours."""
-    emulator = Emulator(
-        seed=7, start=datetime.now(UTC), speed=0, turnaround=(5, 5), keys={KEY: "project"}
-    )
+    emulator = Emulator(seed=7, start=datetime.now(UTC), speed=0, turnaround=(5, 5), keys={KEY: "project"})
     with running(emulator) as server:
         monkeypatch.setenv("AIRFLOW_CONN_GEMINIBATCH_DEFAULT", connection(server.url, KEY))
         yield server

@@ -85,7 +85,7 @@ def test_who_gives_up_first_stays_on_record(batch: Batch, capsys: pytest.Capture
     assert opening is not None
 
 
-@pytest.mark.parametrize("place", ["nowhere", "/tmp/x/batches/d/r", "/tmp/not-there/batches/d/r/t/map=-1"])  # noqa: S108
+@pytest.mark.parametrize("place", ["nowhere", "/tmp/x/batches/d/r", "/tmp/not-there/batches/d/r/t/map=-1"])
 def test_what_is_no_batch_is_named_with_the_form_of_one(place: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", place]) == 1
     assert "is not a manifest" in capsys.readouterr().err

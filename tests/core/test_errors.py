@@ -38,10 +38,16 @@ def test_the_sentence_holds_every_fact(kind: type[GeminiBatchError]) -> None:
 
 
 # ServiceError itself is the service's words and nothing more; Unusable takes its advice as a fact.
-ADVICE = re.compile(r"(?i)retry|clear|set |check|correct|pass |put |look|wait|use |run |repair|undo|restore|make room|point|nothing needs|<do>")
+ADVICE = re.compile(
+    r"(?i)retry|clear|set |check|correct|pass |put |look|wait|use |run |repair|undo|restore|make room|point|nothing needs|<do>"
+)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in LEAVES if kind.__name__ not in ("ServiceError", "LedgerUnreadable")], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "kind",
+    [kind for kind in LEAVES if kind.__name__ not in ("ServiceError", "LedgerUnreadable")],
+    ids=lambda kind: kind.__name__,
+)
 def test_the_sentence_says_what_it_means_for_money_and_what_to_do(kind: type[GeminiBatchError]) -> None:
     shown = str(sample(kind))
 
@@ -53,11 +59,11 @@ def test_the_sentence_says_what_it_means_for_money_and_what_to_do(kind: type[Gem
 def test_an_error_survives_pickling(kind: type[GeminiBatchError]) -> None:
     error = sample(kind)
 
-    again = pickle.loads(pickle.dumps(error))  # noqa: S301 - Airflow's task runner does this with errors
+    again = pickle.loads(pickle.dumps(error))
 
     assert (type(again), str(again)) == (kind, str(error))
     by_name = kind(**{field.name: getattr(error, field.name) for field in fields(kind)})
-    assert str(pickle.loads(pickle.dumps(by_name))) == str(error)  # noqa: S301
+    assert str(pickle.loads(pickle.dumps(by_name))) == str(error)
 
 
 def test_every_error_is_drawn_in_the_tree() -> None:
@@ -74,4 +80,4 @@ def test_bad_rows_show_the_first_problems_and_count_the_rest() -> None:
         "  line 2: no key (fill id)\n  line 3: empty\n  … and 5 more\n"
         "Correct the rows and clear the task."
     )
-    assert str(pickle.loads(pickle.dumps(error))) == str(error)  # noqa: S301
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)

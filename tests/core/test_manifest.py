@@ -16,7 +16,14 @@ OTHER = Manifest(URI.replace("abc", "def"), 5, 1)
 
 @pytest.mark.parametrize(
     "given",
-    [ONE.as_dict(), json.dumps(ONE.as_dict()), [ONE.as_dict()], (ONE.as_dict(), None), json.dumps([ONE.as_dict()]), [[ONE.as_dict()]]],
+    [
+        ONE.as_dict(),
+        json.dumps(ONE.as_dict()),
+        [ONE.as_dict()],
+        (ONE.as_dict(), None),
+        json.dumps([ONE.as_dict()]),
+        [[ONE.as_dict()]],
+    ],
 )
 def test_every_form_of_a_manifest_is_taken(given: object) -> None:
     assert parse_manifests(given) == (ONE,)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from google.genai import types
 
 from airflow_provider_geminibatch.core.model import STATES, JobSnapshot, state_name, state_row

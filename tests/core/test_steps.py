@@ -47,13 +47,23 @@ def attempts(draw: st.DrawFn, number: int = 1) -> Attempt:
     sending = draw(fact(Sending, service_at=moments))
     uploaded = draw(
         (st.builds if sending else lambda *a, **k: maybe(st.builds(*a, **k)))(
-            Uploaded, **base, file_name=st.just("files/a"), file_at=moments, life_seconds=maybe(st.sampled_from([600.0, 48 * 3600.0]))
+            Uploaded,
+            **base,
+            file_name=st.just("files/a"),
+            file_at=moments,
+            life_seconds=maybe(st.sampled_from([600.0, 48 * 3600.0])),
         )
     )
     return Attempt(
         number=number,
         claim=draw(
-            st.builds(Claim, **base, display_name=st.just("d"), service=st.sampled_from([HERE, THERE]), max_tries=maybe(st.integers(0, 3)))
+            st.builds(
+                Claim,
+                **base,
+                display_name=st.just("d"),
+                service=st.sampled_from([HERE, THERE]),
+                max_tries=maybe(st.integers(0, 3)),
+            )
         ),
         uploaded=uploaded,
         sending=sending,
@@ -64,7 +74,9 @@ def attempts(draw: st.DrawFn, number: int = 1) -> Attempt:
         fenced=draw(fact(Fenced, service_at=maybe(moments))),
         absent=draw(fact(Absent, sweeps=st.just((NOW, NOW)))),
         cancel=draw(fact(CancelMark, why=st.just("why"))),
-        end=draw(fact(End, job_name=st.just("batches/1"), state=st.sampled_from(["SUCCEEDED", "CANCELLED", "EXPIRED"]))),
+        end=draw(
+            fact(End, job_name=st.just("batches/1"), state=st.sampled_from(["SUCCEEDED", "CANCELLED", "EXPIRED"]))
+        ),
     )
 
 

@@ -55,7 +55,9 @@ def developer(emulator: Emulator) -> Iterator[DeveloperGateway]:
 def side(request: pytest.FixtureRequest) -> Side:
     if request.param == "memory":
         clock = ManualClock(START)
-        return Side(InMemoryGateway(clock, turnaround=timedelta(hours=2)), lambda hours: clock.advance(timedelta(hours=hours)))
+        return Side(
+            InMemoryGateway(clock, turnaround=timedelta(hours=2)), lambda hours: clock.advance(timedelta(hours=hours))
+        )
     emulator = request.getfixturevalue("emulator")
     return Side(request.getfixturevalue("developer"), lambda hours: emulator.clock.advance(hours=hours))
 
@@ -166,7 +168,9 @@ def test_a_job_that_is_not_shown_is_unreachable_and_a_model_that_is_not_there_is
     assert "batchGenerateContent" in side.gateway.model(MODEL).methods
 
 
-def test_the_list_comes_in_pages(emulator: Emulator, developer: DeveloperGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_list_comes_in_pages(
+    emulator: Emulator, developer: DeveloperGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("airflow_provider_geminibatch.gemini.developer.PAGE_SIZE", 2)
     names = {sent(developer, f"gb1-{number}").job.name for number in range(3)}
 
@@ -178,7 +182,9 @@ def test_the_list_comes_in_pages(emulator: Emulator, developer: DeveloperGateway
     assert second.next_token == ""
 
 
-def test_a_create_whose_reply_is_lost_is_ambiguous_and_sent_once(emulator: Emulator, developer: DeveloperGateway) -> None:
+def test_a_create_whose_reply_is_lost_is_ambiguous_and_sent_once(
+    emulator: Emulator, developer: DeveloperGateway
+) -> None:
     emulator.scenario("create_reply_lost")
     file = developer.upload(io.BytesIO(LINES), size_bytes=len(LINES), display_name="d")
 
@@ -270,6 +276,8 @@ def test_no_url_and_no_key_reaches_the_log(
         sent(developer)
         developer.jobs()
 
-    ours = [record for record in caplog.records if not record.name.startswith("uvicorn")]  # the emulator's own access log
+    ours = [
+        record for record in caplog.records if not record.name.startswith("uvicorn")
+    ]  # the emulator's own access log
     assert not any("upload_id" in record.getMessage() or "secret-key" in record.getMessage() for record in ours)
     assert not any(record.name.startswith("httpx") for record in ours)

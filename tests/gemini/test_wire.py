@@ -33,7 +33,12 @@ PENDING = {
 
 def succeeded(**output: Any) -> dict[str, Any]:
     ended = {"state": "BATCH_STATE_SUCCEEDED", "endTime": "2026-07-25T11:00:00Z"}
-    return {**PENDING, "metadata": {**PENDING["metadata"], **ended, **output.pop("metadata", {})}, "done": True, **output}  # type: ignore[dict-item]
+    return {
+        **PENDING,
+        "metadata": {**PENDING["metadata"], **ended, **output.pop("metadata", {})},
+        "done": True,
+        **output,
+    }  # type: ignore[dict-item]
 
 
 def reply(status: int, body: object, **headers: str) -> wire.Reply:
@@ -74,11 +79,12 @@ def test_an_error_of_a_job_is_kept() -> None:
     assert (job.error_code, job.error_text) == (1, "cancelled")
 
 
+names = st.sampled_from([*PENDING, *PENDING["metadata"], "error", "response"])
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*PENDING, *PENDING["metadata"], "error", "response"]), inner),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner),
     max_leaves=12,
-)  # fmt: skip
+)
 
 
 @given(st.dictionaries(st.sampled_from([*PENDING, "error", "response", "done"]), json_values))

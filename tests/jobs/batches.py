@@ -32,7 +32,10 @@ def seal(store: Store, *, shards: int = 1, rows: int = 2, model: str = MODEL, ba
 def _shard(store: Store, home: str, tag: str, index: int, rows: int) -> Shard:
     ordinals = range(index * rows, (index + 1) * rows)
     lines = [
-        {"key": wire_key(tag, index, row), "request": {"contents": [{"role": "user", "parts": [{"text": f"row {number}"}]}]}}
+        {
+            "key": wire_key(tag, index, row),
+            "request": {"contents": [{"role": "user", "parts": [{"text": f"row {number}"}]}]},
+        }
         for row, number in enumerate(ordinals)
     ]
     data = b"".join(msgspec.json.encode(line) + b"\n" for line in lines)

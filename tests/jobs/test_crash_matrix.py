@@ -172,7 +172,7 @@ def quiet() -> tuple[dict[str, list[str]], list[tuple[Any, ...]]]:
 def ways(effect: str) -> tuple[str, ...]:
     """Stopping before or after a read is the same to everybody, and so is losing its answer."""
     reads = ("store.read", "store.open", "gateway.file", "gateway.jobs", "gateway.job", "gateway.model")
-    return ("before", "frozen") if effect.split(" ")[0] in reads else WAYS
+    return ("before", "frozen") if effect.split(" ", maxsplit=1)[0] in reads else WAYS
 
 
 QUIET, UNDISTURBED = quiet()
@@ -234,7 +234,9 @@ def test_a_cancel_ends_all_jobs_whatever_goes_wrong(service: tuple[Emulator, Ser
         def cancelling(plan: Plan) -> None:
             store, gateway = FaultyStore(road.store, plan), FaultyGateway(road.gateway, plan)
             for job in read_batch(road.manifest, store).jobs:  # one by one: eight at a time have no order to count by
-                done = cancel_jobs([Target(job.name, store, job.place)], gateway, owner="x", why="teardown", now=road.now())
+                done = cancel_jobs(
+                    [Target(job.name, store, job.place)], gateway, owner="x", why="teardown", now=road.now()
+                )
                 for error in done.failed.values():
                     raise error
 

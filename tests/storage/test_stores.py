@@ -13,7 +13,7 @@ import pytest
 
 from airflow_provider_geminibatch.core.errors import StoreTooWeak, StoreUnreadable, StoreUnwritable
 from airflow_provider_geminibatch.storage import facts
-from airflow_provider_geminibatch.storage.store import Store, checked, must_read
+from airflow_provider_geminibatch.storage.store import Store, Writer, checked, must_read
 from airflow_provider_geminibatch.storage.stores import FsspecStore, LocalStore, MemoryStore, open_store
 
 
@@ -84,8 +84,7 @@ def test_a_stream_appears_whole_at_its_end(store: Store) -> None:
 def test_a_broken_stream_leaves_nothing(kind: str, tmp_path: Path) -> None:
     store: Store = LocalStore(str(tmp_path)) if kind == "local" else MemoryStore()
     with pytest.raises(KeyboardInterrupt), store.writer("big/file") as stream:
-        stream.write(b"half")
-        raise KeyboardInterrupt
+        _write_and_raise(stream, KeyboardInterrupt())
 
     assert store.read("big/file") is None
 
@@ -157,8 +156,12 @@ def test_a_full_disk_is_an_error_that_leaves_nothing(tmp_path: Path, monkeypatch
 
 def test_an_error_of_the_body_is_not_taken_for_one_of_the_store(store: Store) -> None:
     with pytest.raises(ConnectionResetError, match="the source"), store.writer("a") as stream:
-        stream.write(b"x")
-        raise ConnectionResetError("the source broke off")
+        _write_and_raise(stream, ConnectionResetError("the source broke off"))
+
+
+def _write_and_raise(stream: Writer, error: BaseException) -> None:
+    stream.write(b"half")
+    raise error
 
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
@@ -205,7 +208,10 @@ def test_a_client_library_that_fails_while_writing_is_a_store_that_cannot_be_wri
             return stream
 
     fs = Full()
-    with pytest.raises(StoreUnwritable, match="QuotaExceeded"), FsspecStore(fs, "/ws", "full://ws").writer("a") as stream:
+    with (
+        pytest.raises(StoreUnwritable, match="QuotaExceeded"),
+        FsspecStore(fs, "/ws", "full://ws").writer("a") as stream,
+    ):
         stream.write(b"x")
 
     assert fs.objects == {}
