@@ -26,7 +26,7 @@ MESSAGES: Final[dict[str, dict[str, str]]] = {
     "GenerateContentRequest": {
         "model": "text",
         "contents": "[Content]!",
-        "systemInstruction": "Content",
+        "systemInstruction": "SystemInstruction",
         "generationConfig": "GenerationConfig",
         "tools": "[Tool]",
         "toolConfig": "ToolConfig",
@@ -63,6 +63,8 @@ MESSAGES: Final[dict[str, dict[str, str]]] = {
         "enableAffectiveDialog": "bool",
     },
     "Content": {"role": "=Role", "parts": "[Part]!"},
+    # Its role means nothing: Google's JavaScript SDK writes "system", the Python one "user".
+    "SystemInstruction": {"role": "text", "parts": "[Part]!"},
     "Part": {
         "text": "text",
         "inlineData": "Blob",
@@ -235,7 +237,8 @@ _HARMS = (
 ENUMS: Final[dict[str, frozenset[str]]] = {
     name: frozenset(values.split())
     for name, values in {
-        "Role": "user model function",
+        # "tool" is what the Python SDK's README writes for the result of a function.
+        "Role": "user model function tool",
         "Type": "TYPE_UNSPECIFIED STRING NUMBER INTEGER BOOLEAN ARRAY OBJECT NULL",
         "HarmCategory": " ".join(f"HARM_CATEGORY_{name}" for name in _HARMS.split()),
         "HarmBlockThreshold": (

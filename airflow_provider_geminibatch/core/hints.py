@@ -19,6 +19,7 @@ _ALIASES: Final = {
         "systemInstruction, tools, toolConfig, safetySettings and cachedContent beside contents"
     ),
     "Content.content": 'write parts: [{"text": …}]',
+    "SystemInstruction.content": 'write parts: [{"text": …}]',
     "messages": _CONTENTS,
     "prompt": _CONTENTS,
     "input": _CONTENTS,
@@ -45,6 +46,7 @@ _JSON_SCHEMA: Final = frozenset(
 
 _SHAPES: Final = {
     "Content": 'write {"parts": [{"text": …}]}',
+    "SystemInstruction": 'write {"parts": [{"text": …}]}',
     "[Content]": 'write [{"role": "user", "parts": [{"text": …}]}]',
     "Part": 'write {"text": …}',
     "[Part]": 'write [{"text": …}]',

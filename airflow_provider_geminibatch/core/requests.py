@@ -1,7 +1,7 @@
 """A request in wire form, checked against the field table: what is wrong with it, where, and what to write instead.
 
-The walk accepts what proto3 JSON accepts (camelCase and snake_case names, null as unset, integers as text) and returns
-the request as we send it: camelCase, nulls left out. It never stops at the first mistake. ``fields.py`` says what
+The walk accepts what proto3 JSON accepts (camelCase and snake_case names, null as unset, numbers as text, words of an enum in any
+case) and returns the request as we send it: camelCase, the enum's own words, nulls left out. It never stops at the first mistake. ``fields.py`` says what
 exists; the rules over several fields of a message are in ``_RULES`` below.
 """
 
@@ -48,7 +48,8 @@ def check_message(message: str, value: object, *, name: str, model: str = "") ->
     except RecursionError:
         report(root, "is nested too deeply to be read", "flatten it")
         wire = {}
-    if model and isinstance(wire, dict) and wire.get("model", model).removeprefix("models/") != model:
+    named = wire.get("model") if isinstance(wire, dict) else None
+    if model and isinstance(named, str) and named.removeprefix("models/") != model:
         report((root, ".model"), "is not the model of the batch", "leave it out: the task's model= decides")
     return Checked(wire if isinstance(wire, dict) else {}, tuple(problems))
 
@@ -104,7 +105,7 @@ def _bool(value: Any, path: Path, report: Report) -> Any:
     return value
 
 
-_INT = re.compile(r"-?\d{1,19}\Z")
+_INT = re.compile(r"-?\d{1,19}\Z", re.ASCII)
 
 
 def _int(value: Any, path: Path, report: Report) -> Any:
@@ -121,7 +122,12 @@ def _int(value: Any, path: Path, report: Report) -> Any:
     return value
 
 
+_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?\Z", re.ASCII)
+
+
 def _number(value: Any, path: Path, report: Report) -> Any:
+    if type(value) is str and _NUMBER.match(value):
+        value = float(value)
     if type(value) is int:
         return value
     if type(value) is not float:
@@ -143,6 +149,7 @@ def _object(value: Any, path: Path, report: Report) -> Any:
 
 def _enum(name: str) -> Check:
     words = ENUMS[name]
+    by_case = {word.upper(): word for word in words}
 
     def check(value: Any, path: Path, report: Report) -> Any:
         if type(value) is not str:
@@ -150,9 +157,9 @@ def _enum(name: str) -> Check:
             hint = 'write one type, and "nullable": true for null' if nullable else unknown_word(name, "")
             _wrong(value, "one of the words of this field", hint, path, report)
         elif value not in words:
-            # The docs' own samples write "type": "object", and nothing else in the table differs by case alone.
-            if name == "Type" and value.upper() in words:
-                return value.upper()
+            # The docs' own samples write "type": "object", "thinkingLevel": "low" and "media_resolution_high".
+            if value.upper() in by_case:
+                return by_case[value.upper()]
             hint = unknown_word(name, value)
             # A word that resembles none of the enum's may be anything, a row's content too, and is not shown.
             report(path, "unknown value" if hint.startswith("known: ") else f"unknown value {value!r}", hint)

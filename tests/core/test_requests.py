@@ -120,6 +120,40 @@ def test_the_model_may_be_repeated_but_not_changed() -> None:
     assert check_request({"model": "models/gemini-y", "contents": TURN}, model="gemini-x").problems
 
 
+def test_words_of_an_enum_may_be_in_any_case_and_go_on_the_wire_in_the_enums_own() -> None:
+    """As the service's docs write them in samples: ``"thinkingLevel": "low"``, ``"Text"``, ``"media_resolution_high"``."""
+    config = {
+        "thinkingConfig": {"thinkingLevel": "low"},
+        "responseModalities": ["Text"],
+        "mediaResolution": "media_resolution_high",
+    }
+    checked = check_request({"contents": TURN, "generationConfig": config})
+    assert not checked.problems
+    assert checked.request["generationConfig"] == {
+        "thinkingConfig": {"thinkingLevel": "LOW"},
+        "responseModalities": ["TEXT"],
+        "mediaResolution": "MEDIA_RESOLUTION_HIGH",
+    }
+
+
+def test_numbers_may_be_text() -> None:
+    checked = check_request({"contents": TURN, "generationConfig": {"temperature": "0.2", "topP": "1e-1"}})
+    assert checked == ({"contents": TURN, "generationConfig": {"temperature": 0.2, "topP": 0.1}}, ())
+    for text in ("1e999", "0x1", "NaN", "", "\u0661"):
+        assert check_request({"contents": TURN, "generationConfig": {"temperature": text}}).problems
+
+
+def test_the_roles_that_googles_own_clients_write_pass() -> None:
+    result = {"role": "tool", "parts": [{"functionResponse": {"name": "f", "response": {}}}]}
+    request = {"contents": [*TURN, result], "systemInstruction": {"role": "system", "parts": [{"text": "be brief"}]}}
+    assert check_request(request) == (request, ())
+
+
+def test_a_model_that_is_no_text_is_a_problem_and_not_a_crash() -> None:
+    (problem,) = check_request({"model": 5, "contents": TURN}, model="gemini-x").problems
+    assert str(problem) == "request.model: must be text, not a number"
+
+
 def test_all_mistakes_of_a_request_are_found_at_once() -> None:
     checked = check_request({"contents": [], "config": {}, "tools": {}, "generationConfig": {"topP": "x"}})
     assert [problem.where for problem in checked.problems] == [

@@ -140,7 +140,7 @@ def test_a_prompt_of_columns_only_has_to_say_something_in_each_row() -> None:
         ({"prompt": " "}, "RequestTemplate(prompt=)"),
         ({"prompt": "x", "key": ""}, "RequestTemplate(key=)"),
         ({"prompt": "x", "generation": {"temp": 1}}, "RequestTemplate(generation=)"),
-        ({"prompt": "x", "generation": {"top_p": "1"}}, "RequestTemplate(generation=)"),
+        ({"prompt": "x", "generation": {"top_p": "one"}}, "RequestTemplate(generation=)"),
         ({"prompt": "x", "tools": "search"}, "RequestTemplate(tools=)"),
         ({"prompt": "x", "safety": {"HARASSMENT": "NONE"}}, "RequestTemplate(safety=)"),
         ({"prompt": "x", "response_schema": {"type": "string"}, "schema_field": "schema"}, "RequestTemplate(schema_field=)"),
