@@ -51,6 +51,30 @@ class Forgotten(Fact, frozen=True, kw_only=True):
     reason: str
 
 
+class Command(Fact, frozen=True, kw_only=True):
+    """``command.json``: what a person wants of those who wait for the batch. ``command`` is ``commit_now`` or ``cancel``."""
+
+    command: str
+    reason: str = ""
+
+
+class Estimated(Fact, frozen=True, kw_only=True):
+    """``estimate.json``: what similar jobs made us expect when somebody first waited. Nothing but ``late.json`` rests on it."""
+
+    since: datetime
+    p50_at: datetime | None = None
+    p90_at: datetime | None = None
+    p95_at: datetime | None = None
+    similar: int = 0
+    basis: str = "unknown"
+
+
+class LateNamed(Fact, frozen=True, kw_only=True):
+    """``late.json``: the batch was late, and was named so in log, metric and callback."""
+
+    why: str
+
+
 class Claim(Fact, frozen=True, kw_only=True):
     """An attempt to make a shard a job: under which display name, at which service."""
 

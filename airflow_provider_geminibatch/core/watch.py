@@ -5,6 +5,9 @@ but sleep and look (``jobs/wait.py``). A watch ends when every job has ended or 
 ignorance: a service that cannot be asked, a job that it does not show and a state that nobody knows are all waited for.
 
     watch, decision = watch.seen([snapshot], now=now)      # or watch.missed("ServiceBusy 503", now=now)
+
+What similar jobs took stretches the pauses and says from when on a job is late. It never ends a watch by itself: being
+late is told once, and only to a driver that asks for it (``names_late``).
 """
 
 from __future__ import annotations
@@ -21,6 +24,10 @@ QUICK = timedelta(seconds=5)
 """Pause between looks in the first minute. Many small jobs end after two to four minutes (measured August 2026)."""
 STRETCH = 12
 """Later a pause is this part of the time waited so far: a job of an hour is noticed at most five minutes late."""
+FAR = 5
+"""While half of the similar jobs would still run, pauses may grow to this many times the usual longest one."""
+STILL = timedelta(hours=2)
+"""Rows that were being done and have not moved for this long, and for as long as they had moved before, are stuck."""
 SHORTEST = timedelta(seconds=1)
 """No pause is shorter, whatever is configured, so that nothing spins."""
 SHOWN = 3
@@ -53,6 +60,20 @@ class Look(msgspec.Struct, frozen=True):
     miss: Miss | None = None
 
 
+class Expected(msgspec.Struct, frozen=True, kw_only=True):
+    """When jobs like these were done before: half of them by ``p50``, nine in ten by ``p90``.
+
+    A time is None where the history does not reach it. ``late`` counts from the beginning, so that it does not move
+    while somebody waits: only one in twenty of the similar jobs took longer.
+    """
+
+    p50: datetime | None = None
+    p90: datetime | None = None
+    p95: datetime | None = None
+    late: datetime | None = None
+    similar: int = 0
+
+
 class Wait(msgspec.Struct, frozen=True):
     """Look again at ``until``. ``line`` is set when something changed."""
 
@@ -75,7 +96,23 @@ class TimedOut(msgspec.Struct, frozen=True):
     line: str = ""
 
 
-Decision = Wait | Ended | TimedOut
+class Late(msgspec.Struct, frozen=True):
+    """The jobs take longer than they should, and nobody has said so yet. They are waited for as before."""
+
+    why: str
+    jobs: dict[str, JobSnapshot]
+    open: tuple[str, ...]
+    line: str = ""
+
+
+class Wished(msgspec.Struct, frozen=True):
+    """A person left word for those who wait. The jobs are as last seen."""
+
+    jobs: dict[str, JobSnapshot]
+    line: str = ""
+
+
+Decision = Wait | Ended | TimedOut | Late
 
 
 def interval(elapsed: timedelta, cap: timedelta) -> timedelta:
@@ -99,6 +136,15 @@ class Watch(msgspec.Struct, frozen=True, kw_only=True):
     """Set while looks show nothing at all."""
     told: frozenset[str] = frozenset()
     """The kinds of misses that were said since looking last worked again."""
+    expected: Expected | None = None
+    stretches: bool = False
+    """Whether pauses may grow beyond ``cap`` while the jobs are not expected to end soon."""
+    names_late: bool = False
+    """Whether the driver wants to be told, once, that the jobs are late."""
+    enough: int | None = None
+    """How many of the open jobs have to end; all when None."""
+    moved_at: datetime | None = None
+    """When rows were last seen to be done."""
 
     def __post_init__(self) -> None:
         if not self.names:
@@ -120,14 +166,44 @@ class Watch(msgspec.Struct, frozen=True, kw_only=True):
     def after(self, look: Look, now: datetime) -> tuple[Watch, Decision]:
         """The watch after ``look``, and what to do."""
         watch = self._with(look)
+        if _totals(watch)[:2] != _totals(self)[:2]:
+            watch = msgspec.structs.replace(watch, moved_at=now)
         line = _line(self, watch, look.miss, now)
         still = watch.open
-        if not still:
+        if not still or (self.enough is not None and len(watch.names) - len(still) >= self.enough):
             return watch, Ended(dict(watch.jobs), line)
         if self.deadline is not None and now >= self.deadline:
             return watch, TimedOut(dict(watch.jobs), still, line)
-        until = now + interval(now - self.since, self.cap)
-        return watch, Wait(min(until, self.deadline) if self.deadline else until, line)
+        if watch.names_late and (why := watch.lateness(now)):
+            return msgspec.structs.replace(watch, names_late=False), Late(why, dict(watch.jobs), still, line)
+        return watch, Wait(min((now + watch.pause(now), *watch._turns())), line)
+
+    def pause(self, now: datetime) -> timedelta:
+        """How long nobody looks: ``interval``, stretched while half of the similar jobs would still be running."""
+        usual = interval(now - self.since, self.cap)
+        if not self.stretches or usual < self.cap or self.expected is None or self.expected.p50 is None:
+            return usual
+        return max(usual, min(self.cap * FAR, (self.expected.p50 - now) / STRETCH))
+
+    def lateness(self, now: datetime) -> str:
+        """Why the open jobs are late, or an empty text when they are not, as far as anybody can tell."""
+        late = self.expected.late if self.expected else None
+        if late is not None and now >= late:
+            similar = self.expected.similar if self.expected else 0
+            return f"nineteen in twenty of {similar} similar jobs were done by {late:%Y-%m-%d %H:%M %Z}"
+        done, failed, total = _totals(self)
+        if self.moved_at is not None and 0 < done + failed < total:
+            still = now - self.moved_at
+            if still >= max(STILL, self.moved_at - self.since):
+                return f"{done + failed} of {total} rows are done and none was for {spell(still)}"
+        return ""
+
+    def _turns(self) -> Iterable[datetime]:
+        """Moments that are not slept through."""
+        if self.deadline is not None:
+            yield self.deadline
+        if self.names_late and self.expected and self.expected.late:
+            yield self.expected.late
 
     def _with(self, look: Look) -> Watch:
         still = frozenset(self.open)

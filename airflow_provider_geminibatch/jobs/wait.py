@@ -14,6 +14,7 @@ from airflow_provider_geminibatch.core.errors import JobUnreachable, KeyRefused,
 from airflow_provider_geminibatch.core.watch import (
     Ended,
     Gets,
+    Late,
     ListPage,
     Look,
     Miss,
@@ -23,6 +24,7 @@ from airflow_provider_geminibatch.core.watch import (
     Unreachable,
     Wait,
     Watch,
+    Wished,
     looking,
 )
 from airflow_provider_geminibatch.gemini.gateway import Gateway
@@ -67,7 +69,7 @@ def wait_in_thread(
     say: Say,
     now: Clock = utc_now,
     sleep: Callable[[float], object] = time.sleep,
-) -> Ended | TimedOut:
+) -> Ended | TimedOut | Late:
     """Wait in this thread until the jobs have ended or the deadline has passed. ``say`` gets one line per change.
 
     Raises KeyRefused, since a worker has somebody who can be told at once.
@@ -88,9 +90,13 @@ async def wait_in_loop(
     look_at: Callable[[Collection[str], datetime], Awaitable[Look]],
     *,
     say: Say,
+    wished: Callable[[], Awaitable[bool]] | None = None,
     now: Clock = utc_now,
-) -> Ended | TimedOut:
-    """Wait in this event loop, like ``wait_in_thread``. ``look_at(names, when)`` sleeps and looks: ``Poller.look``."""
+) -> Ended | TimedOut | Late | Wished:
+    """Wait in this event loop, like ``wait_in_thread``. ``look_at(names, when)`` sleeps and looks: ``Poller.look``.
+
+    ``wished()`` is asked after each look whether a person left word, which ends the waiting too.
+    """
     until = now()
     while True:
         watch, decision = watch.after(await _in_time(look_at(watch.open, until), watch.deadline, now), now())
@@ -98,6 +104,8 @@ async def wait_in_loop(
             say(decision.line)
         if not isinstance(decision, Wait):
             return decision
+        if wished is not None and await wished():
+            return Wished(dict(watch.jobs))
         until = decision.until
 
 
