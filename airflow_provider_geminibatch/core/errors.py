@@ -28,6 +28,7 @@
     ├── LedgerUnreadable      a ledger that should be there is not, or is newer than this reader
     ├── JobsFailed            no job of a batch ended with results
     ├── WaitTimedOut          a deadline of ours passed
+    ├── BatchCancelled        a person asked for the end of a batch
     ├── ResultsNotReady       results that are not there yet
     ├── ResultsBroken         result files that cannot be trusted
     ├── Rejected              what landed is outside its thresholds
@@ -335,6 +336,18 @@ class WaitTimedOut(GeminiBatchError):
     says: ClassVar[str] = (
         "{batch}: the deadline {deadline:%Y-%m-%d %H:%M:%S %Z} passed with jobs still open ({detail}). The jobs were not cancelled and "
         "may still be paid. To wait on, give the task a later deadline and clear it; to end them, use GeminiBatchCancelOperator."
+    )
+
+
+@dataclass(eq=False)
+class BatchCancelled(GeminiBatchError):
+    """A person asked for the end of a batch."""
+
+    batch: str
+    reason: str
+    says: ClassVar[str] = (
+        "{batch} was cancelled on a person's wish ({reason}). Its open jobs were asked to end; what they had done may be billed. Nothing "
+        "was committed. To ask anew, run `geminibatch forget` and clear the task."
     )
 
 

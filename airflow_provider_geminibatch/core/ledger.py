@@ -59,13 +59,12 @@ class Command(Fact, frozen=True, kw_only=True):
 
 
 class Estimated(Fact, frozen=True, kw_only=True):
-    """``estimate.json``: what similar jobs made us expect when somebody first waited. Nothing but ``late.json`` rests on it."""
+    """``estimate.json``: what similar jobs made us expect when somebody first waited. Nothing is decided by it."""
 
-    since: datetime
     p50_at: datetime | None = None
     p90_at: datetime | None = None
     p95_at: datetime | None = None
-    similar: int = 0
+    n: int = 0
     basis: str = "unknown"
 
 
@@ -173,6 +172,67 @@ class Stray(Fact, frozen=True, kw_only=True):
 
     job_name: str
     state: str
+
+
+class Round(Fact, frozen=True, kw_only=True):
+    """``rounds/NN.json``: opens a round with a sealed build of what was unresolved and worth asking again.
+
+    ``build`` is empty when nothing could be asked better than before. Key files of a round's build have a third element per
+    line, ``[shard, row]``: the place of the shard in the root build's ``shards`` (not its ``index``) and the row in it.
+    """
+
+    number: int
+    build: str
+    rows: int
+    reasons: dict[str, int] = {}
+
+
+class RungFact(Fact, frozen=True, kw_only=True):
+    """``rungs/NN.json``: a rung of the ladder was opened, for the rows that ``rows`` lists; decided once, by the first fact.
+
+    ``rows`` is a file beside it with a line ``[shard, row]`` per row, in root order, as in the key files of a round.
+    ``position`` is the rung's place in the ladder, counted from 0. ``service`` is None for the batch's own.
+    """
+
+    number: int
+    position: int
+    kind: str
+    model: str | None = None
+    conn_id: str | None = None
+    service: ServiceIdentity | None = None
+    rows: str = ""
+    rows_digest: str = ""
+    row_count: int = 0
+    limit_at: datetime
+    reason: str
+    budget_usd: str | None = None
+
+
+class Settled(Fact, frozen=True, kw_only=True):
+    """``rungs/NN.settled``: all jobs before the rung have ended and are collected, or were given up on (``<tag>-<shard>``)."""
+
+    given_up: tuple[str, ...] = ()
+
+
+class RungBuild(Fact, frozen=True, kw_only=True):
+    """``rungs/NN.build``: the sealed build by which a rung asks again as a batch; its id, empty when nothing was left to ask."""
+
+    build: str
+    rows: int
+
+
+class RungDone(Fact, frozen=True, kw_only=True):
+    """``rungs/NN.done``: nothing will be sent by this rung any more."""
+
+    answers: int = 0
+    why: str = ""
+
+
+class Command(Fact, frozen=True, kw_only=True):
+    """``command.json``: a person's wish for the generation: ``commit_now`` or ``cancel``."""
+
+    command: str
+    reason: str
 
 
 FACTS: dict[str, type[Fact]] = {
