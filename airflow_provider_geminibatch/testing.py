@@ -26,9 +26,11 @@ from airflow_provider_geminibatch.gemini.gateway import (
     Created,
     CreateReply,
     Download,
+    GenerateReply,
     JobPage,
     ModelInfo,
     Refused,
+    Tier,
     UploadedFile,
 )
 
@@ -68,7 +70,7 @@ def echo(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class InMemoryGateway:
-    """``Gateway`` over a dictionary. ``created`` lists every job that was ever made, as the bill would."""
+    """``Gateway`` over a dictionary. ``created`` lists every job that was ever made, as the bill would, and ``generated`` every interactive call."""
 
     def __init__(
         self,
@@ -85,6 +87,7 @@ class InMemoryGateway:
         self.created: list[JobSnapshot] = []
         self._cancelled: dict[str, datetime] = {}
         self._lines: dict[str, list[bytes]] = {}
+        self.generated: list[tuple[str, Tier]] = []
         self.replies_to_lose = 0
 
     def close(self) -> None:
@@ -161,6 +164,11 @@ class InMemoryGateway:
         if not job.output_file:
             raise ServiceError(f"download of {file_name}", 404, "not found")
         yield _Stream(b"".join(line + b"\n" for line in self._lines[job.name]), offset)
+
+    def generate(self, model: str, request: Mapping[str, Any], *, tier: Tier, timeout_seconds: float) -> GenerateReply:
+        self.model(model)
+        self.generated.append((model, tier))
+        return GenerateReply(response=self._answer(request), code=200, tier=tier)
 
     def model(self, name: str) -> ModelInfo:
         if name not in self._models:

@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from airflow_provider_geminibatch.core.errors import ServiceBusy, StoreUnwritable
-from airflow_provider_geminibatch.gemini.gateway import Ambiguous
+from airflow_provider_geminibatch.gemini.gateway import Ambiguous, GenerateReply
 
 WAYS = ("before", "after", "lost", "frozen")
 STORE_EFFECTS = ("read", "create", "write", "delete", "open")
-GATEWAY_EFFECTS = ("upload", "file", "delete_file", "create", "job", "jobs", "cancel", "model")
+GATEWAY_EFFECTS = ("upload", "file", "delete_file", "create", "job", "jobs", "cancel", "model", "generate")
 
 
 class Crash(BaseException):
@@ -90,7 +90,7 @@ class _FaultyStream:
 
 
 class FaultyGateway:
-    """A gateway whose effects go by a plan. A lost reply to a create is ambiguous, to anything else it is an error."""
+    """A gateway whose effects go by a plan. A lost reply to a paid call is a value, to anything else it is an error."""
 
     def __init__(self, inner: Any, plan: Plan) -> None:
         self._inner, self._plan = inner, plan
@@ -103,6 +103,8 @@ class FaultyGateway:
         def lost() -> Any:
             if name == "create":
                 return Ambiguous("the reply was lost")
+            if name == "generate":
+                return GenerateReply(error={"code": 504, "message": "the reply was lost"})
             raise ServiceBusy(name, None, "the reply was lost")
 
         return lambda *args, **kwargs: self._plan.run(f"gateway.{name}", lambda: member(*args, **kwargs), lost)

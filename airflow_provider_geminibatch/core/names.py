@@ -117,9 +117,16 @@ def parse_wire_key(key: str) -> WireKey | None:
 def display_name(
     workspace_id: str, batch: BatchId, generation: int, build_digest: str, shard: int, attempt: int
 ) -> str:
-    """The deterministic name under which an attempt's job is looked up: ``gb1-`` and 130 bits over its identity."""
+    """The deterministic name under which an attempt's job is looked up: whose it is, and 130 bits over its identity."""
     identity = (batch.dag_id, batch.run_id, batch.task_id, str(batch.map_index))
-    return "gb1-" + short(workspace_id, *identity, str(generation), build_digest, str(shard), str(attempt), length=26)
+    return name_mark(workspace_id) + short(
+        workspace_id, *identity, str(generation), build_digest, str(shard), str(attempt), length=26
+    )
+
+
+def name_mark(workspace_id: str) -> str:
+    """What the names of all jobs and files of a workspace begin with, so that they are told from those of others."""
+    return f"gb1-{short(workspace_id, length=10)}-"
 
 
 def batch_path(batch: BatchId) -> str:

@@ -72,14 +72,26 @@ def price_of(model: str, at: datetime) -> Price | None:
     return next((price for price in prices if price.until is None or day < price.until), None)
 
 
-def batch_cost(price: Price, usage: Usage) -> Decimal:
-    """What one row costs by batch, in USD. Thoughts are billed as output, cached tokens at the caching price."""
+TIER_SHARES = {"batch": BATCH_SHARE, "flex": BATCH_SHARE, "standard": Decimal(1), "priority": Decimal(2)}
+"""What each way of asking costs of the standard price; priority is 75 to 100 % more (priority guide), counted as the latter."""
+
+
+def tier_share(tier: str) -> Decimal:
+    """The share of a tier; one that nobody knows is counted as the dearest."""
+    return TIER_SHARES.get(tier, max(TIER_SHARES.values()))
+
+
+def batch_cost(price: Price, usage: Usage, share: Decimal = BATCH_SHARE) -> Decimal:
+    """What one row costs, in USD; by batch unless another share is given.
+
+    Thoughts are billed as output, cached tokens at the caching price.
+    """
     long = usage.prompt > LONG_PROMPT_TOKENS
     per_input = (price.long_input if long else None) or price.input
     per_output = (price.long_output if long else None) or price.output
     cached = min(usage.cached, usage.prompt)
     fresh = (usage.prompt - cached) * per_input + (usage.candidates + usage.thoughts) * per_output
-    return ((fresh * BATCH_SHARE + cached * per_input * _CACHED_SHARE) / _MILLION).quantize(_EXACT)
+    return ((fresh * share + cached * per_input * _CACHED_SHARE) / _MILLION).quantize(_EXACT)
 
 
 class Spent(NamedTuple):
@@ -98,11 +110,11 @@ class Spent(NamedTuple):
 NOTHING_SPENT = Spent()
 
 
-def spent_on(usage: Usage, price: Price | None) -> Spent:
-    """What one row cost by batch; nothing used costs nothing, whatever the price."""
+def spent_on(usage: Usage, price: Price | None, share: Decimal = BATCH_SHARE) -> Spent:
+    """What one row cost, by batch unless another share is given; nothing used costs nothing, whatever the price."""
     if usage == Usage():
         return NOTHING_SPENT
-    return Spent(usage, None if price is None else batch_cost(price, usage))
+    return Spent(usage, None if price is None else batch_cost(price, usage, share))
 
 
 __all__ = [
@@ -111,9 +123,11 @@ __all__ = [
     "LONG_PROMPT_TOKENS",
     "NOTHING_SPENT",
     "PRICES",
+    "TIER_SHARES",
     "Price",
     "Spent",
     "batch_cost",
     "price_of",
     "spent_on",
+    "tier_share",
 ]

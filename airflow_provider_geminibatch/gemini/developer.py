@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -24,9 +24,11 @@ from airflow_provider_geminibatch.gemini.gateway import (
     Ambiguous,
     CreateReply,
     Download,
+    GenerateReply,
     JobPage,
     ModelInfo,
     Refused,
+    Tier,
     UploadedFile,
 )
 
@@ -157,6 +159,19 @@ class DeveloperGateway:
 
     def cancel(self, job_name: str) -> None:
         self._call("POST", f"/{job_name}:cancel", f"cancel of {job_name}", json={})
+
+    def generate(self, model: str, request: Mapping[str, Any], *, tier: Tier, timeout_seconds: float) -> GenerateReply:
+        url = f"{self._settings.base}/models/{model}:generateContent"
+        doing = f"generateContent of {model}"
+        # A connection is made in the usual time; the answer may take as long as was asked for.
+        timeout = httpx.Timeout(timeout_seconds, connect=min(timeout_seconds, self._settings.timeout_seconds))
+        try:
+            answer = self._http.post(url, json=wire.generate_body(request, tier), timeout=timeout)
+        except _NEVER_SENT as error:
+            return GenerateReply(error={"code": 503, "message": f"not sent: {_named(error)}"}, sent=False)
+        except httpx.HTTPError as error:
+            return GenerateReply(error={"code": 504, "message": f"no answer came: {_named(error)}"})
+        return wire.generate_reply(doing, _reply(answer))
 
     def model(self, name: str) -> ModelInfo:
         doing = f"model {name!r}"

@@ -1,16 +1,17 @@
 """The door to the service: one small Protocol in our own types. What a route does behind it stays behind it.
 
 A reply to ``create`` is a value, since what may be concluded from it is a matter of money: ``Created`` and ``Refused`` are
-certain, ``Ambiguous`` is everything else and leads to a look-up, never to a second create. All other calls are harmless to
-repeat and raise ``core.errors``: KeyRefused, ModelUnknown, ServiceBusy, JobUnreachable or plain ServiceError.
+certain, ``Ambiguous`` is everything else and leads to a look-up, never to a second create. The reply to ``generate``, the
+other paid call, is a value too. All other calls are harmless to repeat and raise ``core.errors``: KeyRefused, ModelUnknown,
+ServiceBusy, JobUnreachable or plain ServiceError.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Literal, Protocol
 
 import msgspec
 
@@ -49,6 +50,38 @@ class Ambiguous(msgspec.Struct, frozen=True):
 
 
 CreateReply = Created | Refused | Ambiguous
+
+
+Tier = Literal["flex", "standard"]
+"""How an interactive call is served: flex at the price of batch, within minutes and sheddable; standard at twice that."""
+
+BUSY = frozenset({408, 429, 500, 502, 503, 504})
+"""Statuses after which the same call may fare better (the SDK's own list of retryable codes)."""
+
+
+class GenerateReply(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one interactive call: the model's response, or an error in the form a result line has.
+
+    ``code`` is the HTTP status, None when none came. ``tier`` is what the service says it was served by, where it says so.
+    """
+
+    response: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+    code: int | None = None
+    retry_after_seconds: float | None = None
+    tier: str = ""
+    sent: bool = True
+    """False when the call failed before its first byte, so that it certainly cost nothing."""
+
+    @property
+    def busy(self) -> bool:
+        """True when the same call may fare better a little later."""
+        return self.response is None and (self.code is None or self.code in BUSY)
+
+    @property
+    def lost(self) -> bool:
+        """True when an answer may have been made, and billed, that did not reach us."""
+        return self.response is None and self.sent and (self.code is None or self.code == 200)
 
 
 class JobPage(msgspec.Struct, frozen=True):
@@ -116,6 +149,13 @@ class Gateway(Protocol):
 
     def download(self, file_name: str, offset: int = 0) -> AbstractContextManager[Download]:
         """Stream a result file from ``offset``. A cut raises ServiceBusy from ``chunks``."""
+        ...
+
+    def generate(self, model: str, request: Mapping[str, Any], *, tier: Tier, timeout_seconds: float) -> GenerateReply:
+        """Ask one request and wait for the answer. Paid, sent once, never repeated in here; may be called from several threads.
+
+        Raises KeyRefused and ModelUnknown; everything else is in the reply.
+        """
         ...
 
     def model(self, name: str) -> ModelInfo: ...

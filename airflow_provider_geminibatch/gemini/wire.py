@@ -16,17 +16,17 @@ import msgspec
 from airflow_provider_geminibatch.core.errors import KeyRefused, ModelUnknown, ServiceBusy, ServiceError
 from airflow_provider_geminibatch.core.model import JobCounts, JobSnapshot, state_name
 from airflow_provider_geminibatch.gemini.gateway import (
+    BUSY,
     Ambiguous,
     Created,
     CreateReply,
+    GenerateReply,
     JobPage,
     ModelInfo,
     Refused,
+    Tier,
     UploadedFile,
 )
-
-BUSY = frozenset({408, 429, 500, 502, 503, 504})
-"""Statuses after which a harmless call may be repeated (the SDK's own list of retryable codes)."""
 
 CERTAIN_REFUSALS = frozenset({400, 401, 402, 403, 404, 429})
 """Statuses of a create that say: nothing was created. Every other failure is ambiguous."""
@@ -127,6 +127,27 @@ def create_reply(reply: Reply) -> CreateReply:
     if reply.status in CERTAIN_REFUSALS and body is not None and isinstance(body.get("error"), dict):
         return Refused(reply.status, error_text(reply), retry_after(reply))
     return Ambiguous(f"HTTP {reply.status}: {error_text(reply)}")
+
+
+def generate_body(request: Mapping[str, Any], tier: Tier) -> dict[str, Any]:
+    """A batch request as the body of an interactive call. A model of its own would contradict the one in the path."""
+    asked = {name: value for name, value in request.items() if name != "model"}
+    return {**asked, "serviceTier": "flex"} if tier == "flex" else asked
+
+
+def generate_reply(doing: str, reply: Reply) -> GenerateReply:
+    """The answer to an interactive call. Raises KeyRefused and ModelUnknown."""
+    tier = reply.headers.get("x-gemini-service-tier", "").lower()
+    body = reply.json()
+    if reply.status == 200 and body is not None and "error" not in body:
+        return GenerateReply(response=body, code=200, tier=tier)
+    text = error_text(reply)
+    refusal = service_error(doing, reply)
+    if isinstance(refusal, KeyRefused | ModelUnknown):
+        raise refusal
+    named = _object((body or {}).get("error")).get("status")
+    error = {"code": reply.status, "message": text, **({"status": named} if isinstance(named, str) else {})}
+    return GenerateReply(error=error, code=reply.status, retry_after_seconds=retry_after(reply), tier=tier)
 
 
 def error_text(reply: Reply) -> str:

@@ -113,7 +113,7 @@ def test_a_display_name_depends_on_all_of_its_identity_and_fits_the_service() ->
     }
 
     assert len(names) == 8
-    assert all(name.startswith("gb1-") and len(name) == 30 for name in names)
+    assert all(name.startswith("gb1-") and len(name) == 41 for name in names)
 
 
 def test_batches_lie_where_the_workspace_says() -> None:

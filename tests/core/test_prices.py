@@ -8,7 +8,15 @@ from decimal import Decimal
 import pytest
 
 from airflow_provider_geminibatch.core.model import Usage
-from airflow_provider_geminibatch.core.prices import NOTHING_SPENT, PRICES, Spent, batch_cost, price_of, spent_on
+from airflow_provider_geminibatch.core.prices import (
+    NOTHING_SPENT,
+    PRICES,
+    Spent,
+    batch_cost,
+    price_of,
+    spent_on,
+    tier_share,
+)
 
 IN_2026 = datetime(2026, 11, 22, tzinfo=UTC)
 IN_2027 = datetime(2027, 1, 1, tzinfo=UTC)
@@ -57,3 +65,10 @@ def test_nothing_used_costs_nothing_even_without_a_price() -> None:
 
 def test_every_model_has_a_price_for_good() -> None:
     assert all(prices[-1].until is None for prices in PRICES.values())
+
+
+def test_a_tier_costs_its_share_and_an_unknown_one_counts_as_the_dearest() -> None:
+    price, usage = price_of("gemini-2.5-flash", datetime(2026, 11, 1, tzinfo=UTC)), Usage(prompt=1000, candidates=1000)
+    assert price is not None
+    costs = {tier: batch_cost(price, usage, tier_share(tier)) for tier in ("batch", "flex", "standard", "what")}
+    assert costs["flex"] == costs["batch"] == costs["standard"] / 2 == costs["what"] / 4

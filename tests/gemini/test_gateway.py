@@ -251,6 +251,64 @@ def test_a_result_file_that_is_not_there_is_an_error(developer: DeveloperGateway
         pass
 
 
+ASKED = {"contents": [{"role": "user", "parts": [{"text": "hello"}]}], "model": "models/another"}
+
+
+def test_an_interactive_call_is_answered_by_the_tier_it_asked_for(side: Side) -> None:
+    for tier in ("flex", "standard"):
+        reply = side.gateway.generate(MODEL, ASKED, tier=tier, timeout_seconds=5)  # type: ignore[arg-type]
+        assert reply.response is not None
+        assert reply.response["candidates"]
+        assert (reply.tier, reply.error, reply.busy, reply.lost) == (tier, None, False, False)
+
+
+def test_an_interactive_call_to_an_unknown_model_is_an_error(side: Side) -> None:
+    with pytest.raises(ModelUnknown):
+        side.gateway.generate("gemini-0", ASKED, tier="flex", timeout_seconds=5)
+
+
+@pytest.mark.parametrize(("scenario", "code"), [("burst_429", 429), ("burst_503", 503)])
+def test_a_shed_call_says_when_to_come_back_and_is_not_repeated(
+    emulator: Emulator, developer: DeveloperGateway, scenario: str, code: int
+) -> None:
+    emulator.scenario(scenario, endpoint="models.generate", times=1, retry_after=17)
+
+    reply = developer.generate(MODEL, ASKED, tier="flex", timeout_seconds=5)
+
+    assert (reply.code, reply.retry_after_seconds, reply.busy, reply.lost) == (code, 17, True, False)
+    assert reply.error is not None
+    assert (reply.error["code"], bool(reply.error["message"])) == (code, True)
+    assert emulator.log.count("models.generate") == 1
+
+
+def test_an_answer_that_does_not_reach_us_counts_as_lost_and_may_be_billed(
+    emulator: Emulator, developer: DeveloperGateway
+) -> None:
+    emulator.scenario("slow_replies", endpoint="models.generate", seconds=1.0)
+
+    reply = developer.generate(MODEL, ASKED, tier="standard", timeout_seconds=0.2)
+
+    assert (reply.code, reply.lost, reply.busy) == (None, True, True)
+    assert emulator.bill()["entries"][0]["route"] == "standard"
+
+
+def test_a_call_that_was_never_sent_is_not_lost() -> None:
+    with closing(DeveloperGateway(Settings("k", "http://127.0.0.1:9", timeout_seconds=2))) as gateway:
+        reply = gateway.generate(MODEL, ASKED, tier="flex", timeout_seconds=2)
+    assert (reply.sent, reply.lost, reply.busy) == (False, False, True)
+
+
+def test_a_refused_request_is_an_answer_to_its_row_and_a_refused_key_is_not(
+    emulator: Emulator, developer: DeveloperGateway
+) -> None:
+    reply = developer.generate(MODEL, {"contents": "no list"}, tier="flex", timeout_seconds=5)
+    assert (reply.code, reply.busy, reply.response) == (400, False, None)
+
+    emulator.revoke("secret-key")
+    with pytest.raises(KeyRefused):
+        developer.generate(MODEL, ASKED, tier="flex", timeout_seconds=5)
+
+
 async def watched(url: str, name: str) -> tuple[Any, Any]:
     watcher = DeveloperWatcher(Settings("k", url))
     try:
