@@ -346,8 +346,8 @@ class BatchCancelled(GeminiBatchError):
     batch: str
     reason: str
     says: ClassVar[str] = (
-        "{batch} was cancelled on a person's wish ({reason}). Its open jobs were asked to end; what they had done may be billed. Nothing "
-        "was committed. To ask anew, run `geminibatch forget` and clear the task."
+        "{batch} was cancelled on a person's wish ({reason}). Its open jobs were asked to end; what they had done may be billed. "
+        "Nothing was committed. To ask anew, run `geminibatch forget` and clear the task."
     )
 
 

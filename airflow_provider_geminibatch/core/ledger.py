@@ -228,13 +228,6 @@ class RungDone(Fact, frozen=True, kw_only=True):
     why: str = ""
 
 
-class Command(Fact, frozen=True, kw_only=True):
-    """``command.json``: a person's wish for the generation: ``commit_now`` or ``cancel``."""
-
-    command: str
-    reason: str
-
-
 FACTS: dict[str, type[Fact]] = {
     "claim": Claim,
     "uploaded": Uploaded,
