@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from airflow_provider_geminibatch.core.eta import Estimate
 from airflow_provider_geminibatch.core.model import STATES, JobSnapshot
 
 QUICK = timedelta(seconds=5)
@@ -58,20 +59,6 @@ class Look(msgspec.Struct, frozen=True):
 
     sights: tuple[Sight, ...] = ()
     miss: Miss | None = None
-
-
-class Expected(msgspec.Struct, frozen=True, kw_only=True):
-    """When jobs like these were done before: half of them by ``p50``, nine in ten by ``p90``.
-
-    A time is None where the history does not reach it. ``late`` counts from the beginning, so that it does not move
-    while somebody waits: only one in twenty of the similar jobs took longer.
-    """
-
-    p50: datetime | None = None
-    p90: datetime | None = None
-    p95: datetime | None = None
-    late: datetime | None = None
-    similar: int = 0
 
 
 class Wait(msgspec.Struct, frozen=True):
@@ -136,7 +123,7 @@ class Watch(msgspec.Struct, frozen=True, kw_only=True):
     """Set while looks show nothing at all."""
     told: frozenset[str] = frozenset()
     """The kinds of misses that were said since looking last worked again."""
-    expected: Expected | None = None
+    expected: Estimate | None = None
     stretches: bool = False
     """Whether pauses may grow beyond ``cap`` while the jobs are not expected to end soon."""
     names_late: bool = False
@@ -181,16 +168,15 @@ class Watch(msgspec.Struct, frozen=True, kw_only=True):
     def pause(self, now: datetime) -> timedelta:
         """How long nobody looks: ``interval``, stretched while half of the similar jobs would still be running."""
         usual = interval(now - self.since, self.cap)
-        if not self.stretches or usual < self.cap or self.expected is None or self.expected.p50 is None:
+        if not self.stretches or usual < self.cap or self.expected is None or self.expected.p50_at is None:
             return usual
-        return max(usual, min(self.cap * FAR, (self.expected.p50 - now) / STRETCH))
+        return max(usual, min(self.cap * FAR, (self.expected.p50_at - now) / STRETCH))
 
     def lateness(self, now: datetime) -> str:
         """Why the open jobs are late, or an empty text when they are not, as far as anybody can tell."""
-        late = self.expected.late if self.expected else None
+        late = self.expected.late_at if self.expected else None
         if late is not None and now >= late:
-            similar = self.expected.similar if self.expected else 0
-            return f"nineteen in twenty of {similar} similar jobs were done by {late:%Y-%m-%d %H:%M %Z}"
+            return f"nineteen in twenty similar jobs were done by {late:%Y-%m-%d %H:%M %Z}"
         done, failed, total = _totals(self)
         if self.moved_at is not None and 0 < done + failed < total:
             still = now - self.moved_at
@@ -202,8 +188,8 @@ class Watch(msgspec.Struct, frozen=True, kw_only=True):
         """Moments that are not slept through."""
         if self.deadline is not None:
             yield self.deadline
-        if self.names_late and self.expected and self.expected.late:
-            yield self.expected.late
+        if self.names_late and self.expected and self.expected.late_at:
+            yield self.expected.late_at
 
     def _with(self, look: Look) -> Watch:
         still = frozenset(self.open)
@@ -282,7 +268,10 @@ def _line(was: Watch, now_is: Watch, miss: Miss | None, now: datetime) -> str:
     if not news and _totals(was) == _totals(now_is) and len(was.jobs) == len(now_is.jobs):
         return ""
     standing, after = _standing(now_is), f"after {spell(now - now_is.since)}"
-    return "; ".join([*standing, after, *news] if standing else [*news, after])
+    told = [*standing, after, *news] if standing else [*news, after]
+    if now_is.expected and now_is.open and (now_is.expected.basis != "unknown" or not was.jobs):
+        told.append(now_is.expected.sentence(now))
+    return "; ".join(told)
 
 
 def _standing(watch: Watch) -> list[str]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
+
 from airflow_provider_geminibatch.core.errors import Unusable
+from airflow_provider_geminibatch.core.eta import Estimate
 from airflow_provider_geminibatch.core.ledger import CancelMark
 from airflow_provider_geminibatch.core.manifest import Manifest, parse_manifests
 from airflow_provider_geminibatch.core.model import JobSnapshot
@@ -36,6 +39,11 @@ class Wanted(NamedTuple):
     batches: tuple[OpenBatch, ...] = ()
     ended: Mapping[str, JobSnapshot] = {}
     intent_at: datetime | None = None
+
+    @property
+    def ledger_stores(self) -> list[tuple[Manifest, Store]]:
+        """Each batch's manifest with the store of its ledger."""
+        return [(one.manifest, one.store) for one in self.batches]
 
     @property
     def cancels(self) -> dict[str, CancelMark]:
@@ -91,10 +99,14 @@ def look_at(
     *,
     deadline: timedelta | datetime | str | None,
     cap: timedelta,
+    stretches: bool = False,
+    expected: Callable[[], Estimate] | None = None,
+    names_late: bool = False,
     was: Watch | None = None,
 ) -> tuple[Watch, Decision]:
     """One look from a worker. Jobs whose end is on record are not asked for.
 
+    ``expected`` is asked only while something is open.
     ``was`` is the watch after the look before this one, if there is one: what it saw is not told again.
     """
     seen = _look(conn_id, tuple(name for name in wanted.names if name not in wanted.ended))
@@ -108,8 +120,11 @@ def look_at(
         since=min(began, now),
         deadline=deadline_at(deadline, began),
         cap=cap,
+        stretches=stretches,
         jobs=wanted.ended,
     )
+    if expected is not None and any(not (isinstance(sight, JobSnapshot) and sight.ended) for sight in seen.sights):
+        watch = msgspec.structs.replace(watch, expected=expected(), names_late=names_late)
     return watch.after(seen, now)
 
 

@@ -16,6 +16,7 @@ from airflow_provider_geminibatch.hooks.attempt import attempt_of
 from airflow_provider_geminibatch.hooks.errors import airflow_errors
 from airflow_provider_geminibatch.hooks.gemini_batch import GeminiBatchHook
 from airflow_provider_geminibatch.hooks.landing import Landing
+from airflow_provider_geminibatch.hooks.outlook import on_record
 from airflow_provider_geminibatch.hooks.storage import open_store
 from airflow_provider_geminibatch.hooks.windows import Offset, Window, window_of
 from airflow_provider_geminibatch.jobs.wait import utc_now
@@ -36,7 +37,7 @@ class GeminiBatchLoadOperator(BaseOperator):
     crash or a clear downloads nothing twice and commits the same rows.
 
     Returns what the asset event carries: ``window``, ``landing``, ``uri``, ``rows``, ``counts``, ``verdict``,
-    ``cost_usd``, ``turnaround_s`` and times; never answers.
+    ``cost_usd``, ``turnaround_s`` and times, what was expected (``estimate``) and whether it came ``late``; never answers.
 
     :param submitted: What Submit or the sensor returned: a manifest, its JSON text, its URI, or a list of those, which
         land together.
@@ -79,9 +80,10 @@ class GeminiBatchLoadOperator(BaseOperator):
         """Collect, commit, and tell Airflow that the asset has changed."""
         with airflow_errors():
             landed = self._landed(context, window_of(context, self.window, self.window_offset))
+            extra = landed.extra | on_record(self.submitted)
         if landed.manifest.passes:
-            context["outlet_events"][self.to.asset].extra = landed.extra
-        return landed.extra
+            context["outlet_events"][self.to.asset].extra = extra
+        return extra
 
     def _landed(self, context: Context, window: str) -> Landed:
         from airflow_provider_geminibatch.jobs.collect import collect

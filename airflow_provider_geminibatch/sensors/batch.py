@@ -17,14 +17,25 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_geminibatch.core.ending import judged, turnaround
-from airflow_provider_geminibatch.core.errors import GeminiBatchError, WaitTimedOut
+from airflow_provider_geminibatch.core.errors import BatchCancelled, GeminiBatchError, WaitTimedOut
+from airflow_provider_geminibatch.core.eta import UNKNOWN
 from airflow_provider_geminibatch.core.model import JobSnapshot
-from airflow_provider_geminibatch.core.watch import Decision, Ended, TimedOut, Watch, spell
+from airflow_provider_geminibatch.core.watch import Decision, Ended, Late, TimedOut, Watch, spell
 from airflow_provider_geminibatch.hooks import config
 from airflow_provider_geminibatch.hooks.attempt import attempt_of
+from airflow_provider_geminibatch.hooks.commands import CANCEL, command_uri, commands_for, meant_by, obey
 from airflow_provider_geminibatch.hooks.errors import airflow_errors
 from airflow_provider_geminibatch.hooks.gemini_batch import GeminiBatchHook
 from airflow_provider_geminibatch.hooks.kill import cancel_if_failed
+from airflow_provider_geminibatch.hooks.outlook import (
+    OnLate,
+    expected,
+    is_named_late,
+    name_late,
+    note_estimate,
+    outlook,
+    passed_on,
+)
 from airflow_provider_geminibatch.hooks.waiting import Wanted, look_at, named_jobs, submitted_jobs
 from airflow_provider_geminibatch.jobs.wait import LAST_LOOK_SECONDS, utc_now
 from airflow_provider_geminibatch.triggers.batch import GeminiBatchTrigger
@@ -60,8 +71,10 @@ class GeminiBatchSensor(BaseSensorOperator):
     :param deadline: When to give up: a timedelta counts from the first intent to submit (for ``job_names``, from the
         creation of the first job) and survives retries; a datetime, or a text that renders to one, is absolute. The
         jobs are not cancelled.
-    :param poll_interval: The longest pause between two looks while deferred, in seconds or as a timedelta; by default
-        ``[geminibatch] poll_interval``.
+    :param poll_interval: The longest pause between two looks while deferred, in seconds or as a timedelta. By default
+        ``[geminibatch] poll_interval``, and up to five times that while similar jobs would still be running.
+    :param on_late: Called once when the jobs take longer than nineteen in twenty similar jobs, or when rows that were
+        being done have stopped: a function or a notifier, or a list of those. It gets the context, with ``late`` in it.
     """
 
     template_fields: Sequence[str] = ("submitted", "job_names", "deadline", "gemini_conn_id")
@@ -76,6 +89,7 @@ class GeminiBatchSensor(BaseSensorOperator):
         deferrable: bool = True,
         deadline: timedelta | datetime | str | None = None,
         poll_interval: timedelta | float | None = None,
+        on_late: OnLate | Sequence[OnLate] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -87,6 +101,7 @@ class GeminiBatchSensor(BaseSensorOperator):
         self.deferrable = deferrable
         self.deadline = deadline
         self.poll_interval = poll_interval
+        self.on_late = on_late
         # What the poke before this one saw, so that it is not told again. Nothing else depends on it.
         self._watch: Watch | None = None
 
@@ -116,6 +131,8 @@ class GeminiBatchSensor(BaseSensorOperator):
             if isinstance(decision, Ended):
                 return PokeReturnValue(is_done=True, xcom_value=self._passed(context, wanted, decision))
             _still_in_time(wanted, watch, decision)
+            self._obey(context, wanted, watch)
+            self._say_if_late(context, wanted, watch, decision)
             return False
 
     def on_kill(self) -> None:
@@ -136,9 +153,17 @@ class GeminiBatchSensor(BaseSensorOperator):
                     f"{wanted.label}: the sensor's timeout of {self.timeout:g} s passed with {len(watch.open)} jobs "
                     "open. The jobs were not cancelled and may still be paid. Clear this task to wait on."
                 )
-            return self._defer_until(wanted, watch, give_up_at)
+            unheard = self._obey(context, wanted, watch)
+            self._say_if_late(context, wanted, watch, decision)
+            return self._defer_until(context, wanted, watch, give_up_at, unheard)
 
-    def _defer_until(self, wanted: Wanted, watch: Watch, give_up_at: datetime) -> NoReturn:
+    def _defer_until(
+        self, context: Context, wanted: Wanted, watch: Watch, give_up_at: datetime, commands: list[str]
+    ) -> NoReturn:
+        estimate = watch.expected or UNKNOWN
+        note_estimate(wanted.ledger_stores, estimate, owner=attempt_of(context).me, now=utc_now())
+        late = bool(watch.lateness(utc_now()))
+        context["ti"].xcom_push(key="estimate", value=outlook(estimate, watch.deadline, late=late))
         until = min(give_up_at, watch.deadline or give_up_at)
         first_event_after = config.first_event_after()
         trigger = GeminiBatchTrigger(
@@ -150,9 +175,13 @@ class GeminiBatchSensor(BaseSensorOperator):
             poll_seconds=watch.cap.total_seconds(),
             first_event_after=first_event_after.total_seconds(),
             ledgers={name: uri for name, uri in wanted.ledgers.items() if name in watch.open},
+            expected=passed_on(estimate),
+            stretches=watch.stretches,
+            names_late=watch.names_late,
+            commands=commands,
         )
-        late = until - utc_now() + SLACK + first_event_after
-        self.defer(trigger=trigger, method_name="resume", timeout=late)
+        expiry = until - utc_now() + SLACK + first_event_after
+        self.defer(trigger=trigger, method_name="resume", timeout=expiry)
 
     def _wanted(self) -> Wanted:
         return named_jobs(self.job_names) if self.submitted is None else submitted_jobs(self.submitted)
@@ -160,11 +189,39 @@ class GeminiBatchSensor(BaseSensorOperator):
     def _looked(self) -> tuple[Wanted, Watch, Decision]:
         wanted = self._wanted()
         cap = config.poll_interval() if self.poll_interval is None else self.poll_interval
-        cap = cap if isinstance(cap, timedelta) else timedelta(seconds=cap)
-        watch, decision = look_at(wanted, self.gemini_conn_id, deadline=self.deadline, cap=cap, was=self._watch)
+        watch, decision = look_at(
+            wanted,
+            self.gemini_conn_id,
+            deadline=self.deadline,
+            cap=cap if isinstance(cap, timedelta) else timedelta(seconds=cap),
+            # A pause that somebody chose is not made longer.
+            stretches=self.poll_interval is None,
+            expected=(lambda: expected(wanted.ledger_stores, utc_now())) if wanted.batches else None,
+            names_late=not is_named_late(wanted.ledger_stores),
+            was=self._watch,
+        )
         if decision.line:
             log.info("%s", decision.line)
         return wanted, watch, decision
+
+    def _obey(self, context: Context, wanted: Wanted, watch: Watch) -> list[str]:
+        """Do what a person left word for; the places where nobody has left any yet."""
+        commands = commands_for(wanted.batches)
+        if commands:
+            owner, now = attempt_of(context).me, utc_now()
+            done = obey(wanted.batches, commands, watch.open, self.gemini_conn_id, owner=owner, now=now)
+            if done:
+                log.warning("%s", done)
+        return [uri for uri in (command_uri(one.manifest) for one in wanted.batches) if uri not in commands]
+
+    def _say_if_late(self, context: Context, wanted: Wanted, watch: Watch, decision: Decision) -> None:
+        if not isinstance(decision, Late):
+            return
+        now = utc_now()
+        seen = outlook(watch.expected or UNKNOWN, watch.deadline, late=True)
+        late = {"batch": wanted.label, "why": decision.why, "open": list(decision.open), "estimate": seen}
+        owner = attempt_of(context).me
+        name_late(context, wanted.ledger_stores, late, on_late=self.on_late, owner=owner, now=now)
 
     def _passed(self, context: Context, wanted: Wanted, decision: Ended) -> Result | list[Result]:
         """Put the ends on record, judge them, and hand on what Load needs."""
@@ -173,6 +230,7 @@ class GeminiBatchSensor(BaseSensorOperator):
         owner, now = attempt_of(context).me, utc_now()
         for _, store, batch in wanted.batches:
             note_ends(store, batch, decision.jobs, owner=owner, now=now)
+        _raise_if_called_off(wanted, decision.jobs)
         jobs = tuple(decision.jobs.values())
         warning = judged(wanted.label, jobs, wanted.cancels)
         if warning:
@@ -212,6 +270,14 @@ def _still_in_time(wanted: Wanted, watch: Watch, decision: Decision) -> None:
         told = ", ".join(f"{name} {states.get(name, 'not seen')}" for name in decision.open[:3])
         more = f" and {len(decision.open) - 3} more" if len(decision.open) > 3 else ""
         raise WaitTimedOut(wanted.label, watch.deadline, told + more)
+
+
+def _raise_if_called_off(wanted: Wanted, jobs: Mapping[str, JobSnapshot]) -> None:
+    """Raises BatchCancelled when a person had the batch cancelled and jobs ended without results since."""
+    for one in wanted.batches:
+        command = commands_for([one]).get(command_uri(one.manifest))
+        if command and command.command == CANCEL and not all(jobs[name].readable for name in meant_by(command, one)):
+            raise BatchCancelled(one.batch.label, f"{command.owner}: {command.reason}")
 
 
 def _summary(jobs: tuple[JobSnapshot, ...]) -> dict[str, Any]:

@@ -8,12 +8,15 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from airflow.providers.common.compat.sdk import AirflowException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_geminibatch.core.errors import GeminiBatchError, ServiceBusy
+from airflow_provider_geminibatch.core.eta import Estimate
 from airflow_provider_geminibatch.core.names import short
-from airflow_provider_geminibatch.core.watch import Ended, TimedOut, Watch
+from airflow_provider_geminibatch.core.watch import Ended, Late, TimedOut, Watch, Wished
+from airflow_provider_geminibatch.hooks.commands import command_left
 from airflow_provider_geminibatch.hooks.gemini_batch import GeminiBatchHook
 from airflow_provider_geminibatch.hooks.kill import cancel_if_failed
 from airflow_provider_geminibatch.jobs.poller import polling
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
     from airflow_provider_geminibatch.gemini.gateway import Watcher
 
 log = logging.getLogger(__name__)
+
+STATUS: dict[type, str] = {Ended: "ended", TimedOut: "timeout", Late: "late", Wished: "command"}
+"""What an event says of why it was fired. The task looks itself in any case."""
 
 
 class GeminiBatchTrigger(BaseTrigger):
@@ -41,6 +47,11 @@ class GeminiBatchTrigger(BaseTrigger):
         task whose trigger fires within about 8 s of the deferral.
     :param ledgers: For each job that may be cancelled, the URI of its attempt in the ledger. Only they are cancelled
         when somebody marks the task failed.
+    :param expected: When similar jobs were done, as ``Estimate.as_dict`` gives it: pauses grow while that is far away.
+    :param stretches: Whether pauses may grow beyond ``poll_seconds`` by it.
+    :param names_late: Whether to fire, with the status ``late``, when the jobs take longer than they should.
+    :param enough: How many of the jobs have to end; all when None.
+    :param commands: URIs where a person may leave word for those who wait (``command.json``); looked at on each look.
     """
 
     def __init__(
@@ -54,6 +65,11 @@ class GeminiBatchTrigger(BaseTrigger):
         poll_seconds: float = 60.0,
         first_event_after: float = 12.0,
         ledgers: Mapping[str, str] | None = None,
+        expected: Mapping[str, Any] | None = None,
+        stretches: bool = False,
+        names_late: bool = False,
+        enough: int | None = None,
+        commands: Sequence[str] = (),
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.conn_id = conn_id
@@ -64,6 +80,12 @@ class GeminiBatchTrigger(BaseTrigger):
         self.poll_seconds = poll_seconds
         self.first_event_after = first_event_after
         self.ledgers = dict(ledgers or {})
+        self.expected = None if expected is None else dict(expected)
+        self.stretches = stretches
+        self.names_late = names_late
+        self.enough = enough
+        self.commands = list(commands)
+        self._said: set[str] = set()
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """The class and what it needs to start again anywhere."""
@@ -78,6 +100,11 @@ class GeminiBatchTrigger(BaseTrigger):
                 "poll_seconds": self.poll_seconds,
                 "first_event_after": self.first_event_after,
                 "ledgers": self.ledgers,
+                "expected": self.expected,
+                "stretches": self.stretches,
+                "names_late": self.names_late,
+                "enough": self.enough,
+                "commands": self.commands,
             },
         )
 
@@ -85,7 +112,7 @@ class GeminiBatchTrigger(BaseTrigger):
         """Wait, fire once, and end at once: a trigger that goes on after its event is taken for one that was killed."""
         earliest = utc_now() + timedelta(seconds=self.first_event_after)
         async with polling(self.conn_id, self._connect) as poller:
-            end = await wait_in_loop(self._watch(), poller.look, say=self._say)
+            end = await wait_in_loop(self._watch(), poller.look, say=self._say, wished=self._wished)
         # Without an id it runs inline (dag.test()), where there is no executor to be faster than.
         if self.trigger_id is not None:
             await rest_until(earliest)
@@ -113,7 +140,28 @@ class GeminiBatchTrigger(BaseTrigger):
             since=datetime.fromisoformat(self.since),
             deadline=datetime.fromisoformat(self.deadline) if self.deadline else None,
             cap=timedelta(seconds=self.poll_seconds),
+            expected=None if self.expected is None else msgspec.convert(self.expected, Estimate, strict=False),
+            stretches=self.stretches,
+            names_late=self.names_late,
+            enough=self.enough,
         )
+
+    async def _wished(self) -> bool:
+        from airflow.sdk.exceptions import AirflowRuntimeError
+
+        for uri in self.commands:
+            try:
+                if await asyncio.to_thread(command_left, uri) is not None:
+                    return True
+            except (GeminiBatchError, AirflowException, AirflowRuntimeError) as error:
+                # Like a service that cannot be asked: the jobs run on, and the next look asks again.
+                self._say_once(f"{uri} could not be read ({type(error).__name__}): {error}")
+        return False
+
+    def _say_once(self, line: str) -> None:
+        if line not in self._said:
+            log.warning("%s", line)
+            self._said.add(line)
 
     async def _connect(self) -> Watcher:
         from airflow.sdk.exceptions import AirflowRuntimeError
@@ -127,9 +175,9 @@ class GeminiBatchTrigger(BaseTrigger):
     def _say(self, line: str) -> None:
         log.info("%s", line)
 
-    def _payload(self, end: Ended | TimedOut) -> dict[str, Any]:
+    def _payload(self, end: Ended | TimedOut | Late | Wished) -> dict[str, Any]:
         return {
-            "status": "ended" if isinstance(end, Ended) else "timeout",
+            "status": STATUS[type(end)],
             "jobs": {name: job.state for name, job in end.jobs.items()},
             "give_up_at": self.give_up_at,
         }
