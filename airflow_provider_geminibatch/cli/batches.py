@@ -14,7 +14,7 @@ from airflow_provider_geminibatch.storage import facts
 from airflow_provider_geminibatch.storage.store import Store
 from airflow_provider_geminibatch.storage.stores import open_store
 
-_BATCH = (
+BATCH_HELP = (
     "the batch: the uri in its manifest (XCom), or its folder …/batches/<dag>/<run>/<task>/map=<i>, "
     "with a generation /g0002 or without (the newest)"
 )
@@ -23,7 +23,7 @@ _BATCH = (
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the subcommands."""
     status = subparsers.add_parser("status", help="Show what is on record about a batch.")
-    status.add_argument("batch", metavar="BATCH", help=_BATCH)
+    status.add_argument("batch", metavar="BATCH", help=BATCH_HELP)
     status.set_defaults(run=show)
     forget = subparsers.add_parser(
         "forget",
@@ -31,14 +31,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="Gives a batch up: the next run of its prepare task reads the source again, opens a new generation and pays "
         "for all of it. Jobs that run are not cancelled and may still be billed. Nothing is deleted.",
     )
-    forget.add_argument("batch", metavar="BATCH", help=_BATCH)
+    forget.add_argument("batch", metavar="BATCH", help=BATCH_HELP)
     forget.add_argument("--reason", required=True, help="why; it goes on record")
     forget.set_defaults(run=give_up)
 
 
 def show(args: argparse.Namespace) -> int:
     """Print the batch, its shards and their attempts."""
-    store, generation = _found(args.batch)
+    store, generation = find_batch(args.batch)
     opening = facts.get(store, f"{generation}/batch.json", Opening)
     if opening is None:
         raise BadManifest(args.batch, "there is no batch at that place")
@@ -74,7 +74,7 @@ def _story(attempt: Attempt) -> str:
 
 def give_up(args: argparse.Namespace) -> int:
     """Put on record that the generation is given up."""
-    store, generation = _found(args.batch)
+    store, generation = find_batch(args.batch)
     if facts.get(store, f"{generation}/batch.json", Opening) is None:
         raise BadManifest(args.batch, "there is no batch at that place")
     mark = Forgotten(owner=getpass.getuser(), at=datetime.now(UTC), reason=args.reason)
@@ -88,7 +88,7 @@ def give_up(args: argparse.Namespace) -> int:
     return 0
 
 
-def _found(batch: str) -> tuple[Store, str]:
+def find_batch(batch: str) -> tuple[Store, str]:
     """The workspace and the generation folder that BATCH names."""
     root, found, rest = batch.rstrip("/").partition("/batches/")
     parts = rest.split("/")
