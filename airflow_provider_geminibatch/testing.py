@@ -70,7 +70,10 @@ def echo(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class InMemoryGateway:
-    """``Gateway`` over a dictionary. ``created`` lists every job that was ever made, as the bill would, and ``generated`` every interactive call."""
+    """``Gateway`` over a dictionary.
+
+    ``created`` lists every job that was ever made, as the bill would, and ``generated`` every interactive call.
+    """
 
     def __init__(
         self,

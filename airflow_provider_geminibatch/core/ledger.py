@@ -141,9 +141,13 @@ class Absent(Fact, frozen=True, kw_only=True):
 
 
 class CancelMark(Fact, frozen=True, kw_only=True):
-    """We asked for the end of the job; ``why`` says on whose behalf."""
+    """We asked for the end of the job; ``why`` says on whose behalf.
+
+    ``rung`` names the rung of a rescue that asks for its rows instead, so that the shard is not sent again.
+    """
 
     why: str
+    rung: int | None = None
 
 
 class End(Fact, frozen=True, kw_only=True):
@@ -226,6 +230,55 @@ class RungDone(Fact, frozen=True, kw_only=True):
 
     answers: int = 0
     why: str = ""
+
+
+class RungRun(Fact, frozen=True, kw_only=True):
+    """``rungs/NN.run-0001``: who sends for an interactive rung; the highest number does, everybody before it stops."""
+
+
+class RungSent(Fact, frozen=True, kw_only=True):
+    """``rungs/NN.sent-00000``: these rows are about to be asked, at an upper bound of their cost (None: no known price)."""
+
+    rows: tuple[tuple[int, int], ...]
+    upper_bound_usd: str | None = None
+
+
+class RungBack(Fact, frozen=True, kw_only=True):
+    """``rungs/NN.sent-00000.back``: rows of the block that were certainly not answered, so that they cost nothing."""
+
+    rows: tuple[tuple[int, int], ...]
+
+
+class Charge(Fact, frozen=True, kw_only=True):
+    """``charges/0001.json``: a paid effect is about to be done; ``upper_bound_usd`` is the most that it can cost."""
+
+    purpose: str
+    upper_bound_usd: str
+
+
+class Spending(Fact, frozen=True, kw_only=True):
+    """``charges/0001.spent.json``: what the effect really cost; from here on it counts instead of the upper bound."""
+
+    usd: str
+
+
+class JanitorAct(Fact, frozen=True, kw_only=True):
+    """``janitor/<name>.json``: the janitor is about to act on something at the service that no ledger knows."""
+
+    name: str
+    act: str
+    why: str
+
+
+class LateResults(Fact, frozen=True, kw_only=True):
+    """``…/late/<job>.json``: results that came after their batch was closed: kept and costed, never committed."""
+
+    job_name: str
+    path: str
+    size_bytes: int
+    sha256: str
+    lines: int
+    cost_usd: str | None = None
 
 
 FACTS: dict[str, type[Fact]] = {

@@ -30,6 +30,7 @@ from airflow_provider_geminibatch.core.errors import (
 )
 from airflow_provider_geminibatch.core.ledger import Attempt, Claim, ShardFacts, Uploaded
 from airflow_provider_geminibatch.core.model import JobSnapshot, ServiceIdentity, state_row
+from airflow_provider_geminibatch.core.room import backoff
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +73,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     unsure: str = ""
     """Why the last look-up could not be finished."""
     service_now: datetime | None = None
+    ours_open: bool = False
+    """Jobs of this workspace hold room at the service, so that there will be some when they end."""
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -243,7 +246,9 @@ def _with_job(last: Attempt, evidence: Evidence) -> Step:
     end = last.end
     if end is None and last.claim.service != evidence.service:
         return Stop(ServiceChanged(last.job.job_name, str(last.claim.service), str(evidence.service)))
-    again = last.cancel is not None or _moved_on(last.claim.max_tries, evidence.max_tries)
+    # What a rescue cancelled was asked for elsewhere; to send it again would pay twice.
+    cancelled = last.cancel is not None and last.cancel.rung is None
+    again = cancelled or _moved_on(last.claim.max_tries, evidence.max_tries)
     if again and end is None and not evidence.looked_at_job:
         return LookAtJob(last.number, last.job.job_name)
     if again and end is not None and not state_row(end.state).readable:
@@ -260,7 +265,8 @@ def _refused(facts: ShardFacts, last: Attempt, evidence: Evidence, policy: Polic
     """429 waits for room and tries again; anything else is told once and tried again by the next try of the task."""
     assert last.refused is not None
     if last.refused.code == 429:
-        if now - facts.attempts[0].claim.at >= policy.give_up_after and last.refused.owner == me:
+        too_long = now - facts.attempts[0].claim.at >= policy.give_up_after
+        if too_long and last.refused.owner == me and not evidence.ours_open:
             return Stop(_refusal(last, evidence.label, "Wait for jobs to end or raise the quota, then clear the task."))
         until = last.refused.at + _backoff(facts, policy)
         return Start(last.number + 1) if now >= until else Wait(until, f"no room at the service: {last.refused.text}")
@@ -276,10 +282,9 @@ def _backoff(facts: ShardFacts, policy: Policy) -> timedelta:
         if attempt.refused is None or attempt.refused.code != 429:
             break
         in_a_row += 1
-    doubled = policy.first_backoff * (1 << min(max(in_a_row - 1, 0), 10))
     last = facts.attempts[-1].refused
-    asked = timedelta(seconds=last.retry_after_seconds or 0) if last else timedelta()
-    return max(min(doubled, policy.longest_backoff), asked)
+    asked = last.retry_after_seconds if last else None
+    return backoff(in_a_row, policy.first_backoff, policy.longest_backoff, asked)
 
 
 def _not_sent(facts: ShardFacts, last: Attempt, evidence: Evidence, policy: Policy, me: str, now: datetime) -> Step:

@@ -50,12 +50,17 @@ class Cancelled(msgspec.Struct, frozen=True):
         return "; ".join(part for part in parts if part) or "no jobs"
 
 
-def cancel_jobs(targets: Iterable[Target], gateway: Gateway, *, owner: str, why: str, now: datetime) -> Cancelled:
-    """Look at each job and ask the open ones to end, eight at a time. An error with one job stops no other."""
+def cancel_jobs(
+    targets: Iterable[Target], gateway: Gateway, *, owner: str, why: str, now: datetime, rung: int | None = None
+) -> Cancelled:
+    """Look at each job and ask the open ones to end, eight at a time. An error with one job stops no other.
+
+    ``rung``: a rung of the rescue asks for their rows instead.
+    """
 
     def one(target: Target) -> JobSnapshot | GeminiBatchError | None:
         try:
-            return _cancel(target, gateway, CancelMark(owner=owner, at=now, why=why))
+            return _cancel(target, gateway, CancelMark(owner=owner, at=now, why=why, rung=rung))
         except GeminiBatchError as error:
             return error
 
