@@ -355,6 +355,8 @@ def _on_rung(summary: BatchSummary, policy: BatchPolicy, now: datetime) -> tuple
         return _settling(climbed, now)
     if kind == "commit":
         return (Commit(climbed.fact.reason),)
+    if kind == "hedge" and climbed.done:
+        return (Commit(climbed.fact.reason),) if climbed.settled else _settling(climbed, now)
     if kind in INTERACTIVE and not climbed.done:
         return _asking(climbed, now)
     if kind in REBUILT and not climbed.built:
@@ -394,7 +396,7 @@ def _race(summary: BatchSummary, policy: BatchPolicy, climbed: Climbed, now: dat
     if summary.tally is None:
         return (CountUp(),)
     if not summary.tally.worth:
-        return (Commit(climbed.fact.reason),) if climbed.settled else _settling(climbed, now)
+        return (EndRung(climbed.fact.number, "one side has answered all"),)
     if now < climbed.fact.limit_at:
         return _going_on(summary, policy, climbed.fact.limit_at)
     return _next_rung(summary, policy, f"hedge reached its limit: {climbed.fact.reason}", now)

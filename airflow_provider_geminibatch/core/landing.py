@@ -3,6 +3,7 @@
 <landing>/window=<key>/part-00000-<commit>.parquet
 <landing>/window=<key>/_manifest.json                 the commit: written last, replaced whole
 <landing>/_rejected/window=<key>/…                    the same for what is outside its thresholds
+<landing>/_early/window=<key>/…                       the same for what there is before a window is complete
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from airflow_provider_geminibatch.core.verdict import Thresholds, Verdicts
 FORMATS = ("parquet", "jsonl")
 MANIFEST = "_manifest.json"
 REJECTED = "_rejected/"
+EARLY = "_early/"
 
 ROW_FORMAT = 1
 """Moves when the columns of a part change, so that a commit id never stands for two contents."""
@@ -148,6 +150,16 @@ class CommitManifest(msgspec.Struct, frozen=True, kw_only=True):
     def rejected(self) -> bool:
         return self.verdict is Verdicts.REJECTED
 
+    @property
+    def early(self) -> bool:
+        """True for what was committed before the window is complete."""
+        return not self.complete and self.verdict is Verdicts.PARTIAL_BY_POLICY
+
+    @property
+    def folder(self) -> str:
+        """Where it lies, relative to the landing."""
+        return window_folder(self.window, rejected=self.rejected, early=self.early)
+
 
 class ShardResult(msgspec.Struct, frozen=True, kw_only=True):
     """What a shard came to: a result file by its digest, or why there is none."""
@@ -192,9 +204,9 @@ class Closed(Fact, frozen=True, kw_only=True):
     verdict: Verdicts
 
 
-def window_folder(window: str, *, rejected: bool = False) -> str:
+def window_folder(window: str, *, rejected: bool = False, early: bool = False) -> str:
     """The folder of a window, relative to the landing."""
-    return f"{REJECTED if rejected else ''}window={segment(window)}"
+    return f"{EARLY if early else REJECTED if rejected else ''}window={segment(window)}"
 
 
 def part_name(number: int, commit: str, file_format: str) -> str:
@@ -265,7 +277,7 @@ def asset_extra(manifest: CommitManifest, uri: str) -> dict[str, Any]:
     return {
         "landing": manifest.landing,
         "window": manifest.window,
-        "uri": f"{uri}/{window_folder(manifest.window, rejected=manifest.rejected)}",
+        "uri": f"{uri}/{manifest.folder}",
         "commit": manifest.commit,
         "rows": manifest.rows,
         "counts": {kind: count for kind, count in manifest.counts.items() if count},

@@ -58,8 +58,12 @@ class Reconciled(msgspec.Struct, frozen=True):
 
     def outcomes(self, read: Callable[[int], Outcome]) -> Iterator[Outcome]:
         """The outcome of every row, in row order; ``read`` gives the outcome of the line at a place."""
-        for row, place in enumerate(self.places):
-            yield MISSING if place == _NOWHERE else settled([read(at) for at in (place, *self.again.get(row, ()))])
+        return (self.outcome_of(row, read) for row in range(len(self.places)))
+
+    def outcome_of(self, row: int, read: Callable[[int], Outcome]) -> Outcome:
+        """The outcome of one row."""
+        place = self.places[row]
+        return MISSING if place == _NOWHERE else settled([read(at) for at in (place, *self.again.get(row, ()))])
 
 
 def reconcile(

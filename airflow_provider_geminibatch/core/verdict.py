@@ -51,7 +51,9 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 def judge(counts: Mapping[str, int], thresholds: Thresholds, *, complete: bool = True) -> Verdict:
-    """The verdict over ``counts``, rows per outcome."""
+    """The verdict over ``counts``, rows per outcome; not ``complete``, it is what the policy lets be seen early."""
+    if not complete:
+        return Verdict(False, Verdicts.PARTIAL_BY_POLICY, numbers(counts, thresholds))
     rows, answers = sum(counts.values()), counts.get(Outcomes.ANSWER, 0)
     unresolved = rows - answers
     # Seven per cent of a hundred is 7.000000000000001 in binary, and 29 per cent a little under 29.

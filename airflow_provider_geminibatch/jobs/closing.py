@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any
@@ -21,6 +21,7 @@ from airflow_provider_geminibatch.core.landing import (
 )
 from airflow_provider_geminibatch.core.model import Build
 from airflow_provider_geminibatch.core.names import generation_path, segment, short
+from airflow_provider_geminibatch.jobs.layers import BuiltLayer
 from airflow_provider_geminibatch.jobs.results import Answered, Desk
 from airflow_provider_geminibatch.jobs.rows import AnsweredBatch
 from airflow_provider_geminibatch.jobs.submit import open_path
@@ -72,9 +73,9 @@ def close(desk: Desk, batch: AnsweredBatch, manifest: CommitManifest, summary: d
         verdict=manifest.verdict,
     )  # fmt: skip
     fact_store.put(store, _commit_path(batch, manifest.commit, "done"), done)
-    for answered in batch.shards:
+    for its, answered in _all_shards(batch):
         if answered.job is not None:
-            store.create(history_path(build, answered.service, answered.job), b"")
+            store.create(history_path(its, answered.service, answered.job), b"")
     closed = Closed(owner=desk.me, at=desk.now(), commit=manifest.commit, verdict=manifest.verdict)
     fact_store.put(store, f"{batch.origin.path}/closed.json", closed)
     note = open_path(build)
@@ -84,6 +85,17 @@ def close(desk: Desk, batch: AnsweredBatch, manifest: CommitManifest, summary: d
     store.delete(note)
     for answered in batch.shards:
         _delete_inputs(desk, answered)
+    for layer in batch.layers:
+        for answered in layer.shards:
+            _delete_inputs(layer.desk if isinstance(layer, BuiltLayer) else desk, answered)
+
+
+def _all_shards(batch: AnsweredBatch) -> Iterator[tuple[Build, Answered]]:
+    """Every shard of the root build, the rounds and the rungs, with its build."""
+    yield from ((batch.build, answered) for answered in batch.shards)
+    for layer in batch.layers:
+        if isinstance(layer, BuiltLayer):
+            yield from ((layer.build, answered) for answered in layer.shards)
 
 
 def history_path(build: Build, service: str, job: JobRef) -> str:

@@ -7,7 +7,7 @@ step finds what the one before it left. Rows never pass through memory whole.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -25,10 +25,10 @@ from airflow_provider_geminibatch.core.landing import (
     Part,
     Place,
     RunRef,
+    ShardResult,
     asset_extra,
     commit_id,
     turnaround,
-    window_folder,
 )
 from airflow_provider_geminibatch.core.manifest import Manifest
 from airflow_provider_geminibatch.core.model import JobSnapshot, Outcomes, Owner
@@ -38,9 +38,11 @@ from airflow_provider_geminibatch.core.schema_check import schema_check
 from airflow_provider_geminibatch.core.verdict import Thresholds, judge
 from airflow_provider_geminibatch.gemini.gateway import Gateway
 from airflow_provider_geminibatch.jobs import closing
-from airflow_provider_geminibatch.jobs.results import Answered, Desk, answered, stray_spent
+from airflow_provider_geminibatch.jobs.layers import BuiltLayer, Gateways, given_up_in, layers_of, rungs_of
+from airflow_provider_geminibatch.jobs.results import Answered, Desk, answered, is_open, shard_name, stray_spent
 from airflow_provider_geminibatch.jobs.rows import AnsweredBatch, LandedRows, money
 from airflow_provider_geminibatch.jobs.submit import read_build
+from airflow_provider_geminibatch.storage import facts as fact_store
 from airflow_provider_geminibatch.storage import landings
 from airflow_provider_geminibatch.storage.sinks import verified, write_parts
 from airflow_provider_geminibatch.storage.store import Store
@@ -103,9 +105,11 @@ def collect(
     now: Callable[[], datetime],
     log: logging.Logger,
     sleep: Callable[[float], object] | None = None,
+    gateways: Gateways | None = None,
 ) -> Landed:
     """Collect the answers of one or several batches and commit them as one window. Safe to repeat at any point.
 
+    What rounds and rungs answered is laid over the first answers; ``gateways`` gives the service of a rung that asked another.
     Raises ResultsNotReady while a job runs, ResultsBroken, NotOwner, and, after the commit under ``_rejected/`` stands,
     Rejected.
     """
@@ -113,17 +117,31 @@ def collect(
     desks: dict[str, Desk] = {}
     for manifest in (manifests := tuple(manifests)):
         desks.setdefault(manifest.workspace, Desk(open_store(manifest.workspace), gateway, me, now, log, sleep))
-    batches = sorted((_gathered(desks[manifest.workspace], manifest) for manifest in manifests), key=_by_path)
-    desk = next(iter(desks.values()))
-    draft = _draft(desk, commission, batches)
-    landings.check_owner(landing_store, draft)
-    manifest_ = landings.commit(landing_store, _with_parts(desk, commission, batches, draft))
-    landed = Landed(manifest_, landing.uri)
-    for batch in batches:
-        closing.close(desks[batch.origin.workspace], batch, manifest_, landed.extra)
-    log.info("%s window %s is %s: %s", landing.name, window, manifest_.verdict.value, manifest_.numbers)
-    if manifest_.rejected:
-        raise Rejected(landing.uri, window, manifest_.numbers)
+    batches = [gathered(desks[manifest.workspace], manifest, gateways) for manifest in manifests]
+    landed = land(desks, commission, batches)
+    if landed.manifest.rejected:
+        raise Rejected(landing.uri, window, landed.manifest.numbers)
+    return landed
+
+
+def land(
+    desks: Mapping[str, Desk], commission: Commission, batches: Sequence[AnsweredBatch], *, complete: bool = True
+) -> Landed:
+    """Seal the choice, commit it, and close the batches; not ``complete``, it goes under ``_early/`` and nothing is closed.
+
+    Returns a rejected commit too: whoever asked for it has to raise.
+    """
+    batches = sorted((_sealed(desks[batch.origin.workspace], batch) for batch in batches), key=_by_path)
+    desk, store, window = next(iter(desks.values())), commission.store, commission.window
+    draft = _draft(desk, commission, batches, complete)
+    landings.check_owner(store, draft)
+    manifest = landings.commit(store, _with_parts(desk, commission, batches, draft))
+    landed = Landed(manifest, commission.landing.uri)
+    if complete:
+        landings.drop_early(store, manifest)
+        for batch in batches:
+            closing.close(desks[batch.origin.workspace], batch, manifest, landed.extra)
+    desk.log.info("%s window %s is %s: %s", commission.landing.name, window, manifest.verdict.value, manifest.numbers)
     return landed
 
 
@@ -131,24 +149,52 @@ def _by_path(batch: AnsweredBatch) -> str:
     return batch.origin.path
 
 
-def _gathered(desk: Desk, manifest: Manifest) -> AnsweredBatch:
-    """Every shard of a batch collected and joined, and the choice sealed."""
+def gathered(
+    desk: Desk,
+    manifest: Manifest,
+    gateways: Gateways | None = None,
+    *,
+    unless_open: bool = False,
+    ended_only: bool = False,
+) -> AnsweredBatch:
+    """Every shard of a batch, and of the rounds and rungs above it, collected and joined. Raises as ``answered``.
+
+    With ``unless_open`` shards that have not ended count as not answered yet; with ``ended_only`` they are left out.
+    """
     build = read_build(desk.store, manifest.path)
     check = schema_check(build.response_schema) if build.response_schema else None
-    shards = tuple(answered(desk, build.model, shard, check) for shard in build.shards)
-    seal = closing.seal_results(desk, build, tuple(shard.result for shard in shards))
-    origin = Origin(
-        batch=build.batch, generation=build.generation, build=build.id, seal=seal, workspace=manifest.workspace
+    given_up = given_up_in(rungs_of(desk.store, build))
+    shards = tuple(
+        answered(desk, build.model, shard, check, unless_open=unless_open, given_up=shard_name(shard) in given_up)
+        for shard in build.shards
+        if not (ended_only and is_open(fact_store.shard_facts(desk.store, shard.ledger)))
     )
-    return AnsweredBatch(desk.store, build, origin, check, shards)
+    layers = layers_of(desk, build, check, gateways or (lambda _: desk.gateway), unless_open=unless_open or ended_only)
+    origin = Origin(
+        batch=build.batch, generation=build.generation, build=build.id, seal=0, workspace=manifest.workspace
+    )
+    return AnsweredBatch(desk.store, build, origin, check, shards, layers)
 
 
-def _draft(desk: Desk, commission: Commission, batches: Sequence[AnsweredBatch]) -> CommitManifest:
+def _sealed(desk: Desk, batch: AnsweredBatch) -> AnsweredBatch:
+    """The batch with its choice of results on record."""
+    seal = closing.seal_results(desk, batch.build, _results(batch))
+    return replace(batch, origin=msgspec.structs.replace(batch.origin, seal=seal))
+
+
+def _results(batch: AnsweredBatch) -> tuple[ShardResult, ...]:
+    above = (result for layer in batch.layers for result in layer.results)
+    return (*(shard.result for shard in batch.shards), *above)
+
+
+def _draft(
+    desk: Desk, commission: Commission, batches: Sequence[AnsweredBatch], complete: bool = True
+) -> CommitManifest:
     """The manifest as far as it is known before the parts: identity, counts and verdict."""
-    shards = [shard for batch in batches for shard in batch.shards]
-    counts = {kind.value: sum(shard.counts[kind] for shard in shards) for kind in Outcomes}
-    verdict = judge(counts, commission.thresholds)
-    sealed = {batch.origin: tuple(shard.result for shard in batch.shards) for batch in batches}
+    shards = [shard for batch in batches for shard in _all_shards(batch)]
+    counts = {kind.value: sum(batch.counts[kind] for batch in batches) for kind in Outcomes}
+    verdict = judge(counts, commission.thresholds, complete=complete)
+    sealed = {batch.origin: _results(batch) for batch in batches}
     jobs = tuple(shard.job for shard in shards if shard.job is not None)
     created = [job.created_at for job in jobs if job.created_at]
     ended = [job.ended_at for job in jobs if job.ended_at]
@@ -163,13 +209,13 @@ def _draft(desk: Desk, commission: Commission, batches: Sequence[AnsweredBatch])
         lines=sum((shard.lines for shard in shards), LineCounts()),
         complete=verdict.complete,
         verdict=verdict.verdict,
-        numbers=verdict.numbers,
+        numbers=verdict.numbers if complete else f"early, of {_asked(batches)} rows: {verdict.numbers}",
         thresholds=commission.thresholds,
         owner=commission.owner,
         run=commission.run,
         origins=tuple(batch.origin for batch in batches),
         jobs=jobs,
-        models=tuple(sorted({batch.build.model for batch in batches})),
+        models=_models(batches),
         submitted_at=min(created, default=None),
         finished_at=max(ended, default=None),
         committed_at=desk.now(),
@@ -180,11 +226,12 @@ def _draft(desk: Desk, commission: Commission, batches: Sequence[AnsweredBatch])
 
 def _spending(desk: Desk, batches: Sequence[AnsweredBatch]) -> dict[str, Any]:
     """What the manifest says of tokens and money, strays apart."""
-    spent = sum_of(shard.spent for batch in batches for shard in batch.shards)
+    above = [layer.spent for batch in batches for layer in batch.layers]
+    spent = sum_of((*(shard.spent for batch in batches for shard in batch.shards), *above))
     if spent.cost_usd is None:
-        models = ", ".join(sorted({batch.build.model for batch in batches}))
+        models = ", ".join(_models(batches))
         desk.log.warning("no price is known for %s: the cost of this window is unknown, not zero", models)
-    strays = [(batch, shard, stray) for batch in batches for shard in batch.shards for stray in shard.strays]
+    strays = [(batch, shard, stray) for batch in batches for shard in _all_shards(batch) for stray in shard.strays]
     strayed = sum_of(stray_spent(replace(desk, store=batch.store), shard, stray) for batch, shard, stray in strays)
     return {
         "strays": tuple(_stray_ref(shard, stray) for _, shard, stray in strays),
@@ -193,6 +240,24 @@ def _spending(desk: Desk, batches: Sequence[AnsweredBatch]) -> dict[str, Any]:
         "strays_cost_usd": money(strayed.cost_usd) if strays else None,
         "price_as_of": prices.AS_OF.isoformat(),
     }
+
+
+def _all_shards(batch: AnsweredBatch) -> Iterator[Answered]:
+    yield from batch.shards
+    for layer in batch.layers:
+        yield from layer.shards
+
+
+def _asked(batches: Sequence[AnsweredBatch]) -> int:
+    return sum(batch.build.rows for batch in batches)
+
+
+def _models(batches: Sequence[AnsweredBatch]) -> tuple[str, ...]:
+    roots = {batch.build.model for batch in batches}
+    above = (layer for batch in batches for layer in batch.layers)
+    return tuple(
+        sorted(roots | {layer.build.model if isinstance(layer, BuiltLayer) else layer.model for layer in above})
+    )
 
 
 def sum_of(spent: Iterable[Spent]) -> Spent:
@@ -214,7 +279,7 @@ def _with_parts(
     desk: Desk, commission: Commission, batches: Sequence[AnsweredBatch], draft: CommitManifest
 ) -> CommitManifest:
     """The draft with its parts: those that an earlier try wrote, if they are all there unharmed, else written now."""
-    folder = window_folder(draft.window, rejected=draft.rejected)
+    folder = draft.folder
     noted = closing.written_parts(desk, batches[0], draft.commit)
     if noted is not None and _all_there(commission.store, folder, noted.parts):
         return msgspec.structs.replace(draft, parts=noted.parts)
@@ -235,4 +300,4 @@ def _all_there(store: Store, folder: str, parts: Sequence[Part]) -> bool:
     return True
 
 
-__all__ = ["Landed", "collect"]
+__all__ = ["Commission", "Landed", "collect", "gathered", "land"]

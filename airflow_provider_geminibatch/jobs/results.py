@@ -19,7 +19,7 @@ from airflow_provider_geminibatch.core.model import JobSnapshot, Outcomes, Shard
 from airflow_provider_geminibatch.core.names import segment
 from airflow_provider_geminibatch.core.outcomes import Line, Outcome, SchemaCheck, classify
 from airflow_provider_geminibatch.core.prices import NOTHING_SPENT, Price, Spent, price_of, spent_on
-from airflow_provider_geminibatch.core.reconcile import LineCounts, Reconciled, distrust, reconcile
+from airflow_provider_geminibatch.core.reconcile import KINDS, LineCounts, Reconciled, distrust, reconcile
 from airflow_provider_geminibatch.gemini.gateway import Gateway
 from airflow_provider_geminibatch.jobs.download import fetch
 from airflow_provider_geminibatch.jobs.lookup import find_strays
@@ -71,7 +71,21 @@ class Answered:
         """Rows per outcome."""
         if self.found is not None:
             return self.found.counts
-        return {kind.value: self.shard.rows if kind is Outcomes.FAILED else 0 for kind in Outcomes}
+        assert self.failure is not None
+        return {kind.value: self.shard.rows if kind is self.failure.kind else 0 for kind in Outcomes}
+
+    @property
+    def told(self) -> bool:
+        """True when the service answered row by row; else the one outcome of all rows says little about any of them."""
+        return self.found is not None
+
+    def kind_of(self, row: int) -> tuple[Outcomes, bool]:
+        """The outcome of a row by its kind, and whether a line of the results says so."""
+        if self.found is None:
+            assert self.failure is not None
+            return self.failure.kind, False
+        kind = KINDS[self.found.kinds[row]]
+        return kind, kind is not Outcomes.MISSING
 
     @property
     def lines(self) -> LineCounts:
@@ -86,10 +100,35 @@ class Answered:
         with _Lines(store, self.result.path, check) as lines:
             yield from self.found.outcomes(lines.outcome_at)
 
+    def unresolved(self, store: Store, check: SchemaCheck | None) -> Iterator[tuple[int, Outcome]]:
+        """The rows without an answer, in row order; only their lines are read again."""
+        if self.found is None:
+            assert self.failure is not None
+            yield from ((row, self.failure) for row in range(self.shard.rows))
+            return
+        answer = KINDS.index(Outcomes.ANSWER)
+        with _Lines(store, self.result.path, check) as lines:
+            for row in (row for row, kind in enumerate(self.found.kinds) if kind != answer):
+                yield row, self.found.outcome_of(row, lines.outcome_at)
 
-def answered(desk: Desk, model: str, shard: Shard, check: SchemaCheck | None) -> Answered:
-    """What a shard came to. Raises ResultsNotReady while its job runs, ResultsBroken for a file that cannot be trusted."""
+
+def answered(
+    desk: Desk,
+    model: str,
+    shard: Shard,
+    check: SchemaCheck | None,
+    *,
+    unless_open: bool = False,
+    given_up: bool = False,
+) -> Answered:
+    """What a shard came to. Raises ResultsNotReady while its job runs, ResultsBroken for a file that cannot be trusted.
+
+    With ``unless_open`` a shard without an end on record has no answers yet, which all its rows say; ``given_up``, it never
+    will have, whatever comes of its job.
+    """
     facts = fact_store.shard_facts(desk.store, shard.ledger)
+    if given_up or (unless_open and is_open(facts)):
+        return _open(shard, facts, given_up)
     strays = tuple(find_strays(desk.store, desk.gateway, shard, facts, me=desk.me, now=desk.now, log=desk.log))
     attempt = next((attempt for attempt in reversed(facts.attempts) if attempt.job), None)
     if attempt is None or attempt.job is None:
@@ -117,6 +156,23 @@ def answered(desk: Desk, model: str, shard: Shard, check: SchemaCheck | None) ->
 def shard_name(shard: Shard) -> str:
     """``<build tag>-<shard>``: how a shard is called in rows and manifests."""
     return f"{shard.tag}-{shard.index:04d}"
+
+
+def is_open(facts: ShardFacts) -> bool:
+    """True while something may still come of a shard: it has a job without an end on record, or may be one yet."""
+    attempt = facts.job_attempt
+    if attempt is not None:
+        return attempt.end is None
+    last = facts.last
+    return last is None or last.refused is None or last.refused.code == 429
+
+
+def _open(shard: Shard, facts: ShardFacts, given_up: bool) -> Answered:
+    attempt = facts.job_attempt or facts.last
+    job = attempt.job.job_name if attempt and attempt.job else ""
+    why = f"{job or 'the shard'} {'had not ended when it was given up' if given_up else 'has not ended'}"
+    result = ShardResult(shard=shard_name(shard), attempt=attempt.number if attempt else 0, job=job, failure=why)
+    return Answered(shard, result, failure=Outcome(kind=Outcomes.MISSING, reason=why, transient=True))
 
 
 def _without_job(shard: Shard, facts: ShardFacts, strays: tuple[JobSnapshot, ...]) -> Answered:

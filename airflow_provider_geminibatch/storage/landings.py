@@ -28,9 +28,9 @@ _LOOKS = 3
 """How often a reader starts over when a commit replaces the window while its parts are being opened."""
 
 
-def read_manifest(store: Store, window: str, *, rejected: bool = False) -> CommitManifest | None:
+def read_manifest(store: Store, window: str, *, rejected: bool = False, early: bool = False) -> CommitManifest | None:
     """The manifest of a window, or None when nothing was committed there. Raises StoreUnreadable for a damaged one."""
-    path = f"{window_folder(window, rejected=rejected)}/{MANIFEST}"
+    path = f"{window_folder(window, rejected=rejected, early=early)}/{MANIFEST}"
     data = store.read(path)
     if data is None:
         return None
@@ -43,10 +43,10 @@ def read_manifest(store: Store, window: str, *, rejected: bool = False) -> Commi
 def commit(store: Store, mine: CommitManifest) -> CommitManifest:
     """Make ``mine``, whose parts are written, the commit of its window, and return the one that stands.
 
-    A rejected one goes under ``_rejected/``. Raises NotOwner before anything is changed.
+    A rejected one goes under ``_rejected/``, an early one under ``_early/``. Raises NotOwner before anything is changed.
     """
     check_owner(store, mine)
-    standing = read_manifest(store, mine.window, rejected=mine.rejected)
+    standing = _in_place(store, mine)
     if standing is not None and same_commit(standing, mine):
         mine = standing
     else:
@@ -58,12 +58,27 @@ def commit(store: Store, mine: CommitManifest) -> CommitManifest:
 
 def check_owner(store: Store, mine: CommitManifest) -> None:
     """Raises NotOwner when ``mine`` may not stand: neither beside a foreign accepted commit, nor over what stands in its place."""
-    for rejected in {False, mine.rejected}:
-        refuse_replacement(read_manifest(store, mine.window, rejected=rejected), mine)
+    refuse_replacement(read_manifest(store, mine.window), mine)
+    if mine.rejected or mine.early:
+        refuse_replacement(_in_place(store, mine), mine)
+
+
+def drop_early(store: Store, final: CommitManifest) -> None:
+    """Remove what was committed early of a window that is complete now: its manifest first, then its parts."""
+    early = read_manifest(store, final.window, early=True)
+    if early is None or early.owner != final.owner:
+        return
+    store.delete(f"{early.folder}/{MANIFEST}")
+    for path in dict.fromkeys((*(part.path for part in early.parts), *early.replaces)):
+        store.delete(f"{early.folder}/{path}")
+
+
+def _in_place(store: Store, mine: CommitManifest) -> CommitManifest | None:
+    return read_manifest(store, mine.window, rejected=mine.rejected, early=mine.early)
 
 
 def _put(store: Store, manifest: CommitManifest) -> None:
-    path = f"{window_folder(manifest.window, rejected=manifest.rejected)}/{MANIFEST}"
+    path = f"{manifest.folder}/{MANIFEST}"
     store.write(path, msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n")
 
 
@@ -71,17 +86,18 @@ def _delete_replaced(store: Store, mine: CommitManifest) -> None:
     """Delete the parts of the commit that ``mine`` replaced, unless yet another one stands by now."""
     if not mine.replaces:
         return
-    standing = read_manifest(store, mine.window, rejected=mine.rejected)
+    standing = _in_place(store, mine)
     if standing is None or standing.commit != mine.commit:
         return
     for path in mine.replaces:
-        store.delete(f"{window_folder(mine.window, rejected=mine.rejected)}/{path}")
+        store.delete(f"{mine.folder}/{path}")
 
 
 def read_rows(store: Store, window: str, *, any_verdict: bool = False) -> Iterator[dict[str, Any]]:
     """The rows of a window, after every part was opened and verified. Raises WindowNotLanded, StoreUnreadable.
 
-    Without ``any_verdict`` only a complete and accepted commit is read; with it also a rejected one, if no other stands.
+    Without ``any_verdict`` only a complete and accepted commit is read; with it also a rejected or an early one, if no other
+    stands.
     """
     with ExitStack() as opened:
         manifest, files = _open_parts(store, window, any_verdict, opened)
@@ -92,10 +108,9 @@ def read_rows(store: Store, window: str, *, any_verdict: bool = False) -> Iterat
 def _open_parts(store: Store, window: str, any_verdict: bool, opened: ExitStack) -> tuple[CommitManifest, list[Any]]:
     for look in range(_LOOKS):
         manifest = _readable_manifest(store, window, any_verdict)
-        folder = window_folder(window, rejected=manifest.rejected)
         with ExitStack() as opening:
             try:
-                files = [opening.enter_context(verified(store, folder, part)) for part in manifest.parts]
+                files = [opening.enter_context(verified(store, manifest.folder, part)) for part in manifest.parts]
             except StoreUnreadable:
                 again = _readable_manifest(store, window, any_verdict)
                 if again.commit == manifest.commit or look + 1 == _LOOKS:
@@ -109,7 +124,7 @@ def _open_parts(store: Store, window: str, any_verdict: bool, opened: ExitStack)
 def _readable_manifest(store: Store, window: str, any_verdict: bool) -> CommitManifest:
     manifest = read_manifest(store, window)
     if manifest is None and any_verdict:
-        manifest = read_manifest(store, window, rejected=True)
+        manifest = read_manifest(store, window, rejected=True) or read_manifest(store, window, early=True)
     if manifest is None:
         raise WindowNotLanded(store.uri, window, _why_not(store, window))
     if not (manifest.passes or any_verdict):

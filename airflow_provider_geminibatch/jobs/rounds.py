@@ -1,0 +1,185 @@
+"""Rounds: a sealed build of what is unresolved and worth asking again, and the same for rungs that ask by a batch.
+
+Requests come from the sealed shards of the root build, never from the source; only the allowance of a truncated one is
+raised. A build is sealed under its own id before the fact that names it, so that of two builders one wins and the other
+removes its own.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from typing import Any
+
+import msgspec
+
+from airflow_provider_geminibatch.core import limits
+from airflow_provider_geminibatch.core.errors import ServiceError, StoreUnreadable
+from airflow_provider_geminibatch.core.layers import At, higher_cap, worth
+from airflow_provider_geminibatch.core.ledger import Round, RungBuild, RungFact
+from airflow_provider_geminibatch.core.model import Build, Outcomes, Shard
+from airflow_provider_geminibatch.core.names import digest, short
+from airflow_provider_geminibatch.core.outcomes import Outcome
+from airflow_provider_geminibatch.core.rows import Ready, encode_json
+from airflow_provider_geminibatch.gemini.gateway import Gateway
+from airflow_provider_geminibatch.jobs.building import Progress, ShardWriter, delete
+from airflow_provider_geminibatch.jobs.layers import build_path, generation_of, rung_path, sealed_keys
+from airflow_provider_geminibatch.jobs.results import Desk
+from airflow_provider_geminibatch.storage import facts as fact_store
+from airflow_provider_geminibatch.storage.store import Store
+
+Asked = tuple[At, Outcome]
+"""A row to ask again, and what became of it so far."""
+
+
+class _Request(msgspec.Struct, frozen=True):
+    request: msgspec.Raw
+
+
+_decode_request = msgspec.json.Decoder(_Request).decode
+
+
+def worthy(unresolved: Iterable[Asked]) -> Iterator[Asked]:
+    """Those of the unresolved rows that may fare better when asked again."""
+    return ((at, outcome) for at, outcome in unresolved if worth(outcome))
+
+
+def open_round(desk: Desk, root: Build, number: int, rows: Iterable[Asked], *, cap_factor: float) -> Round:
+    """Seal a build of ``rows``, in root order, and open the round with it; or obey who was first."""
+    path = f"{generation_of(root)}/rounds/{number:02d}.json"
+    if (standing := fact_store.get(desk.store, path, Round)) is not None:
+        return standing
+    reasons: Counter[str] = Counter()
+    asked = _asking(desk, root, _counted(rows, reasons), cap_factor=cap_factor**number, most=_most(desk.gateway, root))
+    build = _build(desk, root, asked, root.model)
+    mine = Round(
+        owner=desk.me, at=desk.now(), number=number, build=build.id if build else "", rows=build.rows if build else 0,
+        reasons=dict(reasons),
+    )  # fmt: skip
+    standing = fact_store.put(desk.store, path, mine)
+    if standing.build != mine.build:
+        _discard(desk, build)
+    why = ", ".join(f"{rows} {reason}" for reason, rows in standing.reasons.items())
+    desk.log.info("%s: round %d asks %d rows again: %s", root.batch, number, standing.rows, why)
+    return standing
+
+
+def build_rung(desk: Desk, root: Build, rung: RungFact, rows: Iterable[Asked]) -> RungBuild:
+    """Seal a build of a rung's rows, for the rung's model, and put it on record; or obey who was first."""
+    path = rung_path(root, rung.number, "build")
+    if (standing := fact_store.get(desk.store, path, RungBuild)) is not None:
+        return standing
+    asked = _asking(desk, root, rows, cap_factor=1.0, most=None)
+    build = _build(desk, root, asked, rung.model or root.model)
+    mine = RungBuild(
+        owner=desk.me, at=desk.now(), build=build.id if build else "", rows=build.rows if build else 0
+    )  # fmt: skip
+    standing = fact_store.put(desk.store, path, mine)
+    if standing.build != mine.build:
+        _discard(desk, build)
+    return standing
+
+
+def _counted(rows: Iterable[Asked], reasons: Counter[str]) -> Iterator[Asked]:
+    for at, outcome in rows:
+        reasons[outcome.kind.value] += 1
+        yield at, outcome
+
+
+def _most(gateway: Gateway, root: Build) -> int | None:
+    """The largest allowance of the model, where the service says it."""
+    try:
+        return gateway.model(root.model).output_token_limit
+    except ServiceError:
+        return None
+
+
+def _asking(desk: Desk, root: Build, rows: Iterable[Asked], *, cap_factor: float, most: int | None) -> Iterator[Ready]:
+    """The rows ready to be packed. One pass over the root's files, which are read as far as the last row of each shard.
+
+    With a factor, a truncated row is asked with a larger allowance, and left out where there is none to give.
+    """
+    for place, of_shard in groupby(rows, key=lambda asked: asked[0][0]):
+        sealed = sealed_requests(desk.store, root.shards[place])
+        at_row, key, passed, request = next(sealed)
+        for (_, row), outcome in of_shard:
+            while at_row < row:
+                at_row, key, passed, request = next(sealed)
+            if outcome.kind is Outcomes.TRUNCATED and cap_factor > 1:
+                raised = _raised(request, cap_factor, most)
+                if raised is None:
+                    continue
+                request = raised
+            # The third element of a line of the key file: which row of the root this is.
+            yield Ready(encode_json(key), request, b"%b,[%d,%d]" % (encode_json(passed), place, row))
+
+
+def sealed_requests(store: Store, shard: Shard) -> Iterator[tuple[int, str, dict[str, Any], bytes]]:
+    """Row, key, columns and request of every row of a sealed shard, in order. Raises StoreUnreadable for what is no request."""
+    with store.open(shard.path) as lines:
+        for row, ((key, passed), line) in enumerate(zip(sealed_keys(store, shard), lines, strict=True)):
+            try:
+                yield row, key, passed, bytes(_decode_request(line).request)
+            except msgspec.MsgspecError as error:
+                why = f"line {row + 1} is not what was sealed ({error})"
+                raise StoreUnreadable(f"{store.uri}/{shard.path}", why) from None
+
+
+def _raised(request: bytes, factor: float, most: int | None) -> bytes | None:
+    """The request with a larger ``maxOutputTokens``; None when it has none, or none larger can be had."""
+    fields: dict[str, Any] = msgspec.json.decode(request)
+    for config in (fields.get("generationConfig"), fields.get("generation_config")):
+        if not isinstance(config, dict):
+            continue
+        for name in ("maxOutputTokens", "max_output_tokens"):
+            cap = config.get(name)
+            raised = higher_cap(cap, factor, most) if isinstance(cap, int) else None
+            if raised is not None:
+                config[name] = raised
+                return encode_json(fields)
+    return None
+
+
+def _build(desk: Desk, root: Build, rows: Iterable[Ready], model: str) -> Build | None:
+    """A sealed build of ``rows`` beside the root; None when there are none."""
+    build_id = short(desk.me, uuid.uuid4().hex)
+    home = f"{generation_of(root)}/builds/{build_id}"
+    writer = ShardWriter(desk.store, home, short(build_id), Progress(str(root.batch), desk.now, desk.log), desk.log)
+    try:
+        shards = writer.write(rows, max_rows=limits.SHARD_ROWS, max_bytes=limits.SHARD_BYTES)
+    except Exception:  # whatever ended it, what was begun is removed; the error goes on
+        writer.discard()
+        raise
+    if not shards:
+        return None
+    build = msgspec.structs.replace(
+        root, id=build_id, tag=short(build_id), parent=root.id, model=model, created_at=desk.now(), shards=shards,
+        rows=sum(shard.rows for shard in shards), size_bytes=sum(shard.size_bytes for shard in shards),
+        digest=digest(*(f"{shard.home} {shard.index} {shard.sha256} {shard.keys_sha256}" for shard in shards)),
+    )  # fmt: skip
+    desk.store.create(build_path(root, build_id), msgspec.json.encode(build))
+    return build
+
+
+def _discard(desk: Desk, build: Build | None) -> None:
+    if build is None:
+        return
+    delete(desk.store, build_path(build, build.id), desk.log)
+    for path in (path for shard in build.shards for path in (shard.path, shard.keys_path)):
+        delete(desk.store, path, desk.log)
+
+
+def write_rows(store: Store, path: str, rows: Iterable[At]) -> tuple[int, str]:
+    """A row set: a line ``[shard, row]`` per row. Returns how many, and the digest of the file."""
+    import hashlib
+
+    hashed, total = hashlib.sha256(), 0
+    with store.writer(path) as out:
+        for at in rows:
+            line = b"[%d,%d]\n" % at
+            hashed.update(line)
+            out.write(line)
+            total += 1
+    return total, hashed.hexdigest()
