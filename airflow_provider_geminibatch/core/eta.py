@@ -79,7 +79,8 @@ def kaplan_meier(times: Iterable[tuple[float, bool]], *, endless: int = 0) -> tu
     ``endless`` jobs are added that are never seen to end. With one of them the share is what the *next* job is expected to
     do rather than what the known ones did: of n known jobs the k-th turnaround is not reached by k of n + 1.
     """
-    ordered = sorted(times)
+    # Of equal times the ended ones come first: who was given up then was still at risk.
+    ordered = sorted(times, key=lambda time: (time[0], not time[1]))
     at_risk, left = len(ordered) + endless, 1.0
     curve: list[Point] = []
     for place, (seconds, ended) in enumerate(ordered):

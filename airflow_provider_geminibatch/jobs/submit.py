@@ -39,6 +39,7 @@ from airflow_provider_geminibatch.core.names import batch_path, display_name, sh
 from airflow_provider_geminibatch.core.steps import Evidence, Policy
 from airflow_provider_geminibatch.gemini.gateway import Created, Gateway, Refused
 from airflow_provider_geminibatch.jobs.lookup import pages, sweep
+from airflow_provider_geminibatch.jobs.room import Wave
 from airflow_provider_geminibatch.storage import facts as fact_store
 from airflow_provider_geminibatch.storage.store import Store, must_read
 
@@ -89,10 +90,14 @@ def submit(
     build = read_build(store, manifest.path)
     _note_open(store, build, manifest)
     walker = _Walker(store, gateway, build, me, now, log, max_tries, later_try, policy)
-    ends = [walker.walk(shard) for shard in build.shards]
+    try:
+        ends = [walker.walk(shard) for shard in build.shards]
+    finally:
+        walker.wave.save()
     wait = steps.batch_step(ends)
     if wait:
-        return Waiting(wait.until, wait.why)
+        sent = sum(isinstance(end, steps.Done) for end in ends)
+        return Waiting(wait.until, f"{sent} of {len(ends)} shards are jobs; {wait.why}" if sent else wait.why)
     return Submitted(tuple(end.job_name for end in ends if isinstance(end, steps.Done)))
 
 
@@ -117,6 +122,7 @@ class _Walker:
         self._store, self._gateway, self._build, self._me = store, gateway, build, me
         self._now, self._log, self._max_tries, self._later_try, self._policy = now, log, max_tries, later_try, policy
         self._model_known = False
+        self.wave = Wave(store, gateway, build.model, now, policy, log)
         self._listed: dict[str, JobSnapshot] | None = None
         self._perform: Mapping[type, Callable[..., Evidence | None]] = {
             steps.SeekUnrecorded: self._seek_unrecorded,
@@ -140,7 +146,11 @@ class _Walker:
         )  # fmt: skip
         while True:
             facts = fact_store.shard_facts(self._store, shard.ledger)
+            if _had_no_room(facts):
+                evidence = msgspec.structs.replace(evidence, ours_open=self.wave.ours_open())
             step = steps.shard_step(facts, evidence, self._policy, self._me, self._now())
+            if isinstance(step, steps.Start):
+                step = self.wave.full() or step
             match step:
                 case steps.Stop(error):
                     raise error
@@ -228,12 +238,15 @@ class _Walker:
                 shard, step.attempt, "refused",
                 Refusal(owner=self._me, at=self._now(), code=reply.code, text=text, retry_after_seconds=reply.retry_after_seconds),
             )  # fmt: skip
+            if reply.code == 429:
+                self.wave.refused(reply.retry_after_seconds)
         else:
             self._log.warning("%s: the create got no certain answer (%s); looking it up", shard, reply.why)
 
     def _named(self, shard: Shard, attempt: int, job: JobSnapshot) -> None:
         named = JobNamed(owner=self._me, at=self._now(), job_name=job.name, how="create", created_at=job.created_at)
         self._put(shard, attempt, "job", named)
+        self.wave.took(job.name)
         self._log.info("%s is %s", shard, job.name)
         # A create that slept through its own proven absence: its shard may be another job by now, so this one is not wanted.
         if fact_store.get(self._store, attempt_path(shard.ledger, attempt, "absent"), Absent):
@@ -300,6 +313,7 @@ class _Walker:
             created_at=step.job.created_at, extras=step.extras,
         )  # fmt: skip
         self._put(shard, step.attempt, "job", named)
+        self.wave.took(step.job.name)
         self._log.info("%s was found as %s and adopted", shard, step.job.name)
 
     def _look_at_job(self, shard: Shard, facts: ShardFacts, step: steps.LookAtJob, evidence: Evidence) -> Evidence:
@@ -307,6 +321,10 @@ class _Walker:
         if job.ended:
             self._put(shard, step.attempt, "end", end_fact(job, owner=self._me, at=self._now()))
         return msgspec.structs.replace(evidence, looked_at_job=True)
+
+
+def _had_no_room(facts: ShardFacts) -> bool:
+    return facts.last is not None and facts.last.refused is not None and facts.last.refused.code == 429
 
 
 def end_fact(job: JobSnapshot, *, owner: str, at: datetime) -> End:
