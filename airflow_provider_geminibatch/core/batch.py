@@ -105,8 +105,8 @@ class BatchPolicy(msgspec.Struct, frozen=True, kw_only=True):
 class Sent(msgspec.Struct, frozen=True, kw_only=True):
     """A build as far as it was submitted. ``name`` is ``root``, ``round-01`` or ``rung-01``.
 
-    ``pending`` shards are not jobs yet; with ``wait_until`` they wait, for room or for certainty. ``open`` are jobs that have
-    not ended.
+    ``submitted``: this walk has been over it, so that what can be adopted or sent again is. ``pending`` shards are not jobs yet;
+    with ``wait_until`` they wait, for room or for certainty. ``open`` are jobs that have not ended.
     """
 
     name: str
@@ -115,6 +115,7 @@ class Sent(msgspec.Struct, frozen=True, kw_only=True):
     pending: int = 0
     open: tuple[str, ...] = ()
     conn_id: str | None = None
+    submitted: bool = False
     wait_until: datetime | None = None
     wait_why: str = ""
 
@@ -279,6 +280,10 @@ def batch_step(summary: BatchSummary, policy: BatchPolicy, me: str, now: datetim
     if summary.rungs:
         return _on_rung(summary, policy, now)
     reason = _over(summary, policy, now)
+    fresh = [Submit(build.name) for build in summary.builds if not build.submitted]
+    # At its end nothing new is sent; jobs are adopted, and a cleared task sends again what ended without results.
+    if fresh and not (reason and any(build.pending for build in summary.builds)):
+        return tuple(fresh)
     if reason:
         return _next_rung(summary, policy, reason, now)
     if summary.unfinished:

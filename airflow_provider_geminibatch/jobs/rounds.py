@@ -7,6 +7,7 @@ removes its own.
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -130,16 +131,22 @@ def sealed_requests(store: Store, shard: Shard) -> Iterator[tuple[int, str, dict
 def _raised(request: bytes, factor: float, most: int | None) -> bytes | None:
     """The request with a larger ``maxOutputTokens``; None when it has none, or none larger can be had."""
     fields: dict[str, Any] = msgspec.json.decode(request)
-    for config in (fields.get("generationConfig"), fields.get("generation_config")):
+    raised = with_higher_cap(fields, factor, most)
+    return None if raised is fields else encode_json(raised)
+
+
+def with_higher_cap(request: dict[str, Any], factor: float, most: int | None = None) -> dict[str, Any]:
+    """The request with a larger ``maxOutputTokens``; the same one where there is none to raise."""
+    for field in ("generationConfig", "generation_config"):
+        config = request.get(field)
         if not isinstance(config, dict):
             continue
         for name in ("maxOutputTokens", "max_output_tokens"):
             cap = config.get(name)
             raised = higher_cap(cap, factor, most) if isinstance(cap, int) else None
             if raised is not None:
-                config[name] = raised
-                return encode_json(fields)
-    return None
+                return {**request, field: {**config, name: raised}}
+    return request
 
 
 def _build(desk: Desk, root: Build, rows: Iterable[Ready], model: str) -> Build | None:
@@ -173,8 +180,6 @@ def _discard(desk: Desk, build: Build | None) -> None:
 
 def write_rows(store: Store, path: str, rows: Iterable[At]) -> tuple[int, str]:
     """A row set: a line ``[shard, row]`` per row. Returns how many, and the digest of the file."""
-    import hashlib
-
     hashed, total = hashlib.sha256(), 0
     with store.writer(path) as out:
         for at in rows:
