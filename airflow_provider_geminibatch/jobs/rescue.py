@@ -49,6 +49,9 @@ from airflow_provider_geminibatch.storage.store import Store
 
 CONCURRENCY = 8
 FLUSH_AFTER = timedelta(seconds=5)
+OBEY_AGAIN = timedelta(seconds=5)
+"""How often a run looks whether another one has taken the rung over, besides before every block."""
+
 CALL_SECONDS = 600.0
 """How long one call may take: flex answers within 1 to 15 minutes and wants a timeout of ten (flex guide, 2026-04)."""
 
@@ -157,7 +160,7 @@ class _Rung:
         self._blocks: dict[int, _Block] = {}
         self._lines: list[bytes] = []
         self._landed: list[tuple[int, Decimal]] = []
-        self._first_line_at = self._resume_at = now()
+        self._first_line_at = self._resume_at = self._obeyed_at = now()
         self._pause = FIRST_PAUSE
         self._end: _End | None = None
         self._refused = self._run_number = 0
@@ -262,6 +265,8 @@ class _Rung:
 
     def _fill(self, pool: ThreadPoolExecutor) -> None:
         while len(self._flying) < self._concurrency and self._now() >= self._resume_at and self._end is None:
+            if self._now() >= self._obeyed_at + OBEY_AGAIN:  # also a process that slept since
+                self._obey()
             ask = self._next()
             if ask is None:
                 return
@@ -335,6 +340,7 @@ class _Rung:
 
     def _obey(self) -> None:
         """Raises Superseded when a later run sends for this rung."""
+        self._obeyed_at = self._now()
         later = fact_store.get(self._store, self._run_path(self._run_number + 1), RungRun)
         if later is not None:
             raise Superseded(self._label, later.owner)
