@@ -26,11 +26,11 @@ from airflow_provider_geminibatch.core.errors import (
     SubmissionRefused,
     Unusable,
 )
-from airflow_provider_geminibatch.core.landing import Closed
+from airflow_provider_geminibatch.core.landing import Closed, Place, RunRef
 from airflow_provider_geminibatch.core.layers import At, worth
 from airflow_provider_geminibatch.core.ledger import Command, RungDone, RungFact, Settled
 from airflow_provider_geminibatch.core.manifest import Manifest
-from airflow_provider_geminibatch.core.model import Build, JobSnapshot, Outcomes
+from airflow_provider_geminibatch.core.model import Build, JobSnapshot, Outcomes, Owner
 from airflow_provider_geminibatch.core.names import short
 from airflow_provider_geminibatch.core.steps import Policy
 from airflow_provider_geminibatch.jobs import rounds
@@ -82,8 +82,12 @@ def walk(
     *,
     store: Store,
     gateways: Gateways,
-    commission: Commission,
     policy: BatchPolicy,
+    landing: Place,
+    landing_store: Store,
+    window: str,
+    owner: Owner,
+    run: RunRef,
     me: str,
     now: Callable[[], datetime],
     log: logging.Logger,
@@ -95,13 +99,14 @@ def walk(
 ) -> Landed | Waiting:
     """Bring a sealed batch as far towards its commit as it goes now.
 
-    ``gateways`` gives the service of a connection id, and of None the batch's own. ``commission`` says where to land, for whom,
-    and how it is judged. ``stuck_at`` is when most similar jobs would have ended; by default the history of the workspace says
-    it, where ``policy.stuck_after`` asks for it. Raises Rejected after a commit outside its thresholds, WaitTimedOut at a deadline without a ladder or on a
-    "fail" rung, BatchCancelled on a person's wish, Unusable for a deadline that is past before anything was sent, and what
-    ``submit`` and ``collect`` raise.
+    ``gateways`` gives the service of a connection id, and of None the batch's own. ``stuck_at`` is when most similar jobs would
+    have ended; by default the history of the workspace says it, where ``policy.stuck_after`` asks for it.
+    Raises Rejected after a commit outside ``policy.thresholds``, WaitTimedOut at a deadline without a ladder or on a "fail"
+    rung, BatchCancelled on a person's wish, Unusable for a deadline that is past before anything was sent, and what ``submit``
+    and ``collect`` raise.
     """
     desk = Desk(store, gateways(None), me, now, log, sleep)
+    commission = Commission(landing, landing_store, window, owner, run, policy.thresholds)
     submitting = {"max_tries": max_tries, "later_try": later_try, "policy": submit_policy}
     return _Walk(desk, manifest, gateways, policy, commission, submitting, stuck_at).on()
 
