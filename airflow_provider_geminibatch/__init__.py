@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from airflow_provider_geminibatch.core.batch import Rung
     from airflow_provider_geminibatch.core.template import RequestTemplate
+    from airflow_provider_geminibatch.decorators.gemini_batch import gemini_batch
     from airflow_provider_geminibatch.hooks.gemini_batch import GeminiBatchHook
     from airflow_provider_geminibatch.hooks.landing import Landing, landed_windows, read_window
+    from airflow_provider_geminibatch.operators.batch import GeminiBatchOperator
     from airflow_provider_geminibatch.operators.cancel import GeminiBatchCancelOperator
     from airflow_provider_geminibatch.operators.load import GeminiBatchLoadOperator
     from airflow_provider_geminibatch.operators.prepare import GeminiBatchPrepareOperator
@@ -25,6 +28,7 @@ _HOMES = {
     "GeminiBatchCancelOperator": "operators.cancel",
     "GeminiBatchHook": "hooks.gemini_batch",
     "GeminiBatchLoadOperator": "operators.load",
+    "GeminiBatchOperator": "operators.batch",
     "GeminiBatchPrepareOperator": "operators.prepare",
     "GeminiBatchSensor": "sensors.batch",
     "GeminiBatchSubmitOperator": "operators.submit",
@@ -34,6 +38,8 @@ _HOMES = {
     "ParquetSource": "storage.sources",
     "RequestTemplate": "core.template",
     "RequestsSource": "storage.sources",
+    "Rung": "core.batch",
+    "gemini_batch": "decorators.gemini_batch",
     "landed_windows": "hooks.landing",
     "read_window": "hooks.landing",
 }
@@ -43,6 +49,7 @@ __all__ = [
     "GeminiBatchCancelOperator",
     "GeminiBatchHook",
     "GeminiBatchLoadOperator",
+    "GeminiBatchOperator",
     "GeminiBatchPrepareOperator",
     "GeminiBatchSensor",
     "GeminiBatchSubmitOperator",
@@ -52,6 +59,8 @@ __all__ = [
     "ParquetSource",
     "RequestTemplate",
     "RequestsSource",
+    "Rung",
+    "gemini_batch",
     "landed_windows",
     "read_window",
 ]

@@ -23,9 +23,14 @@ def get_provider_info() -> dict[str, object]:
             }
         ],
         "hooks": _modules("hooks.gemini_batch"),
-        "operators": _modules("operators.prepare", "operators.submit", "operators.load", "operators.cancel"),
+        "operators": _modules(
+            "operators.batch", "operators.prepare", "operators.submit", "operators.load", "operators.cancel"
+        ),
         "sensors": _modules("sensors.batch", "sensors.window"),
         "triggers": _modules("triggers.batch", "triggers.window"),
+        "task-decorators": [
+            {"name": "gemini_batch", "class-name": f"{PACKAGE}.decorators.gemini_batch.gemini_batch_task"}
+        ],
         "connection-types": [_CONNECTION_TYPE],
         "config": {"geminibatch": _CONFIG_SECTION},
     }

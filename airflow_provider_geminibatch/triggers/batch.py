@@ -176,8 +176,10 @@ class GeminiBatchTrigger(BaseTrigger):
         log.info("%s", line)
 
     def _payload(self, end: Ended | TimedOut | Late | Wished) -> dict[str, Any]:
+        more = {"why": end.why} if isinstance(end, Late) else {}
         return {
             "status": STATUS[type(end)],
             "jobs": {name: job.state for name, job in end.jobs.items()},
             "give_up_at": self.give_up_at,
+            **more,
         }
