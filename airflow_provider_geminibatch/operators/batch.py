@@ -313,10 +313,9 @@ def _ledgers(manifest: Manifest) -> dict[str, str]:
 
     store = open_store(manifest.workspace)
     root = read_build(store, manifest.path)
-    above = [layer.build for layer in (*rounds_of(store, root), *rungs_of(store, root)) if layer.build]
-    batches = [
-        read_batch(Manifest(f"{manifest.workspace}/{build_path(root, one.id)}"), store) for one in (root, *above)
-    ]
+    above = [one.build for one in rounds_of(store, root)] + [one.build for one in rungs_of(store, root)]
+    builds = [root, *(build for build in above if build)]
+    batches = [read_batch(Manifest(f"{manifest.workspace}/{build_path(root, one.id)}"), store) for one in builds]
     return {job.name: batch.place_uri(job) for batch in batches for job in batch.jobs if not job.ended}
 
 
