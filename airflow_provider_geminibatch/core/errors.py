@@ -205,6 +205,8 @@ class ServiceBusy(ServiceError):
     """429, 408, a 5xx or a transport failure on a call that may be repeated."""
 
     retryable = True
+    retry_after_seconds: float | None = None
+    """When the service wants to be asked again, if it said so."""
     says = "{doing}: the service is busy or out of reach ({code}: {text}). Repeating this call costs nothing; retry the task."
 
 

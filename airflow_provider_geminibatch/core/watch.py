@@ -13,7 +13,7 @@ late is told once, and only to a driver that asks for it (``names_late``).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Generator, Iterable, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from datetime import datetime, timedelta
 
 import msgspec
@@ -35,6 +35,12 @@ SHOWN = 3
 """How many jobs a progress line names; the rest is counted."""
 PATIENCE = 4
 """Of every so many names still missing, one list page may find nothing before gets are the cheaper way."""
+PROBE, LIFELINE = 8, 100
+"""When the list fails, so many names are got to see whether gets work, and so many in all if they do."""
+REACH = 3
+"""When gets fail, so many pages of the list are read instead."""
+LONGEST_HOLD = timedelta(minutes=15)
+"""A service that asks for more time than this is asked again all the same: jobs end and deadlines come meanwhile."""
 
 
 class Unreachable(msgspec.Struct, frozen=True):
@@ -45,10 +51,21 @@ class Unreachable(msgspec.Struct, frozen=True):
 
 
 class Miss(msgspec.Struct, frozen=True):
-    """A look, or a part of it, that showed nothing. ``kind`` tells one sort from another, ``why`` is for people."""
+    """A look, or a part of it, that showed nothing. ``kind`` tells one sort from another, ``why`` is for people.
+
+    ``stop``: the service wants to be left alone for now, so that asking in another way is no help either. ``hold_seconds``
+    is for how long, when it said so.
+    """
 
     kind: str
     why: str = ""
+    stop: bool = False
+    hold_seconds: float | None = None
+
+    @property
+    def hold(self) -> timedelta:
+        """How long nobody asks."""
+        return min(timedelta(seconds=self.hold_seconds or 0), LONGEST_HOLD)
 
 
 Sight = JobSnapshot | Unreachable
@@ -163,7 +180,8 @@ class Watch(msgspec.Struct, frozen=True, kw_only=True):
             return watch, TimedOut(dict(watch.jobs), still, line)
         if watch.names_late and (why := watch.lateness(now)):
             return msgspec.structs.replace(watch, names_late=False), Late(why, dict(watch.jobs), still, line)
-        return watch, Wait(min((now + watch.pause(now), *watch._turns())), line)
+        pause = max(watch.pause(now), look.miss.hold if look.miss else timedelta())
+        return watch, Wait(min((now + pause, *watch.turns())), line)
 
     def pause(self, now: datetime) -> timedelta:
         """How long nobody looks: ``interval``, stretched while half of the similar jobs would still be running."""
@@ -184,7 +202,7 @@ class Watch(msgspec.Struct, frozen=True, kw_only=True):
                 return f"{done + failed} of {total} rows are done and none was for {spell(still)}"
         return ""
 
-    def _turns(self) -> Iterable[datetime]:
+    def turns(self) -> Iterable[datetime]:
         """Moments that are not slept through."""
         if self.deadline is not None:
             yield self.deadline
@@ -229,37 +247,76 @@ class Page(msgspec.Struct, frozen=True):
     next_token: str = ""
 
 
-def looking(wanted: Collection[str]) -> Generator[ListPage | Gets, Page | Look, Look]:
+def looking(wanted: Collection[str], *, company: bool = False) -> Generator[ListPage | Gets, Page | Look, Look]:
     """Look at ``wanted`` with few calls: yields what to ask, takes a Page or the Look that gets (or an error) gave.
 
-    A page of the list shows many jobs for one call, so it is asked while that pays: never for a single name, and no
-    more pages in vain than a quarter of the names still missing. What the list does not show is got by name, since a
-    list may lag behind. All in all never more than a quarter more calls than gets alone, plus one.
+    A page of the list shows many jobs for one call, so it is asked while that pays: for a single name only in ``company``
+    of others who wait for theirs, and no more pages in vain than a quarter of the names still missing. What the list does
+    not show is got by name, since a list may lag behind. All in all never more than a quarter more calls than gets alone,
+    plus one. When one of the two ways fails the other is tried, a little of it, unless the service wants to be left alone.
     """
-    missing = dict.fromkeys(wanted)
-    sights: list[Sight] = []
-    miss: Miss | None = None
-    token, pages, found = "", 0, 0
-    while len(missing) > 1 and pages < found + 1 + len(missing) // PATIENCE:
-        answer = yield ListPage(token)
-        if isinstance(answer, Look):
-            miss = answer.miss
-            break
-        pages += 1
-        sights += answer.jobs
-        before = len(missing)
-        for job in answer.jobs:
-            missing.pop(job.name, None)
-        found += before - len(missing)
-        token = answer.next_token
-        if not token:
-            break
-    if missing and miss is None:
-        answer = yield Gets(tuple(missing))
+    search = _Search(wanted)
+    yield from search.pages(lambda: len(search.missing) // PATIENCE + 1, least=1 if company else 2)
+    listed = search.miss is None
+    if search.goes_on:
+        names = tuple(search.missing)
+        for part in (names,) if listed else (names[:PROBE], names[PROBE:LIFELINE]):
+            if not part or not (yield from search.gets(part)):
+                break
+    if listed and search.goes_on and (search.miss or search.hidden):
+        yield from search.pages(lambda: REACH, least=1)
+    return search.look()
+
+
+Asking = Generator[ListPage | Gets, Page | Look, bool]
+
+
+class _Search:
+    """What one look has found so far."""
+
+    def __init__(self, wanted: Collection[str]) -> None:
+        self.missing = dict.fromkeys(wanted)
+        self.miss: Miss | None = None
+        self.hidden: dict[str, Unreachable] = {}
+        self._shown: list[JobSnapshot] = []
+        self._token: str | None = ""
+
+    @property
+    def goes_on(self) -> bool:
+        return bool(self.missing) and not (self.miss and self.miss.stop)
+
+    def look(self) -> Look:
+        """What was shown, and the first of the misses unless the other way made up for it."""
+        return Look((*self._shown, *self.hidden.values()), self.miss if self.missing else None)
+
+    def pages(self, in_vain: Callable[[], int], *, least: int) -> Asking:
+        """Read pages while at least ``least`` names are missing, up to so many that show none of them."""
+        pages = found = 0
+        while len(self.missing) >= least and self._token is not None and pages < found + in_vain():
+            answer = yield ListPage(self._token)
+            if isinstance(answer, Look):
+                self.miss = self.miss or answer.miss
+                return False
+            pages += 1
+            found += self._see(answer.jobs)
+            self._token = answer.next_token or None
+        return True
+
+    def gets(self, names: tuple[str, ...]) -> Asking:
+        """Get these; whether any was shown."""
+        answer = yield Gets(names)
         assert isinstance(answer, Look)
-        sights += answer.sights
-        miss = answer.miss
-    return Look(tuple(sights), miss)
+        self.miss = self.miss or answer.miss
+        self.hidden |= {sight.name: sight for sight in answer.sights if isinstance(sight, Unreachable)}
+        return self._see([sight for sight in answer.sights if isinstance(sight, JobSnapshot)]) > 0
+
+    def _see(self, jobs: Collection[JobSnapshot]) -> int:
+        before = len(self.missing)
+        self._shown += jobs
+        for job in jobs:
+            self.missing.pop(job.name, None)
+            self.hidden.pop(job.name, None)
+        return before - len(self.missing)
 
 
 def _line(was: Watch, now_is: Watch, miss: Miss | None, now: datetime) -> str:

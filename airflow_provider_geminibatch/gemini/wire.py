@@ -186,7 +186,9 @@ def service_error(doing: str, reply: Reply) -> ServiceError:
     if is_key_refusal(reply.status, text):
         return KeyRefused(doing, reply.status, text)
     if reply.status in BUSY:
-        return ServiceBusy(doing, reply.status, text)
+        busy = ServiceBusy(doing, reply.status, text)
+        busy.retry_after_seconds = retry_after(reply)
+        return busy
     if reply.status == 404 and "models/" in text:
         return ModelUnknown(doing, reply.status, text)
     return ServiceError(doing, reply.status, text)

@@ -11,14 +11,16 @@ import asyncio
 import contextlib
 import contextvars
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Hashable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Hashable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+import msgspec
+
 from airflow_provider_geminibatch.core.errors import GeminiBatchError, JobUnreachable, KeyRefused
-from airflow_provider_geminibatch.core.watch import Gets, ListPage, Look, Page, Sight, looking
+from airflow_provider_geminibatch.core.watch import PATIENCE, Gets, ListPage, Look, Miss, Page, Sight, looking
 from airflow_provider_geminibatch.gemini.gateway import Watcher
-from airflow_provider_geminibatch.jobs.wait import Clock, joined, missed, unreachable, utc_now, woken_by
+from airflow_provider_geminibatch.jobs.wait import Clock, breathe, joined, missed, unreachable, utc_now, woken_by
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +31,10 @@ AT_ONCE = 8
 STALE = timedelta(minutes=5)
 """After this the connection is read again, so that a rotated key reaches a running triggerer."""
 NEVER = datetime.min.replace(tzinfo=UTC)
-COMPANY = timedelta(seconds=1)
-"""A round also serves those who are due this little later."""
+COMPANY = timedelta(seconds=5)
+"""A round also serves those who are due this little later, so that those who wait fall into step."""
+AT_A_TIME = 100
+"""Waiters fed in one turn of the loop: each of them goes on at once, and other triggers want their turn too."""
 
 
 @dataclass(eq=False)
@@ -77,6 +81,12 @@ class Poller:
         self._watcher: Watcher | None = None
         self._connected_at = now()
         self._room = asyncio.Semaphore(AT_ONCE)
+        self._hold: Miss | None = None
+        self._hold_until = NEVER
+        self._served: dict[str, None] = {}
+        """Names shown since looks began to fail: they come last, so that everybody gets a turn."""
+        self._pages_pay = True
+        """Whether the last page that was asked for a single name showed others too."""
         # An empty context: the task outlives the trigger that started it and must not write into its task log.
         self._task = asyncio.create_task(self._run(), name="geminibatch-poller", context=contextvars.Context())
         self._task.add_done_callback(self._stopped)
@@ -109,8 +119,9 @@ class Poller:
         try:
             while True:
                 due = await self._due()
-                wanted = dict.fromkeys(name for waiter in due for name in waiter.names)
-                self._feed(await self._round(wanted), due)
+                look = await self._round(self._in_turn(name for waiter in due for name in waiter.names))
+                self._remember(look)
+                await self._feed(look, due)
         finally:
             await self._disconnect()
 
@@ -125,12 +136,44 @@ class Poller:
                 return {waiter for waiter in open_ if waiter.at <= self._now() + COMPANY}
             await woken_by(self._wake, first, now=self._now)
 
-    async def _round(self, wanted: Mapping[str, None]) -> Look:
+    def _in_turn(self, names: Iterable[str]) -> list[str]:
+        unique = dict.fromkeys(names)
+        if not self._served:
+            return list(unique)
+        return [name for name in unique if name not in self._served] + [name for name in self._served if name in unique]
+
+    def _remember(self, look: Look) -> None:
+        """Who was shown while looks fail comes last next time; and a service that asks for time gets it."""
+        if look.miss is None:
+            self._served.clear()
+            return
+        for sight in look.sights:
+            self._served.pop(sight.name, None)
+            self._served[sight.name] = None
+        if look.miss.hold and self._now() >= self._hold_until:
+            self._hold, self._hold_until = look.miss, self._now() + look.miss.hold
+
+    def _held(self) -> Look | None:
+        """The miss that stands while the service wants to be left alone."""
+        left = (self._hold_until - self._now()).total_seconds()
+        return Look(miss=msgspec.structs.replace(self._hold, hold_seconds=left)) if self._hold and left > 0 else None
+
+    async def _round(self, wanted: Collection[str]) -> Look:
+        if held := self._held():
+            return held
         try:
             watcher = await self._connected()
         except GeminiBatchError as error:
             return missed(error)
-        plan = looking(wanted)
+        alone = len(wanted) == 1
+        look = await self._looked(watcher, wanted, company=alone and self._pages_pay and len(self._waiters) > PATIENCE)
+        if alone and len(look.sights) > 1:
+            waiting = {name for waiter in self._waiters for name in waiter.names}
+            self._pages_pay = sum(sight.name in waiting for sight in look.sights) > 1
+        return look
+
+    async def _looked(self, watcher: Watcher, wanted: Collection[str], *, company: bool) -> Look:
+        plan = looking(wanted, company=company)
         ask = next(plan)
         while True:
             answer = await self._answer(watcher, ask)
@@ -163,16 +206,20 @@ class Poller:
             self._connected_at = NEVER
         return missed(error)
 
-    def _feed(self, look: Look, due: set[_Waiter]) -> None:
+    async def _feed(self, look: Look, due: set[_Waiter]) -> None:
         """Those who were due get what there is; others only if it is all they asked for."""
         seen: dict[str, list[Sight]] = {}
         for sight in look.sights:
             seen.setdefault(sight.name, []).append(sight)
-        for waiter in self._waiters:
+        fed = 0
+        for waiter in tuple(self._waiters):
             all_seen = all(name in seen for name in waiter.names)
             if not waiter.news.done() and (waiter in due or all_seen):
                 sights = tuple(sight for name in waiter.names for sight in seen.get(name, ()))
                 waiter.news.set_result(Look(sights, None if all_seen else look.miss))
+                fed += 1
+                if fed % AT_A_TIME == 0:
+                    await breathe()
 
     async def _connected(self) -> Watcher:
         if self._watcher and self._now() - self._connected_at >= STALE:
@@ -180,6 +227,7 @@ class Poller:
         if self._watcher is None:
             self._watcher = await self._connect()
             self._connected_at = self._now()
+            self._pages_pay = True
         return self._watcher
 
     async def _disconnect(self) -> None:

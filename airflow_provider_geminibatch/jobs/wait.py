@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection
 from datetime import UTC, datetime
 
-from airflow_provider_geminibatch.core.errors import JobUnreachable, KeyRefused, ServiceError
+from airflow_provider_geminibatch.core.errors import JobUnreachable, KeyRefused, ServiceBusy, ServiceError
 from airflow_provider_geminibatch.core.watch import (
     Ended,
     Gets,
@@ -51,6 +51,11 @@ async def rest_until(moment: datetime, *, now: Clock = utc_now) -> None:
     """Hold this coroutine until ``moment``, not its loop."""
     if (seconds := (moment - now()).total_seconds()) > 0:
         await asyncio.sleep(seconds)
+
+
+async def breathe() -> None:
+    """Let everything else in this loop have a turn."""
+    await asyncio.sleep(0)
 
 
 async def woken_by(event: asyncio.Event, moment: datetime | None, *, now: Clock = utc_now) -> None:
@@ -157,9 +162,14 @@ def _get(gateway: Gateway, name: str) -> Look:
 
 
 def missed(error: Exception) -> Look:
-    """A failed look as a value: the kind is the error's type and code, so that it is said once."""
+    """A failed look as a value: the kind is the error's type and code, so that it is said once.
+
+    After a refused key, a 429 or a Retry-After there is nothing to gain by asking in another way.
+    """
     code = getattr(error, "code", None)
-    return Look(miss=Miss(f"{type(error).__name__} {code or ''}".rstrip(), str(error)))
+    hold = error.retry_after_seconds if isinstance(error, ServiceBusy) else None
+    stop = isinstance(error, KeyRefused) or code == 429 or hold is not None
+    return Look(miss=Miss(f"{type(error).__name__} {code or ''}".rstrip(), str(error), stop, hold))
 
 
 def unreachable(error: JobUnreachable) -> Look:

@@ -132,7 +132,7 @@ def test_trouble_at_the_service_is_waited_out(
 ) -> None:
     (name,) = job_names(workspace, submitted(workspace))
     service.emulator.clock.advance(hours=5)
-    service.emulator.scenario("burst_503", endpoint="batches.get", times=2)
+    service.emulator.scenario("burst_503", endpoint="*", times=4)
     with caplog.at_level("INFO"):
         (payload,) = run(trigger([name]))
     assert payload["status"] == "ended"

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from airflow_provider_geminibatch.core.model import STATES, JobCounts, JobSnapshot
 from airflow_provider_geminibatch.core.watch import (
+    LONGEST_HOLD,
+    REACH,
     Ended,
     Gets,
     ListPage,
@@ -246,7 +248,7 @@ def test_looking_sees_every_job_there_is_and_never_asks_much_more_than_one_by_on
 ) -> None:
     pages = [listed[at : at + page_size] for at in range(0, len(listed), page_size)] or [[]]
     plan = looking([f"batches/{number}" for number in sorted(wanted)])
-    calls, answer, failed = 0, None, False
+    calls, answer = 0, None
     while True:
         try:
             ask = plan.send(answer) if answer is not None else next(plan)
@@ -256,7 +258,6 @@ def test_looking_sees_every_job_there_is_and_never_asks_much_more_than_one_by_on
         if isinstance(ask, ListPage):
             at = int(ask.token or 0)
             calls += 1
-            failed = failed or at == broken_page
             token = str(at + 1) if at + 1 < len(pages) else ""
             shown = tuple(job(f"batches/{number}") for number in pages[at])
             answer = Look(miss=Miss("ServiceBusy 503")) if at == broken_page else Page(shown, token)
@@ -265,9 +266,73 @@ def test_looking_sees_every_job_there_is_and_never_asks_much_more_than_one_by_on
             calls += len(ask.names)
             answer = Look(tuple(job(name) for name in ask.names))
     names = {sight.name for sight in seen.sights}
-    assert failed == (seen.miss is not None)
-    assert failed or {f"batches/{number}" for number in wanted} <= names
+    assert seen.miss is None
+    assert {f"batches/{number}" for number in wanted} <= names
     assert calls <= len(wanted) + len(wanted) // 4 + 1
+
+
+@given(
+    st.sets(st.integers(0, 400), max_size=300),
+    st.sets(st.integers(0, 400)),
+    st.sets(st.integers(0, 400)),
+    st.booleans(),
+    st.booleans(),
+)
+def test_whatever_fails_the_calls_are_bounded_and_what_was_shown_is_kept(
+    wanted: set[int], listed: set[int], hidden: set[int], page_fails: bool, stops: bool
+) -> None:
+    """Pages of ten, some of them lost; gets that show some jobs and not others."""
+    plan = looking([f"batches/{number}" for number in sorted(wanted)])
+    order = sorted(listed)
+    calls, after_a_stop, shown, answer = 0, 0, set[str](), None
+    stopped = False
+    while True:
+        try:
+            ask = plan.send(answer) if answer is not None else next(plan)
+        except StopIteration as done:
+            seen = done.value
+            break
+        after_a_stop += stopped
+        if isinstance(ask, ListPage):
+            calls += 1
+            at = int(ask.token or 0)
+            if page_fails and at >= 20:
+                answer, stopped = Look(miss=Miss("ServiceBusy 503", stop=stops)), stops
+            else:
+                jobs = tuple(job(f"batches/{number}") for number in order[at : at + 10])
+                shown |= {one.name for one in jobs}
+                answer = Page(jobs, str(at + 10) if at + 10 < len(order) else "")
+        else:
+            calls += len(ask.names)
+            numbers = {int(name.rpartition("/")[2]) for name in ask.names}
+            jobs = tuple(job(f"batches/{number}") for number in sorted(numbers - hidden))
+            shown |= {one.name for one in jobs}
+            gone = tuple(Unreachable(f"batches/{number}", "404") for number in sorted(numbers & hidden))
+            answer = Look((*jobs, *gone))
+    assert calls <= len(wanted) + len(wanted) // 4 + 1 + REACH * 10
+    assert after_a_stop == 0
+    assert shown == {sight.name for sight in seen.sights if isinstance(sight, JobSnapshot)}
+    assert not shown & {sight.name for sight in seen.sights if isinstance(sight, Unreachable)}
+
+
+def test_a_single_name_is_looked_for_on_the_list_only_in_company() -> None:
+    assert next(looking(["batches/a"])) == Gets(("batches/a",))
+    plan = looking(["batches/a"], company=True)
+    assert next(plan) == ListPage()
+    assert plan.send(Page((job("batches/b"),), "more")) == Gets(("batches/a",))
+
+
+def test_a_service_that_asks_for_time_gets_it_but_not_beyond_a_quarter_of_an_hour_or_the_deadline() -> None:
+    busy = Look(miss=Miss("ServiceBusy 503", "busy", stop=True, hold_seconds=90.0))
+    _, decision = watch().after(busy, NOON)
+    assert isinstance(decision, Wait)
+    assert decision.until == NOON + timedelta(seconds=90)
+    _, decision = watch(deadline=NOON + MINUTE).after(busy, NOON)
+    assert isinstance(decision, Wait)
+    assert decision.until == NOON + MINUTE
+    _, decision = watch().after(Look(miss=Miss("ServiceBusy 503", hold_seconds=80_000.0)), NOON)
+    assert isinstance(decision, Wait)
+    assert decision.until == NOON + LONGEST_HOLD
 
 
 def test_thousands_of_jobs_are_seen_in_pages_and_a_single_one_is_got() -> None:

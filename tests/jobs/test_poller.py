@@ -382,6 +382,142 @@ def test_the_driver_waits_through_the_poller() -> None:
     run(story)
 
 
+def test_a_list_that_fails_is_made_up_for_by_gets_and_everybody_gets_a_turn() -> None:
+    clock, service = ManualClock(NOON), Service(**{f"j{number}": "RUNNING" for number in range(250)})
+
+    class Listless(Client):
+        async def jobs(self, page_token: str = "") -> JobPage:
+            self.service.pages += 1
+            raise ServiceBusy("list of jobs", 500, "internal")
+
+    async def connect() -> Listless:
+        return Listless(service)
+
+    async def story() -> None:
+        shown: list[str] = []
+        async with polling("conn", connect, now=clock) as poller:
+            for _ in range(3):
+                look = await poller.look(list(service.states), clock())
+                assert look.miss is not None
+                shown += states(look)
+                clock.advance(LATER)
+        assert [len(shown), len(set(shown)), service.pages] == [300, 250, 3]
+
+    run(story)
+
+
+def test_a_get_that_fails_is_made_up_for_by_the_list() -> None:
+    clock, service = ManualClock(NOON), Service(a="SUCCEEDED", b="RUNNING")
+
+    class Getless(Client):
+        async def job(self, job_name: str) -> JobSnapshot:
+            self.service.gets.append(job_name)
+            raise ServiceBusy(f"look at {job_name}", 500, "id too long")
+
+    async def connect() -> Getless:
+        return Getless(service)
+
+    async def story() -> None:
+        async with polling("conn", connect, now=clock) as poller:
+            look = await poller.look(["batches/a"], NOON)
+            assert states(look) == {"batches/a": "SUCCEEDED"}
+            assert look.miss is None
+
+    run(story)
+
+
+@pytest.mark.parametrize("code", [429, 503])
+def test_a_service_that_asks_for_time_is_left_alone_by_all_who_wait(code: int) -> None:
+    clock, service = ManualClock(NOON), Service(a="RUNNING", b="RUNNING", c="RUNNING")
+    service.error = ServiceBusy("list of jobs", code, "overloaded")
+    service.error.retry_after_seconds = 120.0
+
+    async def story() -> None:
+        async with polling("conn", service.connect, now=clock) as poller:
+            first = await poller.look(["batches/a", "batches/b"], NOON)
+            assert first.miss is not None
+            assert (first.miss.hold_seconds, service.pages, service.gets) == (120.0, 1, [])
+            clock.advance(timedelta(seconds=50))
+            second = await poller.look(["batches/c"], NOON)
+            assert second.miss is not None
+            assert (second.miss.hold_seconds, service.pages, service.gets) == (70.0, 1, [])
+            service.error = None
+            clock.advance(timedelta(seconds=70))
+            assert states(await poller.look(["batches/c"], NOON)) == {"batches/c": "RUNNING"}
+
+    run(story)
+
+
+def test_waiters_out_of_step_fall_into_step_and_cost_a_page_instead_of_gets() -> None:
+    """Thirty waiters, each due at a time of its own: within an interval they are served together."""
+    clock, service = ManualClock(NOON), Service(**{f"j{number}": "RUNNING" for number in range(30)})
+
+    async def waiter(name: str, at: datetime) -> None:
+        async with polling("conn", service.connect, now=clock) as poller:
+            for _ in range(10):
+                await poller.look([name], at)
+                at = clock() + LATER
+
+    async def story() -> None:
+        tasks = [
+            asyncio.create_task(waiter(name, NOON + number * timedelta(seconds=2)))
+            for number, name in enumerate(service.states)
+        ]
+        while not all(task.done() for task in tasks):
+            await settled()
+            clock.advance(timedelta(seconds=1))
+            for poller in poller_module._pollers.values():
+                poller._wake.set()
+        assert service.pages + len(service.gets) <= 15
+
+    run(story)
+
+
+def test_a_page_that_shows_nobody_who_waits_is_not_asked_for_a_single_name_again() -> None:
+    clock, service = ManualClock(NOON), Service(**{f"j{number}": "RUNNING" for number in range(300)})
+    deep = [f"batches/j{number}" for number in range(200, 210)]
+
+    async def waiter(poller: Poller, name: str, at: datetime) -> None:
+        await poller.look([name], at)
+
+    async def story() -> None:
+        async with polling("conn", service.connect, now=clock) as poller:
+            others = [asyncio.create_task(waiter(poller, name, NOON + 60 * LATER)) for name in deep[1:]]
+            await settled()
+            for _ in range(3):
+                await poller.look([deep[0]], NOON)
+            assert (service.pages, len(service.gets)) == (1, 3)
+            for task in others:
+                task.cancel()
+
+    run(story)
+
+
+def test_feeding_many_lets_others_have_their_turn() -> None:
+    clock, service = ManualClock(NOON), Service(a="RUNNING", b="RUNNING")
+
+    async def story() -> None:
+        turns = 0
+
+        async def other() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        async with polling("conn", service.connect, now=clock) as poller:
+            waiters = [asyncio.create_task(poller.look(["batches/a"], NOON)) for _ in range(1000)]
+            await asyncio.sleep(0)
+            task = asyncio.create_task(other())
+            done, _ = await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
+            assert len(done) < 1000
+            await asyncio.gather(*waiters)
+            task.cancel()
+        assert turns >= 10
+
+    run(story)
+
+
 def test_looking_at_nothing_asks_nothing() -> None:
     clock, service = ManualClock(NOON), Service()
 

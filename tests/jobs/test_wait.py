@@ -44,7 +44,7 @@ class ScriptedService:
         return JobSnapshot(name=job_name, state=answer)
 
     def jobs(self, page_token: str = "") -> JobPage:
-        raise AssertionError("one job is got by name")
+        return JobPage(())  # it lags behind
 
 
 Driver = Callable[[Watch, ScriptedService, Callable[[str], object]], Ended | TimedOut]
@@ -156,19 +156,65 @@ def test_many_jobs_are_read_from_the_list_and_what_it_lacks_by_name() -> None:
 
 
 def test_one_busy_answer_costs_only_its_own_job() -> None:
-    service = ListedService(["batches/x", "batches/y", "batches/a", "batches/b"], broken=["batches/a"])
+    service = ListedService(["batches/x", "batches/y", "batches/a", "batches/b"], broken=["batches/a", "page 2"])
     shown = seen(service, "batches/a", "batches/b")
     assert [sight.name for sight in shown.sights] == ["batches/x", "batches/y", "batches/b"]
     assert shown.miss is not None
     assert shown.miss.kind == "ServiceBusy 500"
 
 
-def test_a_list_that_fails_is_a_miss_and_nothing_else_is_asked() -> None:
+def test_a_get_that_fails_is_made_up_for_by_the_list() -> None:
+    service = ListedService(["batches/x", "batches/y", "batches/a", "batches/b"], broken=["batches/a"])
+    shown = seen(service, "batches/a")
+    assert service.calls == ["batches/a", "page 0", "page 2"]
+    assert [sight.name for sight in shown.sights][2:] == ["batches/a", "batches/b"]
+    assert shown.miss is None
+
+
+def test_a_job_that_get_hides_and_the_list_shows_is_not_unreachable() -> None:
+    class Forgetful(ListedService):
+        def job(self, job_name: str) -> JobSnapshot:
+            self.calls.append(job_name)
+            raise JobUnreachable(job_name, 404, "not found")
+
+    shown = seen(Forgetful(["batches/a"]), "batches/a")
+    assert shown.sights == (JobSnapshot(name="batches/a", state="RUNNING"),)
+
+
+def test_a_list_that_fails_is_made_up_for_by_gets() -> None:
     service = ListedService(["batches/a", "batches/b"], broken=["page 0"])
     shown = seen(service, "batches/a", "batches/b")
-    assert service.calls == ["page 0"]
+    assert service.calls == ["page 0", "batches/a", "batches/b"]
+    assert len(shown.sights) == 2
+    assert shown.miss is None
+
+
+@pytest.mark.parametrize(("works", "calls"), [(True, 1 + 100), (False, 1 + 8)])
+def test_of_a_thousand_jobs_a_hundred_are_got_while_the_list_fails_and_eight_when_gets_fail_too(
+    works: bool, calls: int
+) -> None:
+    names = [f"batches/{number}" for number in range(1000)]
+    service = ListedService(names, broken=["page 0", *([] if works else names)])
+    shown = seen(service, *names)
+    assert len(service.calls) == calls
     assert shown.miss is not None
-    assert shown.sights == ()
+    assert len(shown.sights) == (100 if works else 0)
+
+
+@pytest.mark.parametrize(("code", "retry_after"), [(429, None), (429, 30.0), (503, 7.0)])
+def test_a_service_that_wants_to_be_left_alone_is_asked_nothing_else(code: int, retry_after: float | None) -> None:
+    class Quota(ListedService):
+        def jobs(self, page_token: str = "") -> JobPage:
+            self.calls.append("page")
+            error = ServiceBusy("list of jobs", code, "quota")
+            error.retry_after_seconds = retry_after
+            raise error
+
+    service = Quota(["batches/a", "batches/b"])
+    shown = seen(service, "batches/a", "batches/b")
+    assert service.calls == ["page"]
+    assert shown.miss is not None
+    assert (shown.miss.stop, shown.miss.hold_seconds) == (True, retry_after)
 
 
 def test_a_key_that_is_refused_for_the_list_is_told_at_once() -> None:
