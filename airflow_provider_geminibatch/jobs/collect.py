@@ -88,6 +88,8 @@ class Commission:
     owner: Owner
     run: RunRef
     thresholds: Thresholds
+    early: bool = False
+    """Commits before the window is complete may have been made."""
 
 
 def collect(
@@ -138,7 +140,7 @@ def land(
     manifest = landings.commit(store, _with_parts(desk, commission, batches, draft))
     landed = Landed(manifest, commission.landing.uri)
     if complete:
-        landings.drop_early(store, manifest)
+        landings.drop_early(store, manifest, sweep=commission.early)
         for batch in batches:
             closing.close(desks[batch.origin.workspace], batch, manifest, landed.extra)
     desk.log.info("%s window %s is %s: %s", commission.landing.name, window, manifest.verdict.value, manifest.numbers)

@@ -106,7 +106,9 @@ def walk(
     and ``collect`` raise.
     """
     desk = Desk(store, gateways(None), me, now, log, sleep)
-    commission = Commission(landing, landing_store, window, owner, run, policy.thresholds)
+    commission = Commission(
+        landing, landing_store, window, owner, run, policy.thresholds, early=policy.early is not None
+    )
     submitting = {"max_tries": max_tries, "later_try": later_try, "policy": submit_policy}
     return _Walk(desk, manifest, gateways, policy, commission, submitting, stuck_at).on()
 
@@ -305,7 +307,10 @@ class _Walk:
     # What is done
 
     def _submit(self, step: planning.Submit) -> None:
-        build, conn_id = next((b, c) for n, b, c in self._live(self._rungs()) if n == step.build)
+        live = {name: (build, conn_id) for name, build, conn_id in self._live(self._rungs())}
+        if step.build not in live:
+            return  # another process has opened a rung since
+        build, conn_id = live[step.build]
         self._forget_answers()
         try:
             end = submit(

@@ -63,14 +63,22 @@ def check_owner(store: Store, mine: CommitManifest) -> None:
         refuse_replacement(_in_place(store, mine), mine)
 
 
-def drop_early(store: Store, final: CommitManifest) -> None:
-    """Remove what was committed early of a window that is complete now: its manifest first, then its parts."""
+def drop_early(store: Store, final: CommitManifest, *, sweep: bool = False) -> None:
+    """Remove what was committed early of a window that is complete now: its parts, and last its manifest.
+
+    ``sweep`` also removes parts without a manifest, which a try that came too late has left.
+    """
     early = read_manifest(store, final.window, early=True)
-    if early is None or early.owner != final.owner:
+    if early is not None and early.owner != final.owner:
         return
-    store.delete(f"{early.folder}/{MANIFEST}")
-    for path in dict.fromkeys((*(part.path for part in early.parts), *early.replaces)):
-        store.delete(f"{early.folder}/{path}")
+    folder = window_folder(final.window, early=True)
+    parts = {f"{folder}/{path}" for path in (*(part.path for part in early.parts), *early.replaces)} if early else set()
+    if sweep:
+        parts |= {path for path in store.list(folder) if path.rpartition("/")[2] != MANIFEST}
+    for path in sorted(parts):
+        store.delete(path)
+    if early is not None:
+        store.delete(f"{folder}/{MANIFEST}")
 
 
 def _in_place(store: Store, mine: CommitManifest) -> CommitManifest | None:

@@ -263,7 +263,7 @@ def test_what_had_ended_is_kept_and_only_the_rest_is_rescued() -> None:
 
 def test_commit_what_is_there_cancels_the_rest_and_says_so_per_row() -> None:
     world = World(shards=2, turnaround=timedelta(hours=3))
-    never_ending(world, "batches/000001")
+    never_ending(world, "row 3")
     policy = BatchPolicy(deadline=timedelta(hours=5), ladder=(Rung("commit"),), thresholds=ALL)
     landed = world.on(policy)
     assert landed.counts["answer"] == 3
@@ -365,7 +365,7 @@ def test_early_commits_lie_apart_and_go_when_the_window_is_whole() -> None:
     policy = BatchPolicy(early=0.25)
     waiting = world.waits(policy)
     assert waiting.wake == "any"
-    ending(world, "batches/000000", "batches/000002")
+    ending(world, "row 0", "row 4")
     assert world.waits(policy).job_names == ("batches/000001", "batches/000003")
     early = read_manifest(world.landing, WINDOW, early=True)
     assert early is not None
@@ -382,31 +382,35 @@ def test_early_commits_lie_apart_and_go_when_the_window_is_whole() -> None:
     assert list(world.landing.list("_early")) == []
 
 
-def ending(world: World, *names: str) -> None:
-    """These jobs have ended already, the others as they do."""
+def asks(world: World, job: Any, *texts: str) -> bool:
+    """True when one of the rows is the job's."""
+    return any(f'"{text}"'.encode() in line for text in texts for line in world.service._lines[job.name])
+
+
+def ending(world: World, *texts: str) -> None:
+    """The jobs of these rows have ended already, the others as they do."""
     real = world.service._now
 
     def seen(job: Any) -> Any:
-        if job.name in names:
-            return msgspec.structs.replace(
-                job,
-                state="SUCCEEDED",
-                ended_at=world.clock(),
-                output_file=f"files/batch-{job.name.removeprefix('batches/')}",
-            )
+        if asks(world, job, *texts) and real(job).state != "CANCELLED":
+            output = f"files/batch-{job.name.removeprefix('batches/')}"
+            return msgspec.structs.replace(job, state="SUCCEEDED", ended_at=job.created_at, output_file=output)
         return real(job)
 
     world.service._now = seen  # type: ignore[method-assign]
 
 
-def never_ending(world: World, name: str) -> None:
-    """This job runs on until it is cancelled."""
+def never_ending(world: World, text: str) -> None:
+    """The job of this row runs on until it is cancelled."""
     real = world.service._now
 
     def seen(job: Any) -> Any:
         now = real(job)
-        endless = job.name == name and now.state == "SUCCEEDED"
-        return msgspec.structs.replace(job, state="RUNNING") if endless else now
+        return (
+            msgspec.structs.replace(job, state="RUNNING")
+            if asks(world, job, text) and now.state == "SUCCEEDED"
+            else now
+        )
 
     world.service._now = seen  # type: ignore[method-assign]
 
@@ -415,7 +419,7 @@ def test_a_person_may_have_it_committed_now() -> None:
     world = World(shards=2, rows=2, turnaround=timedelta(hours=3))
     policy = BatchPolicy(thresholds=ALL)
     world.waits(policy)
-    ending(world, "batches/000001")
+    ending(world, "row 2")
     world.clock.advance(timedelta(minutes=30))
     world.command("commit_now")
     landed = world.on(policy)
@@ -466,7 +470,7 @@ def test_a_job_that_will_not_end_is_given_up_and_what_it_brings_is_late() -> Non
     landed = world.on(policy)
     assert world.elapsed <= timedelta(hours=12)
     assert len(world.fact("rungs/01.settled", Settled).given_up) == 1
-    ending(world, "batches/000000")
+    ending(world, "row 0")
     assert world.walk(policy, me="again").manifest == landed.manifest  # type: ignore[union-attr]
     assert [row[3] for row in world.told()] == [None] * 3
 
