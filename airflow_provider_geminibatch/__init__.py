@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from airflow_provider_geminibatch.hooks.landing import Landing, landed_windows, read_window
     from airflow_provider_geminibatch.operators.batch import GeminiBatchOperator
     from airflow_provider_geminibatch.operators.cancel import GeminiBatchCancelOperator
+    from airflow_provider_geminibatch.operators.janitor import GeminiBatchJanitorOperator
     from airflow_provider_geminibatch.operators.load import GeminiBatchLoadOperator
     from airflow_provider_geminibatch.operators.prepare import GeminiBatchPrepareOperator
     from airflow_provider_geminibatch.operators.submit import GeminiBatchSubmitOperator
@@ -27,6 +28,7 @@ _HOMES = {
     "CsvSource": "storage.sources",
     "GeminiBatchCancelOperator": "operators.cancel",
     "GeminiBatchHook": "hooks.gemini_batch",
+    "GeminiBatchJanitorOperator": "operators.janitor",
     "GeminiBatchLoadOperator": "operators.load",
     "GeminiBatchOperator": "operators.batch",
     "GeminiBatchPrepareOperator": "operators.prepare",
@@ -48,6 +50,7 @@ __all__ = [
     "CsvSource",
     "GeminiBatchCancelOperator",
     "GeminiBatchHook",
+    "GeminiBatchJanitorOperator",
     "GeminiBatchLoadOperator",
     "GeminiBatchOperator",
     "GeminiBatchPrepareOperator",

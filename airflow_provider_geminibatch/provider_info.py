@@ -24,7 +24,8 @@ def get_provider_info() -> dict[str, object]:
         ],
         "hooks": _modules("hooks.gemini_batch"),
         "operators": _modules(
-            "operators.batch", "operators.prepare", "operators.submit", "operators.load", "operators.cancel"
+            "operators.batch", "operators.prepare", "operators.submit", "operators.load", "operators.cancel",
+            "operators.janitor",
         ),
         "sensors": _modules("sensors.batch", "sensors.window"),
         "triggers": _modules("triggers.batch", "triggers.window"),
