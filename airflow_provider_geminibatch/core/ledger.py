@@ -66,6 +66,8 @@ class Estimated(Fact, frozen=True, kw_only=True):
     p95_at: datetime | None = None
     n: int = 0
     basis: str = "unknown"
+    deadline: datetime | None = None
+    chance: float | None = None
 
 
 class LateNamed(Fact, frozen=True, kw_only=True):

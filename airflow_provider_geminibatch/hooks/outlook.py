@@ -43,13 +43,20 @@ def expected(batches: Sequence[Batch], now: datetime, *, ended: Collection[str] 
         return UNKNOWN
 
 
-def note_estimate(batches: Iterable[Batch], estimate: Estimate, *, owner: str, now: datetime) -> None:
-    """Put the first known estimate of each batch on record."""
+def note_estimate(
+    batches: Iterable[Batch], estimate: Estimate, deadline: datetime | None, *, owner: str, now: datetime
+) -> None:
+    """Say what the chance to make the deadline is, and put the first known estimate of each batch on record."""
+    chance = estimate.chance(deadline) if deadline else None
+    if deadline is not None and chance is not None:
+        log.info(
+            "the chance to have ended by the deadline, %s, is %.0f %%", f"{deadline:%Y-%m-%d %H:%M %Z}", 100 * chance
+        )
     if estimate.basis == "unknown":
         return
     fact = Estimated(
         owner=owner, at=now, p50_at=estimate.p50_at, p90_at=estimate.p90_at, p95_at=estimate.p95_at,
-        n=estimate.n, basis=estimate.basis,
+        n=estimate.n, basis=estimate.basis, deadline=deadline, chance=chance,
     )  # fmt: skip
     for manifest, store in batches:
         path = _beside(manifest, "estimate.json")
@@ -107,11 +114,15 @@ def on_record(given: Any) -> dict[str, Any]:
 
 
 def _told(fact: Estimated) -> dict[str, Any]:
-    times = {"estimated_at": fact.at, "p50_at": fact.p50_at, "p90_at": fact.p90_at, "p95_at": fact.p95_at}
-    return {name: time.isoformat() if time else None for name, time in times.items()} | {
-        "n": fact.n,
-        "basis": fact.basis,
+    times = {
+        "estimated_at": fact.at,
+        "p50_at": fact.p50_at,
+        "p90_at": fact.p90_at,
+        "p95_at": fact.p95_at,
+        "deadline": fact.deadline,
     }
+    told = {name: time.isoformat() if time else None for name, time in times.items()}
+    return told | {"chance": fact.chance, "n": fact.n, "basis": fact.basis}
 
 
 def outlook(estimate: Estimate, deadline: datetime | None, *, late: bool) -> dict[str, Any]:

@@ -240,17 +240,19 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
         raise AssertionError("defer() does not return")
 
     def _trigger(self, context: Context, manifest: Manifest, waiting: Waiting) -> GeminiBatchTrigger:
+        from airflow_provider_geminibatch.jobs.ending import read_batch
+
         store, now = open_store(manifest.workspace), utc_now()
-        ledger = [(manifest, store)]
-        estimate = expected(ledger, now)
-        note_estimate(ledger, estimate, owner=attempt_of(context).me, now=now)
-        was_late = is_named_late(ledger)
-        context["ti"].xcom_push(key="estimate", value=outlook(estimate, waiting.until, late=was_late))
+        ledger, begun_at = [(manifest, store)], read_batch(manifest, store).intent_at
+        deadline = self._policy(_deadline(self.deadline), context).deadline_at(begun_at, now)
+        estimate, was_late = expected(ledger, now), is_named_late(ledger)
         log.info("%s", estimate.sentence(now))
+        note_estimate(ledger, estimate, deadline, owner=attempt_of(context).me, now=now)
+        context["ti"].xcom_push(key="estimate", value=outlook(estimate, deadline, late=was_late))
         return GeminiBatchTrigger(
             conn_id=waiting.conn_id or self.gemini_conn_id,
             job_names=waiting.job_names,
-            since=(estimate.began or now).isoformat(),
+            since=(begun_at or now).isoformat(),
             deadline=waiting.until.isoformat() if waiting.until else None,
             poll_seconds=self._cap().total_seconds(),
             first_event_after=config.first_event_after().total_seconds(),

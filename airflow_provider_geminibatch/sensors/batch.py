@@ -161,7 +161,7 @@ class GeminiBatchSensor(BaseSensorOperator):
         self, context: Context, wanted: Wanted, watch: Watch, give_up_at: datetime, commands: list[str]
     ) -> NoReturn:
         estimate = watch.expected or UNKNOWN
-        note_estimate(wanted.ledger_stores, estimate, owner=attempt_of(context).me, now=utc_now())
+        note_estimate(wanted.ledger_stores, estimate, watch.deadline, owner=attempt_of(context).me, now=utc_now())
         late = bool(watch.lateness(utc_now()))
         context["ti"].xcom_push(key="estimate", value=outlook(estimate, watch.deadline, late=late))
         until = min(give_up_at, watch.deadline or give_up_at)

@@ -74,6 +74,7 @@ def test_the_estimate_is_in_the_log_in_xcom_and_in_the_trigger_as_times_only(
     assert told["p50_at"] < told["deadline"]
     assert told["chance"] > 0.9
     assert told["late"] is False
+    assert "the chance to have ended by the deadline" in caplog.text
     _, carried = trigger.serialize()
     assert carried["stretches"] is True
     assert carried["names_late"] is True
@@ -145,7 +146,7 @@ def test_a_callback_that_fails_harms_nobody(
 
 def test_load_tells_what_was_expected_and_that_it_was_late(service: Server, workspace: str, tmp_path: Any) -> None:
     manifest = ready(service, workspace, *[3600.0] * 30)
-    deferred(sensor(submitted=manifest))
+    deferred(sensor(submitted=manifest, deadline=3 * HOUR))
     landing = Landing("answers", str(tmp_path / "landing"))
     service.emulator.clock.advance(hours=6)
 
@@ -158,11 +159,9 @@ def test_load_tells_what_was_expected_and_that_it_was_late(service: Server, work
 
     told = load()
     assert told["late"] is False
-    assert told["estimate"]["n"] == 30
-    assert (
-        told["estimate"]["p50_at"] < told["estimate"]["p90_at"]
-        or told["estimate"]["p50_at"] == told["estimate"]["p90_at"]
-    )
+    assert (told["estimate"]["n"], told["estimate"]["basis"]) == (30, "same model and size")
+    assert told["estimate"]["chance"] > 0.9
+    assert told["estimate"]["p50_at"] <= told["estimate"]["p90_at"] < told["estimate"]["deadline"]
     assert told["turnaround_s"]["max"] == 18000.0
 
 
