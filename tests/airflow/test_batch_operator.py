@@ -15,11 +15,13 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSki
 from airflow_provider_geminibatch import GeminiBatchOperator, Landing, RequestTemplate, Rung, read_window
 from airflow_provider_geminibatch.cli.main import main
 from airflow_provider_geminibatch.core.errors import Unusable
+from airflow_provider_geminibatch.core.manifest import Manifest
 from airflow_provider_geminibatch.emulator import Server
-from airflow_provider_geminibatch.hooks import kill
+from airflow_provider_geminibatch.hooks import kill, outlook
 from airflow_provider_geminibatch.operators import batch as batch_module
 from tests.airflow.conftest import KEY
 from tests.airflow.faces import context, interval
+from tests.airflow.test_late import history
 
 pytestmark = pytest.mark.airflow
 
@@ -308,3 +310,57 @@ def test_marked_failed_while_deferred_cancels_too(service: Server, workspace: st
 
 def test_stopped_before_anything_was_sealed_there_is_nothing_to_cancel(landing: Landing) -> None:
     whole(landing).on_kill()
+
+
+# What is told ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_operator_expects_names_late_and_is_stuck_by_the_same_history(
+    service: Server, workspace: str, landing: Landing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[str] = []
+    monkeypatch.setattr(outlook, "Stats", SimpleNamespace(incr=lambda name, tags=None: counted.append(name)))
+    called: list[Any] = []
+    where, begun = run(), datetime.now(UTC)
+
+    def make(**more: Any) -> GeminiBatchOperator:
+        return whole(landing, on_late=called.append, **more)
+
+    first = deferred(make().execute, where)
+    history(workspace, {"uri": first.kwargs["prepared"]["uri"]}, *[2.0] * 30)
+    second = deferred(make(deadline=HOUR).resume, where, **first.kwargs)
+    told = where["ti"].pushed["estimate"]
+    assert (told["n"], told["late"]) == (30, False)
+    assert told["chance"] > 0.9
+
+    third = deferred(resumed, make(deadline=HOUR), second, where)
+    assert [one["late"]["batch"] for one in called] == ["dag.whole (scheduled__2018-01-31T00:00:00+00:00)"]
+    assert called[0]["late"]["why"].startswith("nineteen in twenty")
+    assert counted == ["geminibatch.late"]
+    assert third.trigger.names_late is False
+    assert where["ti"].pushed["estimate"]["late"] is True
+
+    stuck = make(stuck_after=0.95, on_deadline=[Rung("commit")])._stuck_at(Manifest(first.kwargs["prepared"]["uri"]))
+    assert stuck is not None
+    assert timedelta() < stuck - begun < timedelta(seconds=20)
+
+    service.emulator.clock.advance(hours=6)
+    landed = resumed(make(), third, where)
+    assert landed["late"] is True
+    assert landed["estimate"]["n"] == 30
+
+
+def test_when_stuck_the_ladder_is_climbed_before_the_deadline(
+    service: Server, workspace: str, landing: Landing
+) -> None:
+    service.emulator.scenario("never_finishes")
+    where = run()
+
+    def make() -> GeminiBatchOperator:
+        return whole(landing, deadline=11 * HOUR, stuck_after=0.95, on_deadline=[Rung("flex", HOUR)])
+
+    first = deferred(make().execute, where)
+    history(workspace, {"uri": first.kwargs["prepared"]["uri"]}, *[1.0] * 30)
+    landed = to_the_end(make, where)
+    assert landed["counts"] == {"answer": 2}
+    assert service.emulator.log.count("batches.cancel") == 1
