@@ -5,14 +5,24 @@ from __future__ import annotations
 import argparse
 import getpass
 import sys
-from datetime import UTC, datetime
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 
 from airflow_provider_geminibatch.core.errors import BadManifest
+from airflow_provider_geminibatch.core.eta import Estimate
 from airflow_provider_geminibatch.core.ledger import Attempt, Forgotten, Opening
+from airflow_provider_geminibatch.core.model import Build
+from airflow_provider_geminibatch.core.room import described
+from airflow_provider_geminibatch.jobs.estimate import estimate_build
+from airflow_provider_geminibatch.jobs.room import read_room
 from airflow_provider_geminibatch.jobs.submit import read_build
 from airflow_provider_geminibatch.storage import facts
 from airflow_provider_geminibatch.storage.store import Store
 from airflow_provider_geminibatch.storage.stores import open_store
+
+GIVEN_UP_AFTER = timedelta(hours=48)
+"""The service expires a job after this long."""
+SHOWN = 3
 
 BATCH_HELP = (
     "the batch: the uri in its manifest (XCom), or its folder …/batches/<dag>/<run>/<task>/map=<i>, "
@@ -24,6 +34,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the subcommands."""
     status = subparsers.add_parser("status", help="Show what is on record about a batch.")
     status.add_argument("batch", metavar="BATCH", help=BATCH_HELP)
+    status.add_argument(
+        "--deadline", type=_moment, metavar="TIME",
+        help="also say how likely each open job is to be done by then (ISO 8601; without a zone: UTC). Without it the time at "
+        "which the service gives the job up is taken.",
+    )  # fmt: skip
     status.set_defaults(run=show)
     forget = subparsers.add_parser(
         "forget",
@@ -37,7 +52,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def show(args: argparse.Namespace) -> int:
-    """Print the batch, its shards and their attempts."""
+    """Print the batch, its shards and their attempts, and when the open jobs are expected to have ended."""
     store, generation = find_batch(args.batch)
     opening = facts.get(store, f"{generation}/batch.json", Opening)
     if opening is None:
@@ -53,7 +68,55 @@ def show(args: argparse.Namespace) -> int:
         found = facts.shard_facts(store, shard.ledger)
         story = "; ".join(_story(attempt) for attempt in found.attempts) or "not submitted"
         print(f"  shard {shard.index:04d}  {shard.rows} rows  {story}")
+    _show_outlook(store, build, args.deadline)
     return 0
+
+
+def _show_outlook(store: Store, build: Build, deadline: datetime | None) -> None:
+    """What similar jobs took, what that makes of the open ones, and what room the service was seen to have."""
+    now = datetime.now(UTC)
+    estimates = estimate_build(build, store, now)
+    for line, names in _alike((_outlook(seen, now, deadline), name) for name, seen in estimates.items()).items():
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        print(f"  {', '.join(names[:SHOWN])}{more}: {line}")
+    services = dict.fromkeys(
+        str(attempt.claim.service)
+        for shard in build.shards
+        for attempt in facts.shard_facts(store, shard.ledger).attempts
+    )
+    for service in services:
+        if said := described(read_room(store, service, build.model).at(now), now):
+            print(f"  room for {build.model}: {said}")
+
+
+def _outlook(seen: Estimate, now: datetime, deadline: datetime | None) -> str:
+    """An estimate in one line: the sentence, whether the job is late, and the chance to make it."""
+    words = [seen.sentence(now)]
+    if seen.late(now) and seen.late_at:
+        words.append(f"late: nineteen in twenty were done by {seen.late_at:%d %b %H:%M} UTC")
+    by = deadline or (seen.began + GIVEN_UP_AFTER if seen.began else None)
+    chance = seen.chance(by) if by else None
+    if by and chance is not None:
+        what = "" if deadline else ", when the service gives it up"
+        words.append(f"{chance:.0%} likely to be done by {by:%d %b %H:%M} UTC{what}")
+    return "; ".join(words)
+
+
+def _alike(lines: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """The names that share a line: jobs sent together have one outlook."""
+    found: dict[str, list[str]] = {}
+    for line, name in lines:
+        found.setdefault(line, []).append(name)
+    return found
+
+
+def _moment(text: str) -> datetime:
+    """A time on the command line."""
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; give ISO 8601, such as 2026-11-22T18:00Z") from None
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
 
 
 def _story(attempt: Attempt) -> str:

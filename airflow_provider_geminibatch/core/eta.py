@@ -22,8 +22,9 @@ Basis = Literal["same model and size", "same model", "same service", "unknown"]
 ENOUGH: dict[Basis, int] = {"same model and size": 20, "same model": 5, "same service": 3}
 """From how many jobs on a class is gone by. Nineteen in twenty can be told from twenty; a model's own few jobs still say
 more than many of other models; with fewer than three in all, nothing is said."""
-NEWEST = 200
-"""Only so many of the newest jobs of a class count, since the service changes from week to week."""
+NEWEST = 100
+"""Only so many of the newest jobs of a class count, since the service changes. With 200 a drift is followed worse, with 60 an
+episode of stuck jobs is forgotten too soon (``benchmarks/turnaround.py``)."""
 OLDEST = timedelta(days=90)
 """What ended longer ago is not gone by."""
 
