@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any, NamedTuple
 
 import msgspec
 
 from airflow_provider_geminibatch.core.errors import StoreUnreadable
-from airflow_provider_geminibatch.core.landing import ShardResult
+from airflow_provider_geminibatch.core.landing import Closed, ResultsSeal, ShardResult
 from airflow_provider_geminibatch.core.layers import At, Said
 from airflow_provider_geminibatch.core.ledger import Fact, Round, RungBuild, RungDone, RungFact, Settled
 from airflow_provider_geminibatch.core.model import Build, Outcomes, Shard
@@ -146,16 +148,19 @@ class SegmentLayer:
     def said(self) -> Iterator[Said]:
         """Its word on each of its rows, in the root's order; a row that was asked twice has two lines."""
         name = f"rung-{self.rung.number:02d}"
-        for at, raw in segment_outcomes(self.store, generation_of(self.root), self.rung.number):
+        folder, most = generation_of(self.root), len(self.results)
+        for at, raw in segment_outcomes(self.store, folder, self.rung.number, most):
             line = segment_line(raw)
             outcome = classify(raw, self.check).outcome
             yield Said(at, self.number, outcome, True, line.cost_usd, line.model or self.model, None, name, None)
 
 
-def segment_layer(number: int, rung: RungFact, root: Build, store: Store, check: SchemaCheck | None) -> SegmentLayer:
+def segment_layer(
+    number: int, rung: RungFact, root: Build, store: Store, check: SchemaCheck | None, most: int | None = None
+) -> SegmentLayer:
     """The answers of an interactive rung, as far as it is; the bill counts what may have been paid without an answer."""
     results: list[ShardResult] = []
-    for path in segment_paths(store, generation_of(root), rung.number):
+    for path in segment_paths(store, generation_of(root), rung.number, most):
         sha256 = hashlib.sha256(must_read(store, path)).hexdigest()
         name = f"rung-{rung.number:02d}.seg-{len(results):05d}"
         results.append(ShardResult(shard=name, attempt=1, path=path, sha256=sha256))
@@ -170,7 +175,11 @@ Layer = BuiltLayer | SegmentLayer
 def layers_of(
     desk: Desk, root: Build, check: SchemaCheck | None, gateways: Gateways, *, unless_open: bool = False
 ) -> tuple[Layer, ...]:
-    """All that was asked above the root build, in the order that decides between answers. Raises as ``answered``."""
+    """All that was asked above the root build, in the order that decides between answers. Raises as ``answered``.
+
+    Once the generation is closed these are the segments that its seal names, whatever was added by a writer that came late.
+    """
+    segments = _sealed_segments(desk.store, root)
     found: list[Layer] = []
     rungs = rungs_of(desk.store, root)
     given_up = given_up_in(rungs)
@@ -190,9 +199,25 @@ def layers_of(
         if rung.build is not None:
             built(rung.build, rung.fact.conn_id, None)
         elif rung.fact.kind in ("flex", "standard"):
-            layer = segment_layer(len(found) + 1, rung.fact, root, desk.store, check)
+            most = None if segments is None else segments[rung.name]
+            layer = segment_layer(len(found) + 1, rung.fact, root, desk.store, check, most)
             found += [layer] if layer.results or layer.spent != NOTHING_SPENT else []
     return tuple(found)
+
+
+def _sealed_segments(store: Store, root: Build) -> Counter[str] | None:
+    """How many segments of each rung the last seal names; None while the generation is not closed."""
+    folder = generation_of(root)
+    if fact_store.get(store, f"{folder}/closed.json", Closed) is None:
+        return None
+    last: ResultsSeal | None = None
+    for number in count(1):
+        seal = fact_store.get(store, f"{folder}/seals/{number:02d}.json", ResultsSeal)
+        if seal is None:
+            break
+        last = seal
+    named = last.results if last else ()
+    return Counter(result.shard.partition(".")[0] for result in named if ".seg-" in result.shard)
 
 
 _decode_key = msgspec.json.Decoder(tuple[str, dict[str, Any]]).decode

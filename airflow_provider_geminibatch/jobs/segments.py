@@ -73,24 +73,28 @@ def segment_line(line: bytes) -> SegmentLine:
     return _decode(line)
 
 
-def segment_outcomes(store: Store, generation: str, rung: int) -> Iterator[tuple[Place, bytes]]:
+def segment_outcomes(
+    store: Store, generation: str, rung: int, most: int | None = None
+) -> Iterator[tuple[Place, bytes]]:
     """The answers of an interactive rung in root order, each as the line of a segment, whatever order they came in.
+
+    ``most`` segments are read: those that a seal names, since what a late writer adds after a commit changes nothing.
 
     A row that two runs of a rung asked has several lines, one after the other, in the order in which they were recorded.
     Memory is an index; the lines are read again.
     """
     prefix = rung_path(generation, rung)
-    index = sorted((*at, number, offset) for number, offset, at, _ in _lines(store, prefix))
+    index = sorted((*at, number, offset) for number, offset, at, _ in _lines(store, prefix, most))
     segments = _Segments(store, prefix)
     for shard, row, number, offset in index:
         data = segments.read(number)
         yield (shard, row), data[offset : data.index(b"\n", offset)]
 
 
-def segment_paths(store: Store, generation: str, rung: int) -> tuple[str, ...]:
+def segment_paths(store: Store, generation: str, rung: int, most: int | None = None) -> tuple[str, ...]:
     """The segments that there are, in order: what a seal of results names."""
     prefix = rung_path(generation, rung)
-    return tuple(segment_path(prefix, number) for number, _ in _read_all(store, prefix))
+    return tuple(segment_path(prefix, number) for number, _ in _read_all(store, prefix, most))
 
 
 def segment_path(prefix: str, number: int) -> str:
@@ -120,17 +124,17 @@ class _Segments:
         return self._kept[number]
 
 
-def _read_all(store: Store, prefix: str) -> Iterator[tuple[int, bytes]]:
-    for number in count():
+def _read_all(store: Store, prefix: str, most: int | None = None) -> Iterator[tuple[int, bytes]]:
+    for number in count() if most is None else range(most):
         data = store.read(segment_path(prefix, number))
         if data is None:
             return
         yield number, data
 
 
-def _lines(store: Store, prefix: str) -> Iterator[tuple[int, int, Place, bytes]]:
+def _lines(store: Store, prefix: str, most: int | None = None) -> Iterator[tuple[int, int, Place, bytes]]:
     """Every line with its segment, its offset and its row. Raises LedgerUnreadable for a damaged segment."""
-    for number, data in _read_all(store, prefix):
+    for number, data in _read_all(store, prefix, most):
         offset = 0
         for line in data.splitlines(keepends=True):
             try:

@@ -158,7 +158,7 @@ class _Walk:
                 for step in planning.batch_step(summary, self._policy, self._desk.me, self._desk.now()):
                     match step:
                         case planning.Commit():
-                            return self._commit(step)
+                            return self._commit(step, summary)
                         case planning.Fail(error):
                             raise error
                         case planning.Rest():
@@ -376,6 +376,7 @@ class _Walk:
         standing = fact_store.put(store, rung_path(root, step.number, "json"), mine)
         if path and standing.rows != path:
             store.delete(path)
+        self._forget_answers()
         self._desk.log.warning(
             "%s: %s; rung %d is %s, until %s", root.batch, standing.reason, standing.number, standing.kind,
             f"{standing.limit_at:%Y-%m-%d %H:%M:%S %Z}",
@@ -448,10 +449,12 @@ class _Walk:
             desk.log.info("%s: %s", batch.label, done)
         self._cancelled = True
 
-    def _commit(self, step: planning.Commit) -> Landed:
+    def _commit(self, step: planning.Commit, summary: BatchSummary) -> Landed:
         if step.why:
             self._desk.log.info("%s: commits what is there: %s", self._root.batch, step.why)
-        batch = self._answers or gathered(self._desk, self._manifest, self._gateways)
+        # Another process may have closed it since, with more than this one had seen.
+        known = None if summary.closed else self._answers
+        batch = known or gathered(self._desk, self._manifest, self._gateways)
         landed = land({batch.origin.workspace: self._desk}, self._commission, [batch])
         if landed.manifest.rejected:
             raise Rejected(landed.uri, landed.window, landed.manifest.numbers)
