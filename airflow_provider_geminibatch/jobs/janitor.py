@@ -76,7 +76,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     def as_dict(self) -> dict[str, Any]:
         """The form for XCom: small, JSON-safe, no rows and no answers."""
-        fields: dict[str, Any] = msgspec.to_builtins(self)
+        fields: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
         return fields
 
     def __str__(self) -> str:
@@ -193,15 +193,18 @@ class _Janitor:
     def _findings(
         self, jobs: list[JobSnapshot], generations: dict[str, _Generation], attempts: list[_Attempt], places: Places
     ) -> Iterator[tuple[Finding, Callable[[Act], str]]]:
+        needed: set[str] = set()
         by_name = {one.claim.display_name: one for one in attempts if one.claim}
         for job in jobs:
             attempt = by_name.get(job.display_name)
             known = self._known(attempt, job) if attempt else None
             finding = job_finding(job, known, places)
+            if finding is not None or not job.ended:
+                needed.add(job.input_file)
             if finding is not None and not (known is None and job.readable and self._taken_before(None, job)):
                 yield finding, _Job(self, job, known).perform
         for attempt in attempts:
-            yield from self._file(attempt)
+            yield from self._file(attempt, needed)
         yield from self._notes(generations)
         for one in generations.values():
             age = self._now() - one.opened_at if one.opened_at else timedelta()
@@ -233,15 +236,15 @@ class _Janitor:
     def _taken_before(self, known: Known | None, job: JobSnapshot) -> bool:
         return fact_store.get(self._store, f"{late_path(known, job)}.json", LateResults) is not None
 
-    def _file(self, attempt: _Attempt) -> Iterator[tuple[Finding, Callable[[Act], str]]]:
-        """The input file of a closed attempt, if it can still be there."""
+    def _file(self, attempt: _Attempt, needed: set[str]) -> Iterator[tuple[Finding, Callable[[Act], str]]]:
+        """The input file of a closed attempt, if it can still be there and its job is over and dealt with."""
         if attempt.generation.standing(attempt.claim.at if attempt.claim else None) is not Standing.CLOSED:
             return
         try:
             uploaded = fact_store.get(self._store, f"{attempt.place}.uploaded", Uploaded)
             if uploaded is None or self._now() - uploaded.file_at > FILE_LIFE:
                 return
-            if self._gateway.file(uploaded.file_name) is None:
+            if uploaded.file_name in needed or self._gateway.file(uploaded.file_name) is None:
                 return
         except (*_UNREADABLE, ServiceError) as error:
             self._log.warning("%s", error)

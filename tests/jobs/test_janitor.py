@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -273,6 +273,7 @@ def test_what_cannot_be_collected_is_not_deleted(rig: Rig) -> None:
     finding = by_name(rig.clean(act=True))[job]
     assert finding.done[0].startswith("could not collect")
     assert len(finding.done) == 1
+    assert rig.gateway.file(rig.input_of(job)) is not None
 
 
 def scene(rig: Rig) -> None:
@@ -303,6 +304,7 @@ def quiet() -> tuple[list[str], dict[str, Any]]:
     for rig in made():
         scene(rig)
         rig.clean(act=True, plan=plan)
+        rig.clean(act=True)  # the input of a job that was cancelled goes once the job has ended
         return plan.seen, left(rig)
     raise AssertionError
 
@@ -321,11 +323,10 @@ READS = ("store.read", "store.open", "gateway.file", "gateway.jobs", "gateway.jo
 )
 def test_whatever_goes_wrong_the_janitor_ends_in_the_same_place(rig: Rig, at: int, way: str) -> None:
     scene(rig)
-    try:
+    with suppress(Crash, GeminiBatchError):
         rig.clean(act=True, plan=Plan(at, way, meanwhile=lambda: rig.clean(act=True)))
-    except (Crash, GeminiBatchError):
-        pass
-    rig.clean(act=True)
+    for _ in range(2):
+        rig.clean(act=True)
 
     assert left(rig) == AFTER
     assert rig.state(rig.job_of("working")) in ("PENDING", "RUNNING")
