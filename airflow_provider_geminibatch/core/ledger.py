@@ -56,6 +56,8 @@ class Claim(Fact, frozen=True, kw_only=True):
 
     display_name: str
     service: ServiceIdentity
+    task: str = ""
+    """The task instance that submits; ``max_tries`` is its own and says nothing about another's."""
     max_tries: int | None = None
 
 

@@ -16,28 +16,34 @@ from airflow_provider_geminibatch.storage.store import Store
 
 
 class Sweep(msgspec.Struct, frozen=True):
-    """One whole pass over the list: the jobs that match, earliest first, and the service's time of its last page."""
+    """One whole pass over the list: the jobs that match, earliest first, and those that have the name but do not match.
+
+    ``at`` is the service's time of the first page: newest jobs come first, so later pages know nothing newer.
+    """
 
     found: tuple[JobSnapshot, ...]
     at: datetime | None
+    doubtful: tuple[JobSnapshot, ...] = ()
 
 
 def sweep(gateway: Gateway, *, display_name: str, model: str, file_name: str, log: logging.Logger) -> Sweep:
     """All jobs that one create can have made. Raises ServiceError when any page cannot be read.
 
-    A job of the same name with another model or input file is somebody else's: it is reported and left alone.
+    A job of the same name with another model or input file is not adopted. Nor is it proof of absence, since a service
+    may show a model under another name than it was asked for.
     """
     swept = list(pages(gateway))
-    found = []
+    found, doubtful = [], []
     for job in (job for page in swept for job in page.jobs if job.display_name == display_name):
         whole = job if job.input_file else gateway.job(job.name)
         if (whole.model, whole.input_file) == (model, file_name):
             found.append(whole)
         else:
+            doubtful.append(whole)
             log.warning(
                 "%s is named %s but has another model or input file; it was left alone", whole.name, display_name
             )
-    return Sweep(tuple(sorted(found, key=_age)), swept[-1].at)
+    return Sweep(tuple(sorted(found, key=_age)), swept[0].at, tuple(doubtful))
 
 
 def _age(job: JobSnapshot) -> tuple[float, str]:

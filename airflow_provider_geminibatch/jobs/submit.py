@@ -76,20 +76,28 @@ def submit(
     me: str,
     now: Now,
     log: logging.Logger,
+    task: str = "",
     max_tries: int | None = None,
     later_try: bool = False,
     policy: Policy = Policy(),  # noqa: B008 - frozen
 ) -> Submitted | Waiting:
     """Bring every shard of a build to a job, as far as that goes now.
 
-    ``me`` is the token of this attempt of the task, the same over its deferrals; ``max_tries`` tells a clear from a retry;
-    ``later_try`` says that earlier tries may have left something.
+    ``me`` is the token of this attempt of the task, the same over its deferrals; ``task`` names its task instance, whose
+    ``max_tries`` tells a clear from a retry; ``later_try`` says that earlier tries, or this one before it waited, may have
+    left something.
     Raises what ``core.steps`` stops with, and ServiceError, StoreError from the doors.
     """
     build = read_build(store, manifest.path)
     _note_open(store, build, manifest)
-    walker = _Walker(store, gateway, build, me, now, log, max_tries, later_try, policy)
-    ends = [walker.walk(shard) for shard in build.shards]
+    begun = Evidence(label="", service=gateway.identity, task=task, max_tries=max_tries, later_try=later_try)
+    walker = _Walker(store, gateway, build, me, now, log, begun, policy)
+    ends = []
+    for shard in build.shards:
+        end = walker.walk(shard)
+        ends.append(end)
+        if isinstance(end, steps.Wait) and end.no_room:
+            break  # the rest of the wave is uploaded once there is room: files live 48 h
     wait = steps.batch_step(ends)
     if wait:
         return Waiting(wait.until, wait.why)
@@ -112,10 +120,10 @@ class _Walker:
 
     def __init__(
         self, store: Store, gateway: Gateway, build: Build, me: str, now: Now,
-        log: logging.Logger, max_tries: int | None, later_try: bool, policy: Policy,
+        log: logging.Logger, begun: Evidence, policy: Policy,
     ) -> None:  # fmt: skip
         self._store, self._gateway, self._build, self._me = store, gateway, build, me
-        self._now, self._log, self._max_tries, self._later_try, self._policy = now, log, max_tries, later_try, policy
+        self._now, self._log, self._begun, self._policy = now, log, begun, policy
         self._model_known = False
         self._listed: dict[str, JobSnapshot] | None = None
         self._perform: Mapping[type, Callable[..., Evidence | None]] = {
@@ -134,12 +142,13 @@ class _Walker:
 
     def walk(self, shard: Shard) -> steps.Wait | steps.Done:
         """One shard as far as it goes. Raises the error it stops with."""
-        evidence = Evidence(
-            label=f"{shard} ({self._build.batch})", service=self._gateway.identity,
-            max_tries=self._max_tries, later_try=self._later_try,
-        )  # fmt: skip
+        begun = msgspec.structs.replace(self._begun, label=f"{shard} ({self._build.batch})")
+        facts, evidence = ShardFacts(), begun
         while True:
-            facts = fact_store.shard_facts(self._store, shard.ledger)
+            before, facts = facts, fact_store.shard_facts(self._store, shard.ledger, facts)
+            if len(facts.attempts) > len(before.attempts):
+                # What was seen of one attempt says nothing about the next, whoever began that.
+                evidence = msgspec.structs.replace(begun, lost_claim=evidence.lost_claim)
             step = steps.shard_step(facts, evidence, self._policy, self._me, self._now())
             match step:
                 case steps.Stop(error):
@@ -169,15 +178,14 @@ class _Walker:
         found = self._listed.get(self._name(shard, 1))
         return msgspec.structs.replace(evidence, swept=True, found=(found,) if found else ())
 
-    def _start(self, shard: Shard, facts: ShardFacts, step: steps.Start, evidence: Evidence) -> Evidence:
+    def _start(self, shard: Shard, facts: ShardFacts, step: steps.Start, evidence: Evidence) -> Evidence | None:
         self._check_model()
         claim = Claim(
             owner=self._me, at=self._now(), display_name=self._name(shard, step.attempt),
-            service=self._gateway.identity, max_tries=self._max_tries,
+            service=self._gateway.identity, task=self._begun.task, max_tries=self._begun.max_tries,
         )  # fmt: skip
         standing = self._put(shard, step.attempt, "claim", claim)
-        fresh = Evidence(label=evidence.label, service=evidence.service, max_tries=evidence.max_tries)
-        return fresh if standing.owner == self._me else msgspec.structs.replace(fresh, lost_claim=standing)
+        return None if standing.owner == self._me else msgspec.structs.replace(evidence, lost_claim=standing)
 
     def _check_model(self) -> None:
         """A wrong model or a revoked key is named before a shard is uploaded."""
@@ -265,11 +273,20 @@ class _Walker:
             )  # fmt: skip
         except ServiceBusy as error:
             return msgspec.structs.replace(evidence, unsure=str(error))
+        doubtful = "".join(
+            f"{job.name} has its name, but the service shows it with model {job.model!r} and file {job.input_file!r}"
+            for job in seen.doubtful[:1]
+        )
         fenced = facts.last is not None and facts.last.fenced is not None
+        if fenced and seen.at is None:
+            return msgspec.structs.replace(
+                evidence, found=seen.found, unsure="the service gave no time with its job list"
+            )
         counted = (seen.at,) if fenced and not seen.found and seen.at else ()
         return msgspec.structs.replace(
-            evidence, found=seen.found, swept=True, unlisted=evidence.unlisted + counted, service_now=seen.at, unsure=""
-        )
+            evidence, found=seen.found, doubtful=doubtful, swept=True, unlisted=evidence.unlisted + counted,
+            service_now=seen.at, unsure="",
+        )  # fmt: skip
 
     def _revoke(self, shard: Shard, facts: ShardFacts, step: steps.Revoke, evidence: Evidence) -> None:
         self._put(shard, step.attempt, "void", Void(owner=self._me, at=self._now(), why=step.why))
