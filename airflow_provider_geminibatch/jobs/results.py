@@ -91,7 +91,7 @@ def answered(desk: Desk, model: str, shard: Shard, check: SchemaCheck | None) ->
     """What a shard came to. Raises ResultsNotReady while its job runs, ResultsBroken for a file that cannot be trusted."""
     facts = fact_store.shard_facts(desk.store, shard.ledger)
     strays = tuple(find_strays(desk.store, desk.gateway, shard, facts, me=desk.me, now=desk.now, log=desk.log))
-    attempt = next((attempt for attempt in reversed(facts.attempts) if attempt.job), None)
+    attempt = facts.job_attempt
     if attempt is None or attempt.job is None:
         return _without_job(shard, facts, strays)
     end, job = _ended(desk, shard, attempt, attempt.job.job_name)
