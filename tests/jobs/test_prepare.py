@@ -394,6 +394,44 @@ def test_the_name_of_a_model_may_carry_its_prefix() -> None:
     assert Declaration(model="models/gemini-x").model == "gemini-x"
 
 
+SCHEMA = {"type": "OBJECT", "properties": {"felt": {"type": "BOOLEAN"}}}
+
+
+@pytest.mark.parametrize(
+    ("schemas", "sealed"),
+    [
+        (({**SCHEMA, "type": "object"}, SCHEMA), SCHEMA),
+        ((SCHEMA, {"type": "STRING"}), None),
+        ((SCHEMA, None, SCHEMA), None),
+        ((None, SCHEMA), None),
+        ((None, None), None),
+    ],
+)
+def test_the_one_schema_of_ready_made_requests_is_sealed_so_that_answers_are_held_against_it(
+    schemas: tuple[Any, ...], sealed: Any
+) -> None:
+    rows = []
+    for number, schema in enumerate(schemas):
+        request: dict[str, Any] = {"contents": [{"parts": [{"text": "a"}]}]}
+        if schema:
+            request["generationConfig"] = {"responseMimeType": "application/json", "responseSchema": schema}
+        rows.append({"key": f"k{number}", "request": request})
+    assert World().prepare(lambda: rows, template=None).build.response_schema == sealed
+
+
+def test_a_schema_that_only_the_service_understands_keeps_no_ready_made_request_from_being_asked() -> None:
+    config = {"responseMimeType": "application/json", "responseJsonSchema": {"type": "object", "required": "a"}}
+    rows = [{"key": "a", "request": {"contents": [{"parts": [{"text": "a"}]}], "generationConfig": config}}]
+    assert World().prepare(lambda: rows, template=None).build.response_schema is None
+
+
+def test_a_schema_among_the_generation_fields_of_a_template_is_sealed_too() -> None:
+    template = RequestTemplate(
+        "Say $text", generation={"response_mime_type": "application/json", "response_schema": SCHEMA}
+    )
+    assert World().prepare(Rows(), template=template).build.response_schema == SCHEMA
+
+
 def test_ready_made_requests_are_prepared_as_they_are() -> None:
     request = {"contents": [{"role": "user", "parts": [{"text": "hello"}]}]}
     lines = [msgspec.json.encode({"key": f"k{number}", "request": request, "region": "eu"}) for number in range(3)]
