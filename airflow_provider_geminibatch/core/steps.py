@@ -37,6 +37,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
     settle: timedelta = timedelta(minutes=10)
     """How long after the fence a job may still turn up in the list. Nothing documents it; ten minutes is our caution."""
+    list_lag: timedelta = timedelta(minutes=1)
+    """How long after ``sending`` no file is deleted: a job that is not listed yet may still have to read it."""
     file_margin: timedelta = timedelta(hours=2)
     """A file with less life than this is uploaded again: uploaded files live 48 h and the job has to read it first."""
     look_again: timedelta = timedelta(minutes=1)
@@ -357,6 +359,8 @@ def _maybe_sent(last: Attempt, evidence: Evidence, policy: Policy, me: str, now:
         return look
     if last.void is None:
         return Revoke(last.number, f"its create got no answer on record; {me} looks it up")
+    if last.fenced is None and now < last.sending.at + policy.list_lag:
+        return Wait(last.sending.at + policy.list_lag, "a create whose reply was lost may still turn up in the list")
     if last.shown is None:
         if not evidence.file_hidden:
             return Show(last.number, file_name)

@@ -563,3 +563,21 @@ def test_a_clear_is_told_although_the_dag_has_fewer_retries_now() -> None:
     world.service.cancel(name)
 
     assert world.attempt(max_tries=1).job_names != (name,)
+
+
+def test_a_job_that_is_listed_a_little_late_keeps_its_input_file() -> None:
+    """A job that was just created may still have to read its file, and the fence deletes it."""
+    world = World()
+
+    class Late(InMemoryGateway):
+        def jobs(self, page_token: str = "") -> JobPage:
+            page, since = super().jobs(page_token), world.clock() - timedelta(seconds=30)
+            return msgspec.structs.replace(page, jobs=tuple(job for job in page.jobs if job.created_at <= since))
+
+    world.service = Late(world.clock, turnaround=timedelta(hours=20))
+    world.service.replies_to_lose = 1
+
+    names = world.attempt().job_names
+
+    assert names == tuple(job.name for job in world.service.created)
+    assert list(world.service.files) == [world.service.created[0].input_file]
