@@ -215,6 +215,12 @@ class ShardFacts(msgspec.Struct, frozen=True):
         """True when a create was or may have been sent, so that money may have been spent."""
         return any(attempt.sending or attempt.job for attempt in self.attempts)
 
+    @property
+    def open(self) -> bool:
+        """True when a create is a job without an end on record, or may be one."""
+        sent = (attempt for attempt in self.attempts if attempt.sending or attempt.job)
+        return any(not (attempt.end or attempt.refused or attempt.absent) for attempt in sent)
+
 
 def attempt_path(ledger: str, number: int, fact: str) -> str:
     """The object of a fact, relative to the workspace: ``…/s/<build>/<shard>/a01.claim``."""

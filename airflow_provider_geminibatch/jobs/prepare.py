@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from airflow_provider_geminibatch.core import limits
-from airflow_provider_geminibatch.core.errors import DeclarationChanged, EmptySource, Unusable
+from airflow_provider_geminibatch.core.errors import DeclarationChanged, EmptySource, ServiceChanged, Unusable
 from airflow_provider_geminibatch.core.fields import ROOTS
 from airflow_provider_geminibatch.core.ledger import Checked, Forgotten, Opening
 from airflow_provider_geminibatch.core.manifest import Manifest
@@ -117,9 +117,10 @@ def prepare(
 ) -> Prepared:
     """The sealed build of a batch: the one that stands, or a new one from the rows that ``source()`` gives.
 
-    ``max_tries`` tells a clear from a retry: it moves up when a finished task is cleared. A retry reads no rows. A clear
+    ``max_tries`` tells a clear from a retry: it moves when a finished task is cleared. A retry reads no rows. A clear
     reads them again and comes to the same build if they are equal; with ``on_clear="resubmit"`` it never does.
-    Raises BadInput (BadRows, EmptySource, SourceUnreadable, Unusable), DeclarationChanged, StoreError, LedgerUnreadable.
+    Raises BadInput (BadRows, EmptySource, SourceUnreadable, Unusable), DeclarationChanged, ServiceChanged, StoreError,
+    LedgerUnreadable.
     """
     if on_clear not in ("adopt", "resubmit"):
         raise Unusable("on_clear", f"{on_clear!r} is not known", "Use 'adopt' or 'resubmit'.")
@@ -201,8 +202,11 @@ class _Preparation:
         return self.declaration.fingerprint(self.service)
 
     def is_cleared(self, opening: Opening) -> bool:
-        """True when the task was cleared after this generation was opened, and nobody has looked at the rows since."""
-        if self.max_tries is None or opening.max_tries is None or self.max_tries <= opening.max_tries:
+        """True when the task was cleared after this generation was opened, and nobody has looked at the rows since.
+
+        A clear may lower ``max_tries`` as well, when the Dag has fewer retries by now; nothing else changes it.
+        """
+        if self.max_tries is None or opening.max_tries is None or self.max_tries == opening.max_tries:
             return False
         return facts.get(self.store, self._checked_path(opening), Checked) is None
 
@@ -211,6 +215,8 @@ class _Preparation:
 
     def after_clear(self, opening: Opening, standing: Build, lives: tuple[Opening, ...]) -> Prepared:
         """Read the rows again: the build that stands if they are equal, else the next generation."""
+        if lives and opening.service and self.service and opening.service != self.service:
+            self._check_nothing_is_open(opening.service, self.service, standing)
         build = self._build(opening.generation + 1, lives)
         asked = [(shard.content, shard.keys_sha256) for shard in build.shards]
         stands = [(shard.content, shard.keys_sha256) for shard in standing.shards]
@@ -228,6 +234,11 @@ class _Preparation:
             self.batch, build.generation, kept, len(build.shards),
         )  # fmt: skip
         return self._seal(build)
+
+    def _check_nothing_is_open(self, was: ServiceIdentity, is_: ServiceIdentity, standing: Build) -> None:
+        """A connection may point elsewhere by mistake, and then all shards would be paid there once more."""
+        if any(facts.shard_facts(self.store, shard.ledger).open for shard in standing.shards):
+            raise ServiceChanged(str(self.batch), str(was), str(is_))
 
     def after_change(self, opening: Opening, standing: Build, lives: tuple[Opening, ...]) -> Prepared:
         """The task asks something else than the build that stands: a new generation, unless money is in the old one."""

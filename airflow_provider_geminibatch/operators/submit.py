@@ -82,9 +82,7 @@ class GeminiBatchSubmitOperator(BaseOperator):
                 pause_until(until)
                 resumed = True
 
-    def _submitted(
-        self, manifests: tuple[Manifest, ...], attempt: Attempt, resumed: bool
-    ) -> list[Submitted | Waiting]:
+    def _submitted(self, manifests: tuple[Manifest, ...], attempt: Attempt, resumed: bool) -> list[Submitted | Waiting]:
         from airflow_provider_geminibatch.jobs.submit import submit
 
         gateway: Gateway = GeminiBatchHook(self.gemini_conn_id).gateway()

@@ -20,6 +20,7 @@ from airflow_provider_geminibatch.core.errors import (
     EmptySource,
     GeminiBatchError,
     LedgerUnreadable,
+    ServiceChanged,
     StoreUnwritable,
     Unusable,
 )
@@ -227,6 +228,36 @@ def test_a_retry_that_asks_something_else_begins_anew_while_nothing_was_sent() -
     world.prepare(Rows())
     second = world.prepare(Rows(), template=RequestTemplate("Tell $text"))
     assert (second.generation, second.reused) == (2, False)
+
+
+ELSEWHERE = {"service": ServiceIdentity("developer", "https://two.example")}
+
+
+def test_a_clear_while_the_connection_points_elsewhere_does_not_pay_there_for_open_jobs() -> None:
+    world = World()
+    made = world.prepare(Rows())
+    _note(world, made)
+    rows = Rows()
+    with pytest.raises(ServiceChanged, match="Point the connection back"):
+        world.prepare(rows, max_tries=5, **ELSEWHERE)
+    assert rows.readings == 0
+    assert world.prepare(Rows(), max_tries=5).build == made.build
+
+
+def test_a_clear_may_go_elsewhere_once_the_jobs_have_ended_or_if_it_is_to_pay_again() -> None:
+    for ended, choice in ((True, "adopt"), (False, "resubmit")):
+        world = World()
+        _note(world, world.prepare(Rows()), ended=ended)
+        assert world.prepare(Rows(), max_tries=5, on_clear=choice, **ELSEWHERE).generation == 2
+
+
+def test_a_clear_is_told_although_the_dag_has_fewer_retries_now() -> None:
+    world = World()
+    world.prepare(Rows(), max_tries=5)
+    rows = Rows()
+    world.prepare(rows, max_tries=1)
+    world.prepare(rows, max_tries=1)
+    assert rows.readings == 1
 
 
 def test_how_rows_are_cut_is_not_part_of_what_is_asked() -> None:
