@@ -180,7 +180,7 @@ class ServiceError(GeminiBatchError):
     code: int | None
     text: str
     says: ClassVar[str] = (
-        "{doing}: the service answered {code}: {text} Nothing was created or paid by this call. Correct what it names, then "
+        "{doing}: the service said no ({code}: {text}). Nothing was created or paid by this call. Correct what it names, then "
         "clear the task: it goes on from the ledger."
     )
 

@@ -71,21 +71,23 @@ def find_strays(
     now: Callable[[], datetime],
     log: logging.Logger,
 ) -> list[JobSnapshot]:
-    """Jobs of attempts that had been proven absent and came to life after all: cancelled, noted, and returned to be costed.
+    """Jobs that nobody wants and somebody may pay, to be costed.
 
-    Only a shard with such an attempt costs a sweep.
+    Those are the second jobs of one create, and jobs of attempts that had been proven absent and came to life after all;
+    the latter are cancelled and noted. Only a shard with such an attempt costs a sweep.
     """
-    strays = []
-    for attempt in (attempt for attempt in facts.attempts if attempt.absent):
-        for job in (job for page in pages(gateway) for job in page.jobs):
-            if job.display_name != attempt.claim.display_name or not attempt.uploaded:
-                continue
-            if job.input_file and job.input_file != attempt.uploaded.file_name:
-                continue
-            if not job.ended:
-                gateway.cancel(job.name)
-            stray = Stray(owner=me, at=now(), job_name=job.name, state=job.state)
-            fact_store.put(store, attempt_path(shard.ledger, attempt.number, "stray"), stray)
-            log.warning("%s of %s came to life after it was proven absent; cancelled, may be billed", job.name, shard)
-            strays.append(job)
+    strays = [gateway.job(name) for attempt in facts.attempts if attempt.job for name in attempt.job.extras]
+    absent = {attempt.claim.display_name: attempt for attempt in facts.attempts if attempt.absent}
+    for job in (job for page in (pages(gateway) if absent else ()) for job in page.jobs):
+        attempt = absent.get(job.display_name)
+        if attempt is None or attempt.uploaded is None:
+            continue
+        if job.input_file and job.input_file != attempt.uploaded.file_name:
+            continue
+        if not job.ended:
+            gateway.cancel(job.name)
+        stray = Stray(owner=me, at=now(), job_name=job.name, state=job.state)
+        fact_store.put(store, attempt_path(shard.ledger, attempt.number, "stray"), stray)
+        log.warning("%s of %s came to life after it was proven absent; cancelled, may be billed", job.name, shard)
+        strays.append(job)
     return strays

@@ -35,7 +35,7 @@ from airflow_provider_geminibatch.core.ledger import (
 )
 from airflow_provider_geminibatch.core.manifest import Manifest
 from airflow_provider_geminibatch.core.model import Build, JobSnapshot, Shard
-from airflow_provider_geminibatch.core.names import batch_path, display_name, short
+from airflow_provider_geminibatch.core.names import batch_path, display_name, generation_path, short
 from airflow_provider_geminibatch.core.steps import Evidence, Policy
 from airflow_provider_geminibatch.gemini.gateway import Created, Gateway, Refused
 from airflow_provider_geminibatch.jobs.lookup import pages, sweep
@@ -89,7 +89,6 @@ def submit(
     Raises what ``core.steps`` stops with, and ServiceError, StoreError from the doors.
     """
     build = read_build(store, manifest.path)
-    _note_open(store, build, manifest)
     begun = Evidence(label="", service=gateway.identity, task=task, max_tries=max_tries, later_try=later_try)
     walker = _Walker(store, gateway, build, me, now, log, begun, policy)
     ends = []
@@ -104,9 +103,10 @@ def submit(
     return Submitted(tuple(end.job_name for end in ends if isinstance(end, steps.Done)))
 
 
-def _note_open(store: Store, build: Build, manifest: Manifest) -> None:
+def _note_open(store: Store, build: Build) -> None:
     """``open/<id>.json``: lets the page, the janitor and the quota view find unfinished batches without walking the tree."""
-    note = {"v": 1, "uri": manifest.uri, "generation": build.generation, "batch": msgspec.to_builtins(build.batch)}
+    uri = f"{store.uri}/{generation_path(build.batch, build.generation)}/builds/{build.id}.json"
+    note = {"v": 1, "uri": uri, "generation": build.generation, "batch": msgspec.to_builtins(build.batch)}
     store.create(open_path(build), msgspec.json.encode(note))
 
 
@@ -124,7 +124,7 @@ class _Walker:
     ) -> None:  # fmt: skip
         self._store, self._gateway, self._build, self._me = store, gateway, build, me
         self._now, self._log, self._begun, self._policy = now, log, begun, policy
-        self._model_known = False
+        self._has_begun = False
         self._listed: dict[str, JobSnapshot] | None = None
         self._perform: Mapping[type, Callable[..., Evidence | None]] = {
             steps.SeekUnrecorded: self._seek_unrecorded,
@@ -179,7 +179,7 @@ class _Walker:
         return msgspec.structs.replace(evidence, swept=True, found=(found,) if found else ())
 
     def _start(self, shard: Shard, facts: ShardFacts, step: steps.Start, evidence: Evidence) -> Evidence | None:
-        self._check_model()
+        self._begin()
         claim = Claim(
             owner=self._me, at=self._now(), display_name=self._name(shard, step.attempt),
             service=self._gateway.identity, task=self._begun.task, max_tries=self._begun.max_tries,
@@ -187,14 +187,15 @@ class _Walker:
         standing = self._put(shard, step.attempt, "claim", claim)
         return None if standing.owner == self._me else msgspec.structs.replace(evidence, lost_claim=standing)
 
-    def _check_model(self) -> None:
-        """A wrong model or a revoked key is named before a shard is uploaded."""
-        if self._model_known:
+    def _begin(self) -> None:
+        """Before the first claim of a walk: a wrong model or a revoked key is named, and the batch is noted as unfinished."""
+        if self._has_begun:
             return
         info = self._gateway.model(self._build.model)
         if info.methods and METHOD not in info.methods:
             raise ModelUnknown(f"model {self._build.model!r}", 404, f"it does not support {METHOD}.")
-        self._model_known = True
+        _note_open(self._store, self._build)
+        self._has_begun = True
 
     def _upload(self, shard: Shard, facts: ShardFacts, step: steps.Upload, evidence: Evidence) -> None:
         if step.reuse:
@@ -307,8 +308,10 @@ class _Walker:
         self._log.warning("%s: attempt %d is proven not to be a job; the next one may send", shard, step.attempt)
 
     def _adopt(self, shard: Shard, facts: ShardFacts, step: steps.Adopt, evidence: Evidence) -> None:
+        ended = {job.name for job in evidence.found if job.ended}
         for extra in step.extras:
-            self._gateway.cancel(extra)
+            if extra not in ended:
+                self._gateway.cancel(extra)
             self._log.warning(
                 "%s: %s is a second job of the same create; it was cancelled and may be billed", shard, extra
             )

@@ -18,6 +18,7 @@ from airflow_provider_geminibatch.core.errors import (
     ModelUnknown,
     ServiceBusy,
     ServiceChanged,
+    ServiceError,
     StoreUnreadable,
     SubmissionRefused,
     SubmissionUnknown,
@@ -33,7 +34,7 @@ from airflow_provider_geminibatch.core.ledger import (
     attempt_path,
 )
 from airflow_provider_geminibatch.gemini.gateway import JobPage, Refused
-from airflow_provider_geminibatch.jobs.lookup import sweep
+from airflow_provider_geminibatch.jobs.lookup import find_strays, sweep
 from airflow_provider_geminibatch.jobs.submit import Submitted, Waiting, end_fact, read_build, submit
 from airflow_provider_geminibatch.storage import facts as fact_store
 from airflow_provider_geminibatch.storage.stores import MemoryStore
@@ -581,3 +582,46 @@ def test_a_job_that_is_listed_a_little_late_keeps_its_input_file() -> None:
 
     assert names == tuple(job.name for job in world.service.created)
     assert list(world.service.files) == [world.service.created[0].input_file]
+
+
+class Doubling(InMemoryGateway):
+    """Something in between sent a create twice and lost the reply. A job that has ended cannot be cancelled."""
+
+    def create(self, *, model: str, file_name: str, display_name: str) -> Any:
+        super().create(model=model, file_name=file_name, display_name=display_name)
+        self.replies_to_lose = 1
+        return super().create(model=model, file_name=file_name, display_name=display_name)
+
+    def cancel(self, job_name: str) -> None:
+        if self.job(job_name).ended:
+            raise ServiceError(f"cancel of {job_name}", 400, "the job has ended")
+        super().cancel(job_name)
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_of_two_jobs_of_one_create_the_first_is_kept_and_the_other_cancelled_and_costed(ended: bool) -> None:
+    world = World()
+    world.service = Doubling(world.clock, turnaround=timedelta(hours=20))
+    with pytest.raises(Crash):
+        world.attempt(Plan(QUIET.index("gateway.create"), "after"))
+    kept, extra = world.service.created
+    if ended:
+        InMemoryGateway.cancel(world.service, extra.name)
+
+    assert world.attempt().job_names == (kept.name,)
+
+    assert [world.service.job(job.name).state for job in (kept, extra)] == ["PENDING", "CANCELLED"]
+    strays = find_strays(
+        world.store, world.service, world.build.shards[0], world.facts(), me="load", now=world.clock, log=LOG
+    )
+    assert [job.name for job in strays] == [extra.name]
+
+
+def test_a_submit_that_only_adopts_does_not_open_a_closed_batch_again() -> None:
+    world = World()
+    world.attempt()
+    (note,) = world.store.list("open")
+    world.store.delete(note)  # as the commit does
+
+    world.attempt()
+    assert list(world.store.list("open")) == []
