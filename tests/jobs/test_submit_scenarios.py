@@ -127,6 +127,24 @@ def test_a_service_without_room_is_asked_again_until_there_is_some(service: Serv
     assert service.emulator.log.count("files.start") == 2
 
 
+def test_a_rotated_key_of_the_same_project_changes_nothing() -> None:
+    emulator = Emulator(seed=5, start=START, speed=0, turnaround=(5, 6), keys={"old": "project", "new": "project"})
+    with (
+        running(emulator) as server,
+        closing(DeveloperGateway(Settings("old", server.url))) as old,
+        closing(DeveloperGateway(Settings("new", server.url))) as new,
+    ):
+        before = Service(emulator, old)
+        names = before.submit()
+        emulator.revoke("old")
+        after = Service(emulator, new)
+        after.store, after.manifest, after.tries = before.store, before.manifest, 1
+
+        assert old.identity == new.identity
+        assert after.submit() == names
+        assert after.ours() == set(names)
+
+
 def test_an_unknown_state_is_waited_for(service: Service) -> None:
     service.emulator.scenario("unknown_state")
     names = service.submit()
