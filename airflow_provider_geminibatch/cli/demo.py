@@ -127,8 +127,8 @@ class Demo:
         airflow.wait_for(lambda: "http" in emulator.last_lines(), "the emulator", 30)
         self._service = emulator.last_lines().split()[0]
         airflow.environ.update(options(self._folder, self._service, self._windows))
-        self._say("Airflow's four processes")
         airflow.start()
+        self._say("Airflow's four processes")
         airflow.wait_healthy()
         self._say(f"Airflow is up: {airflow.rest.url}")
 
