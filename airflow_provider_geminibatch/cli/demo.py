@@ -277,6 +277,7 @@ def claim_folder(folder: Path) -> None:
         if folder.is_dir() and not marker.exists() and any(folder.iterdir()):
             raise NotStarted(f"{folder} holds something that is not a demo's. Pass another --dir.")
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".gitignore").write_text("*\n")
         marker.write_text(
             "Made by `geminibatch demo`, which deletes what lies here when it starts. Delete it whenever you like.\n"
         )
