@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from airflow_provider_geminibatch.core.errors import ServiceBusy
 from airflow_provider_geminibatch.emulator import Emulator, Limits, running
 from airflow_provider_geminibatch.gemini.developer import DeveloperGateway, Settings
 from airflow_provider_geminibatch.jobs.submit import Submitted, submit
@@ -107,6 +108,21 @@ def test_a_dropped_connection_that_created_nothing_is_sent_again_after_proof(ser
 @pytest.mark.parametrize("scenario", ["create_500_but_created", "create_reply_lost"])
 def test_creates_without_an_answer_are_found_and_sent_once(service: Service, scenario: str) -> None:
     service.emulator.scenario(scenario, times=2)
+
+    assert set(service.submit()) == service.ours()
+    assert service.emulator.log.count("batches.create") == 2
+
+
+@pytest.mark.parametrize("endpoint", ["files.start", "files.chunk"])
+@pytest.mark.parametrize("after", [0, 1])
+def test_an_upload_that_breaks_off_costs_another_upload_and_no_job(service: Service, endpoint: str, after: int) -> None:
+    """A file that is not whole is no file; the next try uploads anew."""
+    service.emulator.scenario("dropped_calls", endpoint=endpoint, times=4, after=after)
+
+    with pytest.raises(ServiceBusy):
+        service.submit()
+    assert service.ours() <= {job.name for job in service.gateway.jobs().jobs}
+    service.emulator.switch_off("dropped_calls")
 
     assert set(service.submit()) == service.ours()
     assert service.emulator.log.count("batches.create") == 2
