@@ -5,8 +5,10 @@ Every window has two batches. `annotate` asks about each event of the window and
 whenever it lands. The second Dag starts when bulletins have really landed, never on the clock.
 
     geminibatch emulator --speed 3600       # instead of a key: an hour takes a second
-    airflow backfill create --dag-id twelve_hour_chain --from-date 2018-01-31 --to-date 2018-02-07 --max-active-runs 6
+    airflow backfill create --dag-id twelve_hour_chain --from-date 2018-01-31 --to-date 2018-02-06T12:00:00 \\
+        --max-active-runs 6 --reprocess-behavior completed
 
+Airflow asks for a reprocess behavior wherever a task has depends_on_past; what did not change is not paid again.
 Needs a connection `geminibatch_default`. `geminibatch demo` does all of it.
 """
 

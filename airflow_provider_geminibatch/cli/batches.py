@@ -12,6 +12,7 @@ from airflow_provider_geminibatch.core.errors import BadManifest
 from airflow_provider_geminibatch.core.eta import Estimate
 from airflow_provider_geminibatch.core.ledger import Attempt, Forgotten, Opening
 from airflow_provider_geminibatch.core.model import Build
+from airflow_provider_geminibatch.core.names import in_workspace
 from airflow_provider_geminibatch.core.room import described
 from airflow_provider_geminibatch.jobs.estimate import estimate_build
 from airflow_provider_geminibatch.jobs.room import read_room
@@ -153,11 +154,11 @@ def give_up(args: argparse.Namespace) -> int:
 
 def find_batch(batch: str) -> tuple[Store, str]:
     """The workspace and the generation folder that BATCH names."""
-    root, found, rest = batch.rstrip("/").partition("/batches/")
-    parts = rest.split("/")
-    if not found or len(parts) < 4:
+    found = in_workspace(batch.rstrip("/"))
+    if found is None:
         raise BadManifest(batch, "it names no batch (…/batches/<dag>/<run>/<task>/map=<i>)")
-    store, folder = open_store(root), "batches/" + "/".join(parts[:4])
+    parts = found[1].split("/")[1:]
+    store, folder = open_store(found[0]), "batches/" + "/".join(parts[:4])
     if len(parts) > 4:
         return store, f"{folder}/{parts[4]}"
     newest = 1

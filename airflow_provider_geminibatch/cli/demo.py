@@ -127,8 +127,8 @@ class Demo:
         airflow.wait_for(lambda: "http" in emulator.last_lines(), "the emulator", 30)
         self._service = emulator.last_lines().split()[0]
         airflow.environ.update(options(self._folder, self._service, self._windows))
-        self._say("Airflow's four processes")
         airflow.start()
+        self._say("Airflow's four processes")
         airflow.wait_healthy()
         self._say(f"Airflow is up: {airflow.rest.url}")
 
@@ -277,6 +277,7 @@ def claim_folder(folder: Path) -> None:
         if folder.is_dir() and not marker.exists() and any(folder.iterdir()):
             raise NotStarted(f"{folder} holds something that is not a demo's. Pass another --dir.")
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".gitignore").write_text("*\n")
         marker.write_text(
             "Made by `geminibatch demo`, which deletes what lies here when it starts. Delete it whenever you like.\n"
         )

@@ -14,9 +14,9 @@ from airflow_provider_geminibatch.core.names import window_time
 
 Json = Mapping[str, Any]
 
-START_SECONDS = 60
+START_SECONDS = 65
 """Until Airflow is up and the annotations of all windows have come, on two cores."""
-WINDOW_SECONDS = 26
+WINDOW_SECONDS = 22
 """What a window adds: its bulletin needs the one before it, so these waits come one after the other."""
 
 WORTH_A_LINE = ("waits", "tries", "failed", "landed")

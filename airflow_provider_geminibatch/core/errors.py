@@ -180,7 +180,14 @@ class ServiceError(GeminiBatchError):
     doing: str
     code: int | None
     text: str
-    says: ClassVar[str] = "{doing}: the service answered {code}: {text}"
+    says: ClassVar[str] = (
+        "{doing}: the service said no ({code}: {text}). Nothing was created or paid by this call. Correct what it names, then "
+        "clear the task: it goes on from the ledger."
+    )
+
+    def __str__(self) -> str:
+        said = self.says if self.code is not None else self.says.replace("{code}", "no answer")
+        return said.format(doing=self.doing, code=self.code, text=self.text)
 
 
 class KeyRefused(ServiceError):
@@ -219,7 +226,8 @@ class JobUnreachable(GeminiBatchError):
     text: str
     says: ClassVar[str] = (
         "{job_name} is known to the ledger but the service answered {code}: {text}. It may still run and be paid; nothing was "
-        "resubmitted. Check that the connection uses a key of the project that created it; only on_lost_job='resubmit' pays again."
+        "resubmitted. Check that the connection uses a key of the project that created it, then retry the task. If the job is "
+        "really gone, `geminibatch forget` starts afresh and pays again."
     )
     retryable = True
 
@@ -300,8 +308,8 @@ class DeclarationChanged(GeminiBatchError):
     batch: str
     changed: str
     says: ClassVar[str] = (
-        "{batch} has a paid job open, and the task now asks something else ({changed}). Nothing was sent. Undo the change until the "
-        "job has ended, or clear the task to ask anew (changed rows are paid again), or run `geminibatch forget`."
+        "{batch} has a paid job open, and the task now asks something else ({changed}). Nothing was sent. Undo the change, or "
+        "clear the task to ask anew (what changed is paid again), or run `geminibatch forget`."
     )
 
 
@@ -312,7 +320,8 @@ class LedgerUnreadable(GeminiBatchError):
     uri: str
     why: str
     says: ClassVar[str] = (
-        "{uri}: {why}. Nothing was sent or paid, since a missing ledger is not proof that nothing was submitted."
+        "{uri}: {why}. Nothing was sent or paid because of it, since a missing ledger is not proof that nothing was "
+        "submitted. Restore the object or use the release that wrote it; `geminibatch forget` starts afresh and may pay again."
     )
 
 

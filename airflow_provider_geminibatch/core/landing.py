@@ -27,7 +27,7 @@ MANIFEST = "_manifest.json"
 REJECTED = "_rejected/"
 EARLY = "_early/"
 
-ROW_FORMAT = 1
+ROW_FORMAT = 2
 """Moves when the columns of a part change, so that a commit id never stands for two contents."""
 
 
@@ -224,7 +224,7 @@ def commit_id(window: str, file_format: str, sealed: Mapping[Origin, Iterable[Sh
 
 
 def _result_text(result: ShardResult) -> str:
-    return f"{result.shard} {result.sha256} {result.failure}"
+    return f"{result.shard} {result.job} {result.sha256} {result.failure}"
 
 
 def refuse_replacement(standing: CommitManifest | None, mine: CommitManifest) -> None:
@@ -277,7 +277,7 @@ def asset_extra(manifest: CommitManifest, uri: str) -> dict[str, Any]:
     return {
         "landing": manifest.landing,
         "window": manifest.window,
-        "uri": f"{uri}/{manifest.folder}",
+        "uri": f"{uri.rstrip('/')}/{manifest.folder}",
         "commit": manifest.commit,
         "rows": manifest.rows,
         "counts": {kind: count for kind, count in manifest.counts.items() if count},

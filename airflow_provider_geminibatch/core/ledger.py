@@ -81,6 +81,8 @@ class Claim(Fact, frozen=True, kw_only=True):
 
     display_name: str
     service: ServiceIdentity
+    task: str = ""
+    """The task instance that submits; ``max_tries`` is its own and says nothing about another's."""
     max_tries: int | None = None
 
 
@@ -344,6 +346,12 @@ class ShardFacts(msgspec.Struct, frozen=True):
     def sent(self) -> bool:
         """True when a create was or may have been sent, so that money may have been spent."""
         return any(attempt.sending or attempt.job for attempt in self.attempts)
+
+    @property
+    def open(self) -> bool:
+        """True when a create is a job without an end on record, or may be one."""
+        sent = (attempt for attempt in self.attempts if attempt.sending or attempt.job)
+        return any(not (attempt.end or attempt.refused or attempt.absent) for attempt in sent)
 
 
 def attempt_path(ledger: str, number: int, fact: str) -> str:

@@ -12,12 +12,14 @@ from typing import Any
 import msgspec
 
 from airflow_provider_geminibatch.core.errors import BadManifest
+from airflow_provider_geminibatch.core.names import in_workspace
 
 VERSION = 1
+_NO_SEAL = "its uri is not that of a seal (…/batches/…/builds/<id>.json)"
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """A pointer to the seal of a build. ``uri`` is absolute; ``workspace`` is the part before ``/batches/``."""
+    """A pointer to the seal of a build. ``uri`` is absolute and begins with that of the workspace."""
 
     uri: str
     rows: int | None = None
@@ -25,12 +27,19 @@ class Manifest(msgspec.Struct, frozen=True):
 
     @property
     def workspace(self) -> str:
-        return self.uri.partition("/batches/")[0]
+        return self._parts[0]
 
     @property
     def path(self) -> str:
         """The seal relative to the workspace."""
-        return "batches/" + self.uri.partition("/batches/")[2]
+        return self._parts[1]
+
+    @property
+    def _parts(self) -> tuple[str, str]:
+        parts = in_workspace(self.uri)
+        if parts is None:
+            raise BadManifest(_shown(self.uri), _NO_SEAL)
+        return parts
 
     def as_dict(self, **more: Any) -> dict[str, Any]:
         """The XCom form; None values are left out."""
@@ -74,8 +83,8 @@ def _manifest(fields: Mapping[str, Any]) -> Manifest:
     version, uri = fields.get("v"), fields.get("uri")
     if version != VERSION:
         raise BadManifest(_shown(fields), f"version {version!r} where this release reads {VERSION}")
-    if not isinstance(uri, str) or "/batches/" not in uri or "/builds/" not in uri or not uri.endswith(".json"):
-        raise BadManifest(_shown(fields), "its uri is not that of a seal (…/batches/…/builds/<id>.json)")
+    if not isinstance(uri, str) or not in_workspace(uri) or "/builds/" not in uri or not uri.endswith(".json"):
+        raise BadManifest(_shown(fields), _NO_SEAL)
     return Manifest(uri=uri, rows=fields.get("rows"), shards=fields.get("shards"))
 
 

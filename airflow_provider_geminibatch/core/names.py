@@ -136,6 +136,18 @@ def batch_path(batch: BatchId) -> str:
     )
 
 
+_IN_WORKSPACE = re.compile(r"(.+)/(batches/[^/]+/[^/]+/[^/]+/map=-?\d+(?:/.+)?)", re.DOTALL)
+
+
+def in_workspace(uri: str) -> tuple[str, str] | None:
+    """The workspace that a URI of a batch, or of something in it, lies in, and the rest; None for any other URI.
+
+    Told by the shape below the workspace, whose own path may hold a folder named ``batches`` too.
+    """
+    match = _IN_WORKSPACE.fullmatch(uri)
+    return (match[1], match[2]) if match and ".." not in match[2].split("/") else None
+
+
 def generation_path(batch: BatchId, generation: int) -> str:
     """The folder of one generation of a batch: ``batches/<dag>/<run>/<task>/map=<i>/g0001``."""
     return f"{batch_path(batch)}/g{generation:04d}"

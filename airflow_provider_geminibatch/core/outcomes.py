@@ -236,7 +236,7 @@ def _failure(status: object) -> Outcome | None:
         code, message = _code(status.get("code")), status.get("message") or status.get("status")
     else:
         code, message = None, status
-    if not code and not message:
+    if (not code and not message) or message == "OK" or (isinstance(status, dict) and status.get("code") == 0):
         return None
     reason = (
         message if isinstance(message, str) and message else f"code {code}" if code else "an error without a message"

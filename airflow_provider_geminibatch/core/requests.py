@@ -1,8 +1,8 @@
 """A request in wire form, checked against the field table: what is wrong with it, where, and what to write instead.
 
-The walk accepts what proto3 JSON accepts (camelCase and snake_case names, null as unset, numbers as text, words of an enum in any
-case) and returns the request as we send it: camelCase, the enum's own words, nulls left out. It never stops at the first mistake. ``fields.py`` says what
-exists; the rules over several fields of a message are in ``_RULES`` below.
+The walk accepts what proto3 JSON accepts (camelCase and snake_case names, null as unset, numbers as text, words of an
+enum in any case) and returns the request as we send it: camelCase, the enum's own words, nulls left out. It never stops
+at the first mistake. ``fields.py`` says what exists; the rules over several fields of a message are in ``_RULES`` below.
 """
 
 from __future__ import annotations

@@ -49,6 +49,30 @@ def json_schema_of(given: object) -> Schema:
     return plain
 
 
+_ASKED = ("responseSchema", "response_schema", "responseJsonSchema", "response_json_schema", "_responseJsonSchema")
+
+
+def asked_schema(config: Any) -> Schema | None:
+    """The schema that a ``generationConfig`` asks for, under whichever of its names."""
+    found = [config.get(name) for name in _ASKED] if isinstance(config, Mapping) else []
+    return next((dict(schema) for schema in found if isinstance(schema, Mapping)), None)
+
+
+class CommonSchema:
+    """The schema that all requests of a source ask for; None when one of them asks for another, or for none."""
+
+    def __init__(self) -> None:
+        self.schema: Schema | None = None
+        self._begun = False
+
+    def note(self, request: Mapping[str, Any]) -> None:
+        """Look at one more request."""
+        found = asked_schema(request.get("generationConfig"))
+        if self._begun and found != self.schema:
+            found = None
+        self.schema, self._begun = found, True
+
+
 def _described(given: Any) -> Schema:
     from pydantic import TypeAdapter
     from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError

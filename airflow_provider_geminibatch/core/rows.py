@@ -202,8 +202,11 @@ def text_of(value: Any) -> str | None:
     return None
 
 
-def request_encoder(kind: str, model: str) -> Encode:
-    """The encoder for rows that are requests already: ``{"key": …, "request": {…}}``, perhaps with more columns."""
+def request_encoder(kind: str, model: str, note: Callable[[dict[str, Any]], object] = lambda request: None) -> Encode:
+    """The encoder for rows that are requests already: ``{"key": …, "request": {…}}``, perhaps with more columns.
+
+    ``note`` is shown every request that is in order.
+    """
 
     def encode(fields: Mapping[str, Any]) -> Encoded | Problems:
         problems = [*_key_problems(fields)]
@@ -212,6 +215,7 @@ def request_encoder(kind: str, model: str) -> Encode:
         checked = check_request(fields["request"], kind=kind, model=model)
         if problems or checked.problems:
             return [*problems, *checked.problems]
+        note(checked.request)
         try:
             return Encoded(fields["key"], encode_json(checked.request))
         except UnicodeEncodeError:

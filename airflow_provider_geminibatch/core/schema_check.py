@@ -7,14 +7,16 @@ jsonschema, which has the last word and writes the sentence. The sentence names 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError, ValidationError, best_match
-from referencing import Registry
+from referencing import Registry, Resource
 from referencing.exceptions import Unresolvable
+from referencing.jsonschema import DRAFT202012
 
 from airflow_provider_geminibatch.core.errors import Unusable
 from airflow_provider_geminibatch.core.outcomes import Checked, SchemaCheck
@@ -23,6 +25,7 @@ _LONGEST = 200
 _COUNTS = frozenset({"minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties"})
 _SCHEMAS_BY_NAME = ("properties", "$defs", "definitions", "patternProperties")
 _LISTS_OF_SCHEMAS = ("anyOf", "oneOf", "allOf", "prefixItems")
+_DATA = frozenset({"default", "const", "enum", "example", "examples"})
 
 
 def schema_check(schema: Mapping[str, Any]) -> SchemaCheck:
@@ -33,18 +36,53 @@ def schema_check(schema: Mapping[str, Any]) -> SchemaCheck:
     except SchemaError as error:
         raise Unusable("response_schema", f"at {error.json_path}: {error.message}", "Correct the schema.") from None
     # An empty registry: a reference that leads out of the schema is an error, never a download.
-    return _Check(fast_type(plain), Draft202012Validator(plain, registry=Registry()))
+    return _Check(fast_type(plain), Draft202012Validator(plain, registry=Registry()), _words(plain))
+
+
+def _words(plain: Any) -> frozenset[str]:
+    """The answers of a schema that is nothing but a choice of words: as ``text/x.enum`` they come bare, without quotes."""
+    if not isinstance(plain, Mapping) or plain.get("type") != "string":
+        return frozenset()
+    return frozenset(word for word in plain.get("enum", ()) if isinstance(word, str))
+
+
+def dangling(schema: Mapping[str, Any]) -> str:
+    """The first reference of ``schema`` that leads nowhere or out of it, which makes answers uncheckable; else an empty text."""
+    plain = json_schema(schema)
+    resource = Resource.from_contents(plain, default_specification=DRAFT202012)
+    base = resource.id() or ""
+    resolver = Registry().with_resource(base, resource).resolver(base)
+    for ref in _references(plain):
+        try:
+            resolver.lookup(ref)
+        except Unresolvable:
+            return ref
+    return ""
+
+
+def _references(node: Any) -> Iterator[str]:
+    if isinstance(node, Mapping):
+        for word, value in node.items():
+            if word == "$ref" and isinstance(value, str):
+                yield value
+            elif word not in _DATA:
+                yield from _references(value)
+    elif isinstance(node, list):
+        for item in node:
+            yield from _references(item)
 
 
 class _Check:
     """The two engines behind one call."""
 
-    __slots__ = ("_fast", "_slow")
+    __slots__ = ("_fast", "_slow", "_words")
 
-    def __init__(self, fast: Any, slow: Draft202012Validator) -> None:
-        self._fast, self._slow = fast, slow
+    def __init__(self, fast: Any, slow: Draft202012Validator, words: frozenset[str]) -> None:
+        self._fast, self._slow, self._words = fast, slow, words
 
     def __call__(self, text: str) -> Checked:
+        if text.strip() in self._words:
+            return Checked(text.strip())
         try:
             value = msgspec.json.decode(text)
         except (ValueError, RecursionError) as error:
@@ -92,6 +130,8 @@ def _respelled(schema: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             types = [str(item).lower() for item in (value if isinstance(value, list) else [value])]
             if "type_unspecified" not in types:
                 yield name, types if isinstance(value, list) else types[0]
+        elif name == "pattern" and not _readable(value):
+            pass  # the service's own dialect (RE2: \p{L} and the like); it has been told, and we cannot check it
         elif name in _COUNTS and isinstance(value, str) and value.isdigit():
             yield name, int(value)
         elif name in _SCHEMAS_BY_NAME and isinstance(value, Mapping):
@@ -102,6 +142,14 @@ def _respelled(schema: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield name, json_schema(value)
         else:
             yield name, value
+
+
+def _readable(pattern: Any) -> bool:
+    try:
+        re.compile(pattern)
+    except (re.error, TypeError):
+        return not isinstance(pattern, str)
+    return True
 
 
 # What says nothing about a value.

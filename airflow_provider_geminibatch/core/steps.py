@@ -38,6 +38,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
     settle: timedelta = timedelta(minutes=10)
     """How long after the fence a job may still turn up in the list. Nothing documents it; ten minutes is our caution."""
+    list_lag: timedelta = timedelta(minutes=1)
+    """How long after ``sending`` no file is deleted: a job that is not listed yet may still have to read it."""
     file_margin: timedelta = timedelta(hours=2)
     """A file with less life than this is uploaded again: uploaded files live 48 h and the job has to read it first."""
     look_again: timedelta = timedelta(minutes=1)
@@ -54,8 +56,9 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     label: str
     """The shard in words, for errors."""
     service: ServiceIdentity
+    task: str = ""
     max_tries: int | None = None
-    """``max_tries`` of the submitting task now; it moves on when a finished try is cleared."""
+    """``max_tries`` of the submitting task now; it moves when a finished try is cleared."""
     later_try: bool = False
     """Not the first try of the task, so an empty ledger may be a lost one: the list is asked before anything is sent."""
     looked_at_job: bool = False
@@ -64,6 +67,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """The claim that was there before ours."""
     found: tuple[JobSnapshot, ...] = ()
     """Jobs of the attempt's display name, model and file, earliest first."""
+    doubtful: str = ""
+    """A job of the attempt's display name whose model or file is not what was sent, in words."""
     swept: bool = False
     """A whole sweep of the list has been made for the last attempt."""
     unlisted: tuple[datetime, ...] = ()
@@ -212,10 +217,10 @@ def shard_step(facts: ShardFacts, evidence: Evidence, policy: Policy, me: str, n
     last = facts.last
     if last is None:
         return _unrecorded(evidence)
+    if last.absent:
+        return Start(last.number + 1)  # also if a job of it came to life since: that one is a stray
     if last.job:
         return _with_job(last, evidence)
-    if last.absent:
-        return Start(last.number + 1)
     if last.refused:
         return _refused(facts, last, evidence, policy, me, now)
     if last.sending is None:
@@ -248,7 +253,7 @@ def _with_job(last: Attempt, evidence: Evidence) -> Step:
         return Stop(ServiceChanged(last.job.job_name, str(last.claim.service), str(evidence.service)))
     # What a rescue cancelled was asked for elsewhere; to send it again would pay twice.
     cancelled = last.cancel is not None and last.cancel.rung is None
-    again = cancelled or _moved_on(last.claim.max_tries, evidence.max_tries)
+    again = cancelled or _is_cleared(last.claim, evidence)
     if again and end is None and not evidence.looked_at_job:
         return LookAtJob(last.number, last.job.job_name)
     if again and end is not None and not state_row(end.state).readable:
@@ -256,20 +261,28 @@ def _with_job(last: Attempt, evidence: Evidence) -> Step:
     return Done(last.job.job_name)
 
 
-def _moved_on(then: int | None, now: int | None) -> bool:
-    """True when a clear lies between: Airflow raises ``max_tries`` when a finished try is cleared. Untold means a retry."""
-    return then is not None and now is not None and now > then
+def _is_cleared(claim: Claim, evidence: Evidence) -> bool:
+    """True when a clear of this task lies between. Untold means a retry.
+
+    A clear sets ``max_tries`` to the tries so far plus the task's retries, which is less than before if the Dag has fewer
+    retries by now; nothing else changes it.
+    """
+    told = claim.max_tries is not None and evidence.max_tries is not None
+    return told and claim.task == evidence.task and claim.max_tries != evidence.max_tries
 
 
 def _refused(facts: ShardFacts, last: Attempt, evidence: Evidence, policy: Policy, me: str, now: datetime) -> Step:
     """429 waits for room and tries again; anything else is told once and tried again by the next try of the task."""
     assert last.refused is not None
     if last.refused.code == 429:
-        too_long = now - facts.attempts[0].claim.at >= policy.give_up_after
+        since = min((attempt.claim.at for attempt in facts.attempts if attempt.claim.owner == me), default=now)
+        too_long = now - since >= policy.give_up_after
         if too_long and last.refused.owner == me and not evidence.ours_open:
             return Stop(_refusal(last, evidence.label, "Wait for jobs to end or raise the quota, then clear the task."))
         until = last.refused.at + _backoff(facts, policy)
-        return Start(last.number + 1) if now >= until else Wait(until, f"no room at the service: {last.refused.text}")
+        if now >= until:
+            return Start(last.number + 1)
+        return Wait(until, f"no room at the service: {last.refused.text}")
     if last.refused.owner == me:
         return Stop(_refusal_error(last, evidence.label))
     return Start(last.number + 1)
@@ -290,8 +303,13 @@ def _backoff(facts: ShardFacts, policy: Policy) -> timedelta:
 def _not_sent(facts: ShardFacts, last: Attempt, evidence: Evidence, policy: Policy, me: str, now: datetime) -> Step:
     """No ``sending``: whatever its owner does now, it will see ``void`` before it sends."""
     if last.void:
-        taken_from_me = last.claim.owner == me and last.void.owner != me
-        return Stop(Superseded(evidence.label, last.void.owner)) if taken_from_me else Start(last.number + 1)
+        if last.claim.owner == me and last.void.owner != me:
+            return Stop(Superseded(evidence.label, last.void.owner))
+        # One fresh upload may be needed; a second in a row would be one for ever.
+        in_vain = [a for a in facts.attempts[-2:] if a.void and {a.claim.owner, a.void.owner} == {me}]
+        if len(in_vain) == 2:
+            return Stop(ServiceBusy(f"upload of {evidence.label}", None, last.void.why))
+        return Start(last.number + 1)
     if last.claim.owner != me:
         return Revoke(last.number, f"taken over by {me}")
     if last.claim.service != evidence.service:
@@ -329,6 +347,8 @@ def _maybe_sent(last: Attempt, evidence: Evidence, policy: Policy, me: str, now:
         return Stop(Superseded(evidence.label, last.void.owner))
     if evidence.found:
         return Adopt(last.number, evidence.found[0], tuple(job.name for job in evidence.found[1:]))
+    if evidence.doubtful:
+        return _unknown(last, evidence.label, evidence.doubtful)
     too_long = now - last.sending.at >= policy.give_up_after
     if evidence.unsure:
         return (
@@ -342,6 +362,8 @@ def _maybe_sent(last: Attempt, evidence: Evidence, policy: Policy, me: str, now:
         return look
     if last.void is None:
         return Revoke(last.number, f"its create got no answer on record; {me} looks it up")
+    if last.fenced is None and now < last.sending.at + policy.list_lag:
+        return Wait(last.sending.at + policy.list_lag, "a create whose reply was lost may still turn up in the list")
     if last.shown is None:
         if not evidence.file_hidden:
             return Show(last.number, file_name)

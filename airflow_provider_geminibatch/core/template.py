@@ -198,6 +198,8 @@ def compile_template(template: RequestTemplate, kind: str = "generate") -> WireT
             raise Unusable(
                 f"RequestTemplate({name}=)", "it is empty", f"Write the {name}, with $columns of the source."
             )
+    if template.response_schema is not None:
+        _checkable(template.response_schema)
     marks = _Marks(template.declaration())
     checked = check_request(_request(template, marks.put(prompt), marks.put(system)), kind=kind)
     if checked.problems:
@@ -209,6 +211,15 @@ def compile_template(template: RequestTemplate, kind: str = "generate") -> WireT
     wordless = all(isinstance(piece, Column) or piece.isspace() for piece in prompt)
     spoken = tuple(piece.name for piece in prompt if isinstance(piece, Column)) if wordless else ()
     return WireTemplate(pieces, slots, key, spoken)
+
+
+def _checkable(schema: Mapping[str, Any]) -> None:
+    """Raises Unusable for a schema that answers cannot be held against: found out later, they would all be paid for."""
+    from airflow_provider_geminibatch.core.schema_check import dangling, schema_check  # jsonschema is slow to import
+
+    schema_check(schema)
+    if ref := dangling(schema):
+        raise Unusable("response_schema", f"{ref} is not defined in the schema", "Define it under $defs.")
 
 
 class _Marks:

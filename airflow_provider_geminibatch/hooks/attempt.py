@@ -13,7 +13,8 @@ class Attempt(NamedTuple):
     """One attempt of one task instance.
 
     ``me`` is the same over the deferrals of an attempt and another one for every retry, clear and zombie. ``max_tries``
-    moves up when a finished task is cleared, which is how a clear is told from a retry.
+    moves when a finished task is cleared (down, if the Dag has fewer retries by now), which is how a clear is told from a
+    retry.
     """
 
     batch: BatchId

@@ -134,6 +134,11 @@ def _settings(connection: Connection, conn_id: str) -> Settings:
     key = (connection.password or "").strip()
     if not key:
         raise BadConnection(conn_id, "it has no API key", "Put the key of a Gemini project into its password field.")
+    if not key.isascii() or not key.isprintable() or " " in key:
+        # The HTTP library would refuse such a header, and show it.
+        raise BadConnection(
+            conn_id, "its API key holds a character that no key has", "Copy the key into its password field once more."
+        )
     extra = _extra(connection)
     return Settings(
         api_key=key,

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from airflow_provider_geminibatch.core.errors import BadManifest
+from airflow_provider_geminibatch.core.names import in_workspace
 from airflow_provider_geminibatch.hooks.gemini_batch import GeminiBatchHook
 from airflow_provider_geminibatch.hooks.storage import open_store
 
@@ -66,5 +68,7 @@ def cancel_if_failed(ti: Any, conn_id: str, ledgers: Mapping[str, str], *, owner
 
 def _split(uri: str) -> tuple[str, str]:
     """Workspace and path of a fact's URI."""
-    root, _, rest = uri.partition("/batches/")
-    return root, f"batches/{rest}"
+    parts = in_workspace(uri)
+    if parts is None:
+        raise BadManifest(uri, "it is not the place of a job in a ledger")
+    return parts

@@ -13,11 +13,15 @@ from decimal import Decimal
 import msgspec
 
 from airflow_provider_geminibatch.core.budget import Account, account, upper_bound
-from airflow_provider_geminibatch.core.ledger import Charge, Spending
-from airflow_provider_geminibatch.core.model import Shard
-from airflow_provider_geminibatch.core.prices import Price
+from airflow_provider_geminibatch.core.ledger import Charge, Claim, Refusal, ShardFacts, Spending, attempt_path
+from airflow_provider_geminibatch.core.model import Build, ServiceIdentity, Shard
+from airflow_provider_geminibatch.core.prices import BATCH_SHARE, Price, price_of
 from airflow_provider_geminibatch.storage import facts as fact_store
 from airflow_provider_geminibatch.storage.store import Store
+
+
+NO_BUDGET = 402
+"""The code of a refusal of our own, for want of budget: what the service says when a prepaid credit is used up."""
 
 
 class Books:
@@ -63,6 +67,11 @@ class Books:
                 standing = fact_store.put(self._store, self._path(number, "spent.json"), mine)
                 self._charges[number] = (charge, Decimal(standing.usd))
 
+    def has(self, purpose: str) -> bool:
+        """True when a purpose is charged already."""
+        self._read_on()
+        return any(charge.purpose == purpose for charge, _ in self._charges)
+
     def _path(self, number: int, suffix: str = "json") -> str:
         return f"{self._folder}/{number + 1:04d}.{suffix}"
 
@@ -100,4 +109,49 @@ def shard_upper_bound(store: Store, shard: Shard, price: Price, share: Decimal) 
     return total
 
 
-__all__ = ["Books", "charged_usd", "shard_upper_bound"]
+def charge_build(books: Books, store: Store, build: Build, at: datetime) -> str:
+    """Charge a build at its upper bound before it is submitted. Why it may not be, or an empty text; once charged, always so."""
+    if not books.limited or books.has(_purpose(build)):
+        return ""
+    price = price_of(build.model, at)
+    if price is None:
+        return f"no price is known for {build.model}, so that no budget can be held"
+    upper = sum((shard_upper_bound(store, shard, price, BATCH_SHARE) for shard in build.shards), Decimal(0))
+    if books.charge(_purpose(build), upper):
+        return ""
+    return f"its {build.rows} rows may cost up to {upper:.6f} USD, and {books.account()} already"
+
+
+def settle_build(books: Books, store: Store, build: Build, spent_usd: Decimal | None) -> None:
+    """Put on record what a build really cost, once nothing of it can still come. Without results nothing is reported as used;
+    that a job without results is not billed is `assumed` (not documented)."""
+    if not books.limited or spent_usd is None or not books.has(_purpose(build)):
+        return
+    for shard in build.shards:
+        facts = fact_store.shard_facts(store, shard.ledger)
+        standing = facts.job_attempt
+        if (standing is not None and standing.end is None) or (standing is None and not _refused(facts)):
+            return
+    books.settle(_purpose(build), spent_usd)
+
+
+def refuse_build(store: Store, build: Build, service: ServiceIdentity, why: str, *, me: str, at: datetime) -> None:
+    """Put on record that the shards of a build are not sent, for want of budget; none of them becomes a job any more."""
+    for shard in build.shards:
+        number = len(fact_store.shard_facts(store, shard.ledger).attempts) + 1
+        claim = Claim(owner=me, at=at, display_name=f"not sent: {shard}", service=service)
+        standing = fact_store.put(store, attempt_path(shard.ledger, number, "claim"), claim)
+        if standing == claim:
+            refusal = Refusal(owner=me, at=at, code=NO_BUDGET, text=f"not sent: {why}")
+            fact_store.put(store, attempt_path(shard.ledger, number, "refused"), refusal)
+
+
+def _refused(facts: ShardFacts) -> bool:
+    return facts.last is not None and facts.last.refused is not None
+
+
+def _purpose(build: Build) -> str:
+    return f"build {build.id}"
+
+
+__all__ = ["Books", "charge_build", "charged_usd", "refuse_build", "settle_build", "shard_upper_bound"]

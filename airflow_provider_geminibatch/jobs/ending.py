@@ -37,7 +37,7 @@ class SubmittedJob(msgspec.Struct, frozen=True):
 
 
 class SubmittedBatch(msgspec.Struct, frozen=True):
-    """A batch as far as it was submitted. ``pending`` are shards without a job, ``unsure`` those that may have one."""
+    """A batch as far as it was submitted. ``pending`` are shards without a job, ``unsure`` those with a create of unknown fate."""
 
     label: str
     uri: str
@@ -72,7 +72,7 @@ def read_batch(manifest: Manifest, store: Store) -> SubmittedBatch:
         uri=manifest.workspace,
         jobs=tuple(job for shard, facts in all_facts if (job := _job(shard, facts))),
         pending=tuple(f"shard {shard.index}" for shard, _ in pending),
-        unsure=tuple(f"shard {shard.index}" for shard, facts in pending if _may_be_a_job(facts)),
+        unsure=tuple(f"shard {shard.index}" for shard, facts in all_facts if _may_be_a_job(facts)),
         intent_at=first_intent(facts for _, facts in all_facts),
     )
 

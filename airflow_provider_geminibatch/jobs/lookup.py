@@ -16,28 +16,34 @@ from airflow_provider_geminibatch.storage.store import Store
 
 
 class Sweep(msgspec.Struct, frozen=True):
-    """One whole pass over the list: the jobs that match, earliest first, and the service's time of its last page."""
+    """One whole pass over the list: the jobs that match, earliest first, and those that have the name but do not match.
+
+    ``at`` is the service's time of the first page: newest jobs come first, so later pages know nothing newer.
+    """
 
     found: tuple[JobSnapshot, ...]
     at: datetime | None
+    doubtful: tuple[JobSnapshot, ...] = ()
 
 
 def sweep(gateway: Gateway, *, display_name: str, model: str, file_name: str, log: logging.Logger) -> Sweep:
     """All jobs that one create can have made. Raises ServiceError when any page cannot be read.
 
-    A job of the same name with another model or input file is somebody else's: it is reported and left alone.
+    A job of the same name with another model or input file is not adopted. Nor is it proof of absence, since a service
+    may show a model under another name than it was asked for.
     """
     swept = list(pages(gateway))
-    found = []
+    found, doubtful = [], []
     for job in (job for page in swept for job in page.jobs if job.display_name == display_name):
         whole = job if job.input_file else gateway.job(job.name)
         if (whole.model, whole.input_file) == (model, file_name):
             found.append(whole)
         else:
+            doubtful.append(whole)
             log.warning(
                 "%s is named %s but has another model or input file; it was left alone", whole.name, display_name
             )
-    return Sweep(tuple(sorted(found, key=_age)), swept[-1].at)
+    return Sweep(tuple(sorted(found, key=_age)), swept[0].at, tuple(doubtful))
 
 
 def _age(job: JobSnapshot) -> tuple[float, str]:
@@ -65,21 +71,23 @@ def find_strays(
     now: Callable[[], datetime],
     log: logging.Logger,
 ) -> list[JobSnapshot]:
-    """Jobs of attempts that had been proven absent and came to life after all: cancelled, noted, and returned to be costed.
+    """Jobs that nobody wants and somebody may pay, to be costed.
 
-    Only a shard with such an attempt costs a sweep.
+    Those are the second jobs of one create, and jobs of attempts that had been proven absent and came to life after all;
+    the latter are cancelled and noted. Only a shard with such an attempt costs a sweep.
     """
-    strays = []
-    for attempt in (attempt for attempt in facts.attempts if attempt.absent):
-        for job in (job for page in pages(gateway) for job in page.jobs):
-            if job.display_name != attempt.claim.display_name or not attempt.uploaded:
-                continue
-            if job.input_file and job.input_file != attempt.uploaded.file_name:
-                continue
-            if not job.ended:
-                gateway.cancel(job.name)
-            stray = Stray(owner=me, at=now(), job_name=job.name, state=job.state)
-            fact_store.put(store, attempt_path(shard.ledger, attempt.number, "stray"), stray)
-            log.warning("%s of %s came to life after it was proven absent; cancelled, may be billed", job.name, shard)
-            strays.append(job)
+    strays = [gateway.job(name) for attempt in facts.attempts if attempt.job for name in attempt.job.extras]
+    absent = {attempt.claim.display_name: attempt for attempt in facts.attempts if attempt.absent}
+    for job in (job for page in (pages(gateway) if absent else ()) for job in page.jobs):
+        attempt = absent.get(job.display_name)
+        if attempt is None or attempt.uploaded is None:
+            continue
+        if job.input_file and job.input_file != attempt.uploaded.file_name:
+            continue
+        if not job.ended:
+            gateway.cancel(job.name)
+        stray = Stray(owner=me, at=now(), job_name=job.name, state=job.state)
+        fact_store.put(store, attempt_path(shard.ledger, attempt.number, "stray"), stray)
+        log.warning("%s of %s came to life after it was proven absent; cancelled, may be billed", job.name, shard)
+        strays.append(job)
     return strays

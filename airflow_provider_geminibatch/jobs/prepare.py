@@ -17,13 +17,15 @@ from typing import Any
 import msgspec
 
 from airflow_provider_geminibatch.core import limits
-from airflow_provider_geminibatch.core.errors import DeclarationChanged, EmptySource, Unusable
+from airflow_provider_geminibatch.core.errors import DeclarationChanged, EmptySource, ServiceChanged, Unusable
 from airflow_provider_geminibatch.core.fields import ROOTS
 from airflow_provider_geminibatch.core.ledger import Checked, Forgotten, Opening
 from airflow_provider_geminibatch.core.manifest import Manifest
 from airflow_provider_geminibatch.core.model import BatchId, Build, ServiceIdentity, Shard
 from airflow_provider_geminibatch.core.names import digest, generation_path, short
+from airflow_provider_geminibatch.core.response_schema import CommonSchema
 from airflow_provider_geminibatch.core.rows import OWN_FIELDS, Ready, Row, ready_rows, request_encoder
+from airflow_provider_geminibatch.core.schema_check import dangling, schema_check
 from airflow_provider_geminibatch.core.template import RequestTemplate, compile_template
 from airflow_provider_geminibatch.jobs.building import Progress, ShardWriter, delete, flawless, located
 from airflow_provider_geminibatch.jobs.submit import read_build
@@ -71,12 +73,13 @@ class Declaration:
     def response_schema(self) -> dict[str, Any] | None:
         return self.template.response_schema if self.template else None
 
-    def ready(self, source: RowFactory) -> Iterator[Ready]:
+    def ready(self, source: RowFactory, common: CommonSchema) -> Iterator[Ready]:
         """The rows, encoded and checked. Raises Unusable for the template, BadRows for all that is wrong with the rows."""
         if self.template is None:
-            encode, own = request_encoder(self.kind, self.model), OWN_FIELDS
+            encode, own = request_encoder(self.kind, self.model, common.note), OWN_FIELDS
         else:
             encode, own = compile_template(self.template, self.kind).encode, frozenset[str]()
+            common.note({"generationConfig": self.template.generation})
         rows = ready_rows(located(source()), encode, columns=self.passthrough, own=own, max_bytes=self.max_shard_bytes)
         return flawless(rows, self.source_name)
 
@@ -114,9 +117,10 @@ def prepare(
 ) -> Prepared:
     """The sealed build of a batch: the one that stands, or a new one from the rows that ``source()`` gives.
 
-    ``max_tries`` tells a clear from a retry: it moves up when a finished task is cleared. A retry reads no rows. A clear
+    ``max_tries`` tells a clear from a retry: it moves when a finished task is cleared. A retry reads no rows. A clear
     reads them again and comes to the same build if they are equal; with ``on_clear="resubmit"`` it never does.
-    Raises BadInput (BadRows, EmptySource, SourceUnreadable, Unusable), DeclarationChanged, StoreError, LedgerUnreadable.
+    Raises BadInput (BadRows, EmptySource, SourceUnreadable, Unusable), DeclarationChanged, ServiceChanged, StoreError,
+    LedgerUnreadable.
     """
     if on_clear not in ("adopt", "resubmit"):
         raise Unusable("on_clear", f"{on_clear!r} is not known", "Use 'adopt' or 'resubmit'.")
@@ -198,8 +202,11 @@ class _Preparation:
         return self.declaration.fingerprint(self.service)
 
     def is_cleared(self, opening: Opening) -> bool:
-        """True when the task was cleared after this generation was opened, and nobody has looked at the rows since."""
-        if self.max_tries is None or opening.max_tries is None or self.max_tries <= opening.max_tries:
+        """True when the task was cleared after this generation was opened, and nobody has looked at the rows since.
+
+        A clear may lower ``max_tries`` as well, when the Dag has fewer retries by now; nothing else changes it.
+        """
+        if self.max_tries is None or opening.max_tries is None or self.max_tries == opening.max_tries:
             return False
         return facts.get(self.store, self._checked_path(opening), Checked) is None
 
@@ -208,6 +215,8 @@ class _Preparation:
 
     def after_clear(self, opening: Opening, standing: Build, lives: tuple[Opening, ...]) -> Prepared:
         """Read the rows again: the build that stands if they are equal, else the next generation."""
+        if lives and opening.service and self.service and opening.service != self.service:
+            self._check_nothing_is_open(opening.service, self.service, standing)
         build = self._build(opening.generation + 1, lives)
         asked = [(shard.content, shard.keys_sha256) for shard in build.shards]
         stands = [(shard.content, shard.keys_sha256) for shard in standing.shards]
@@ -226,6 +235,11 @@ class _Preparation:
         )  # fmt: skip
         return self._seal(build)
 
+    def _check_nothing_is_open(self, was: ServiceIdentity, is_: ServiceIdentity, standing: Build) -> None:
+        """A connection may point elsewhere by mistake, and then all shards would be paid there once more."""
+        if any(facts.shard_facts(self.store, shard.ledger).open for shard in standing.shards):
+            raise ServiceChanged(str(self.batch), str(was), str(is_))
+
     def after_change(self, opening: Opening, standing: Build, lives: tuple[Opening, ...]) -> Prepared:
         """The task asks something else than the build that stands: a new generation, unless money is in the old one."""
         for shard in standing.shards:
@@ -239,7 +253,7 @@ class _Preparation:
             "model": (standing.model, declared.model),
             "kind": (standing.kind, declared.kind),
             "service": (str(opening.service or ""), str(self.service or "")),
-            "response schema": (standing.response_schema, declared.response_schema),
+            "response schema": (declared.response_schema and standing.response_schema, declared.response_schema),
             "columns": (standing.columns, declared.passthrough),
         }
         return ", ".join(name for name, (was, is_) in pairs.items() if was != is_) or "template or source"
@@ -255,9 +269,10 @@ class _Preparation:
         declared = self.declaration
         progress = Progress(declared.source_name, self.now, self.log)
         writer = ShardWriter(self.store, home, short(build_id), progress, self.log)
+        common = CommonSchema()
         cut = {"max_rows": declared.max_rows_per_shard, "max_bytes": declared.max_shard_bytes}
         try:
-            written = writer.write(declared.ready(self.source), **cut)
+            written = writer.write(declared.ready(self.source, common), **cut)
             if not written:
                 raise EmptySource(declared.source_name)
         except Exception:
@@ -278,11 +293,24 @@ class _Preparation:
             shards=shards,
             rows=sum(shard.rows for shard in shards),
             size_bytes=sum(shard.size_bytes for shard in shards),
-            response_schema=declared.response_schema,
+            response_schema=declared.response_schema or self._checkable(common.schema),
             columns=declared.passthrough,
             fingerprint=self.fingerprint,
             digest=digest(*(f"{shard.home} {shard.index} {shard.sha256} {shard.keys_sha256}" for shard in shards)),
         )
+
+    def _checkable(self, schema: dict[str, Any] | None) -> dict[str, Any] | None:
+        """A schema in wire form, if answers can be held against it; whether it is one is the service's to say."""
+        if schema is None:
+            return None
+        try:
+            schema_check(schema)
+        except Unusable as error:
+            self.log.warning("answers will not be held against the schema of the requests: %s", error.why)
+            return None
+        if ref := dangling(schema):
+            self.log.warning("answers will not be held against the schema of the requests: %s is not defined", ref)
+        return None if ref else schema
 
     def _known_shards(self, lives: tuple[Opening, ...]) -> dict[str, Shard]:
         """Shards of earlier lives by what they ask, as far as they asked it of the same model at the same service."""

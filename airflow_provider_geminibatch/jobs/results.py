@@ -130,7 +130,7 @@ def answered(
     if given_up or (unless_open and is_open(facts)):
         return _open(shard, facts, given_up)
     strays = tuple(find_strays(desk.store, desk.gateway, shard, facts, me=desk.me, now=desk.now, log=desk.log))
-    attempt = next((attempt for attempt in reversed(facts.attempts) if attempt.job), None)
+    attempt = facts.job_attempt
     if attempt is None or attempt.job is None:
         return _without_job(shard, facts, strays)
     end, job = _ended(desk, shard, attempt, attempt.job.job_name)

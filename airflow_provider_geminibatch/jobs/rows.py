@@ -15,7 +15,7 @@ from airflow_provider_geminibatch.core.outcomes import Outcome, SchemaCheck
 from airflow_provider_geminibatch.core.prices import spent_on
 from airflow_provider_geminibatch.jobs.layers import Layer, sealed_keys
 from airflow_provider_geminibatch.jobs.results import Answered
-from airflow_provider_geminibatch.storage.sinks import COLUMNS, Column, Row, fitted, landing_names, user_columns
+from airflow_provider_geminibatch.storage.sinks import COLUMNS, Column, Row, as_text, landing_names, user_columns
 from airflow_provider_geminibatch.storage.store import Store
 
 
@@ -83,15 +83,13 @@ class LandedRows:
     """All rows, as tuples in the order of ``columns``.
 
     ``round`` is 0 for the first submission, and None for a rung of the ladder, which then stands as ``shard``.
-    Reading the key files first types the user's columns and shows that the files are what was sealed.
+    Reading the key files first names the user's columns and shows that the files are what was sealed.
     """
 
     def __init__(self, batches: Sequence[AnsweredBatch]) -> None:
         self._batches = batches
-        users = user_columns(self._user_rows(), self._declared())
-        self._users = users
-        names = landing_names([column.name for column in users])
-        self.columns = (*COLUMNS, *(Column(name, column.kind) for name, column in zip(names, users, strict=True)))
+        self._users = user_columns(self._user_rows(), self._declared())
+        self.columns = (*COLUMNS, *(Column(name, "string") for name in landing_names(self._users)))
 
     def _declared(self) -> list[str]:
         # "*" stands for all columns of the source, which the key files name.
@@ -116,7 +114,7 @@ class LandedRows:
         outcomes = answered.outcomes(batch.store, batch.check)
         for (key, passed), outcome in zip(keys, outcomes, strict=True):
             cost = spent_on(outcome.usage, answered.price).cost_usd
-            users = (fitted(passed.get(column.name), column.kind) for column in self._users)
+            users = (as_text(passed.get(name)) for name in self._users)
             yield (*_own(key, outcome, cost), outcome.model_version or batch.build.model, job, shard, 0, *users)
 
     def _merged_rows(self, batch: AnsweredBatch) -> Iterator[Row]:
@@ -125,7 +123,7 @@ class LandedRows:
         groups = (group for group in overlaid(layers) if group[0].layer == 0)
         for (key, passed), group in zip(_all_keys(batch), groups, strict=True):
             best = landing(group)
-            users = (fitted(passed.get(column.name), column.kind) for column in self._users)
+            users = (as_text(passed.get(name)) for name in self._users)
             own = _own(key, best.outcome, paid(group))
             yield (*own, best.outcome.model_version or best.model, best.job, best.shard, best.round, *users)
 

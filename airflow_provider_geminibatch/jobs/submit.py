@@ -35,7 +35,7 @@ from airflow_provider_geminibatch.core.ledger import (
 )
 from airflow_provider_geminibatch.core.manifest import Manifest
 from airflow_provider_geminibatch.core.model import Build, JobSnapshot, Shard
-from airflow_provider_geminibatch.core.names import batch_path, display_name, short
+from airflow_provider_geminibatch.core.names import batch_path, display_name, generation_path, short
 from airflow_provider_geminibatch.core.steps import Evidence, Policy
 from airflow_provider_geminibatch.gemini.gateway import Created, Gateway, Refused
 from airflow_provider_geminibatch.jobs.lookup import pages, sweep
@@ -77,19 +77,21 @@ def submit(
     me: str,
     now: Now,
     log: logging.Logger,
+    task: str = "",
     max_tries: int | None = None,
     later_try: bool = False,
     policy: Policy = Policy(),  # noqa: B008 - frozen
 ) -> Submitted | Waiting:
     """Bring every shard of a build to a job, as far as that goes now.
 
-    ``me`` is the token of this attempt of the task, the same over its deferrals; ``max_tries`` tells a clear from a retry;
-    ``later_try`` says that earlier tries may have left something.
+    ``me`` is the token of this attempt of the task, the same over its deferrals; ``task`` names its task instance, whose
+    ``max_tries`` tells a clear from a retry; ``later_try`` says that earlier tries, or this one before it waited, may have
+    left something.
     Raises what ``core.steps`` stops with, and ServiceError, StoreError from the doors.
     """
     build = read_build(store, manifest.path)
-    _note_open(store, build, manifest)
-    walker = _Walker(store, gateway, build, me, now, log, max_tries, later_try, policy)
+    begun = Evidence(label="", service=gateway.identity, task=task, max_tries=max_tries, later_try=later_try)
+    walker = _Walker(store, gateway, build, me, now, log, begun, policy)
     try:
         ends = [walker.walk(shard) for shard in build.shards]
     finally:
@@ -101,9 +103,10 @@ def submit(
     return Submitted(tuple(end.job_name for end in ends if isinstance(end, steps.Done)))
 
 
-def _note_open(store: Store, build: Build, manifest: Manifest) -> None:
+def _note_open(store: Store, build: Build) -> None:
     """``open/<id>.json``: lets the page, the janitor and the quota view find unfinished batches without walking the tree."""
-    note = {"v": 1, "uri": manifest.uri, "generation": build.generation, "batch": msgspec.to_builtins(build.batch)}
+    uri = f"{store.uri}/{generation_path(build.batch, build.generation)}/builds/{build.id}.json"
+    note = {"v": 1, "uri": uri, "generation": build.generation, "batch": msgspec.to_builtins(build.batch)}
     store.create(open_path(build), msgspec.json.encode(note))
 
 
@@ -117,11 +120,11 @@ class _Walker:
 
     def __init__(
         self, store: Store, gateway: Gateway, build: Build, me: str, now: Now,
-        log: logging.Logger, max_tries: int | None, later_try: bool, policy: Policy,
+        log: logging.Logger, begun: Evidence, policy: Policy,
     ) -> None:  # fmt: skip
         self._store, self._gateway, self._build, self._me = store, gateway, build, me
-        self._now, self._log, self._max_tries, self._later_try, self._policy = now, log, max_tries, later_try, policy
-        self._model_known = False
+        self._now, self._log, self._begun, self._policy = now, log, begun, policy
+        self._has_begun = False
         self.wave = Wave(store, gateway, build.model, now, policy, log)
         self._listed: dict[str, JobSnapshot] | None = None
         self._perform: Mapping[type, Callable[..., Evidence | None]] = {
@@ -140,12 +143,13 @@ class _Walker:
 
     def walk(self, shard: Shard) -> steps.Wait | steps.Done:
         """One shard as far as it goes. Raises the error it stops with."""
-        evidence = Evidence(
-            label=f"{shard} ({self._build.batch})", service=self._gateway.identity,
-            max_tries=self._max_tries, later_try=self._later_try,
-        )  # fmt: skip
+        begun = msgspec.structs.replace(self._begun, label=f"{shard} ({self._build.batch})")
+        facts, evidence = ShardFacts(), begun
         while True:
-            facts = fact_store.shard_facts(self._store, shard.ledger)
+            before, facts = facts, fact_store.shard_facts(self._store, shard.ledger, facts)
+            if len(facts.attempts) > len(before.attempts):
+                # What was seen of one attempt says nothing about the next, whoever began that.
+                evidence = msgspec.structs.replace(begun, lost_claim=evidence.lost_claim)
             if _had_no_room(facts):
                 evidence = msgspec.structs.replace(evidence, ours_open=self.wave.ours_open())
             step = steps.shard_step(facts, evidence, self._policy, self._me, self._now())
@@ -179,24 +183,24 @@ class _Walker:
         found = self._listed.get(self._name(shard, 1))
         return msgspec.structs.replace(evidence, swept=True, found=(found,) if found else ())
 
-    def _start(self, shard: Shard, facts: ShardFacts, step: steps.Start, evidence: Evidence) -> Evidence:
-        self._check_model()
+    def _start(self, shard: Shard, facts: ShardFacts, step: steps.Start, evidence: Evidence) -> Evidence | None:
+        self._begin()
         claim = Claim(
             owner=self._me, at=self._now(), display_name=self._name(shard, step.attempt),
-            service=self._gateway.identity, max_tries=self._max_tries,
+            service=self._gateway.identity, task=self._begun.task, max_tries=self._begun.max_tries,
         )  # fmt: skip
         standing = self._put(shard, step.attempt, "claim", claim)
-        fresh = Evidence(label=evidence.label, service=evidence.service, max_tries=evidence.max_tries)
-        return fresh if standing.owner == self._me else msgspec.structs.replace(fresh, lost_claim=standing)
+        return None if standing.owner == self._me else msgspec.structs.replace(evidence, lost_claim=standing)
 
-    def _check_model(self) -> None:
-        """A wrong model or a revoked key is named before a shard is uploaded."""
-        if self._model_known:
+    def _begin(self) -> None:
+        """Before the first claim of a walk: a wrong model or a revoked key is named, and the batch is noted as unfinished."""
+        if self._has_begun:
             return
         info = self._gateway.model(self._build.model)
         if info.methods and METHOD not in info.methods:
             raise ModelUnknown(f"model {self._build.model!r}", 404, f"it does not support {METHOD}.")
-        self._model_known = True
+        _note_open(self._store, self._build)
+        self._has_begun = True
 
     def _upload(self, shard: Shard, facts: ShardFacts, step: steps.Upload, evidence: Evidence) -> None:
         if step.reuse:
@@ -278,11 +282,20 @@ class _Walker:
             )  # fmt: skip
         except ServiceBusy as error:
             return msgspec.structs.replace(evidence, unsure=str(error))
+        doubtful = "".join(
+            f"{job.name} has its name, but the service shows it with model {job.model!r} and file {job.input_file!r}"
+            for job in seen.doubtful[:1]
+        )
         fenced = facts.last is not None and facts.last.fenced is not None
+        if fenced and seen.at is None:
+            return msgspec.structs.replace(
+                evidence, found=seen.found, unsure="the service gave no time with its job list"
+            )
         counted = (seen.at,) if fenced and not seen.found and seen.at else ()
         return msgspec.structs.replace(
-            evidence, found=seen.found, swept=True, unlisted=evidence.unlisted + counted, service_now=seen.at, unsure=""
-        )
+            evidence, found=seen.found, doubtful=doubtful, swept=True, unlisted=evidence.unlisted + counted,
+            service_now=seen.at, unsure="",
+        )  # fmt: skip
 
     def _revoke(self, shard: Shard, facts: ShardFacts, step: steps.Revoke, evidence: Evidence) -> None:
         self._put(shard, step.attempt, "void", Void(owner=self._me, at=self._now(), why=step.why))
@@ -303,8 +316,10 @@ class _Walker:
         self._log.warning("%s: attempt %d is proven not to be a job; the next one may send", shard, step.attempt)
 
     def _adopt(self, shard: Shard, facts: ShardFacts, step: steps.Adopt, evidence: Evidence) -> None:
+        ended = {job.name for job in evidence.found if job.ended}
         for extra in step.extras:
-            self._gateway.cancel(extra)
+            if extra not in ended:
+                self._gateway.cancel(extra)
             self._log.warning(
                 "%s: %s is a second job of the same create; it was cancelled and may be billed", shard, extra
             )

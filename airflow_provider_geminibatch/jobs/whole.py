@@ -34,11 +34,12 @@ from airflow_provider_geminibatch.core.model import Build, JobSnapshot, Outcomes
 from airflow_provider_geminibatch.core.names import short
 from airflow_provider_geminibatch.core.steps import Policy
 from airflow_provider_geminibatch.jobs import rounds
-from airflow_provider_geminibatch.jobs.budget import charged_usd
+from airflow_provider_geminibatch.jobs.budget import Books, charge_build, charged_usd, refuse_build, settle_build
 from airflow_provider_geminibatch.jobs.cancel import Target, cancel_jobs
-from airflow_provider_geminibatch.jobs.collect import Commission, Landed, gathered, land
+from airflow_provider_geminibatch.jobs.collect import Commission, Landed, gathered, land, sum_of
 from airflow_provider_geminibatch.jobs.ending import note_ends, read_batch
 from airflow_provider_geminibatch.jobs.layers import (
+    BuiltLayer,
     Gateways,
     OpenedRung,
     build_path,
@@ -312,6 +313,9 @@ class _Walk:
             return  # another process has opened a rung since
         build, conn_id = live[step.build]
         self._forget_answers()
+        if why := charge_build(self._books(), self._desk.store, build, self._desk.now()):
+            self._beyond_budget(step.build, build, self._gateways(conn_id), why)
+            return
         try:
             end = submit(
                 self._manifest if step.build == "root" else self._manifest_of(build),
@@ -327,6 +331,18 @@ class _Walk:
             return
         self._submitted[step.build] = (None, "") if isinstance(end, Submitted) else (end.until, end.why)
 
+    def _books(self) -> Books:
+        desk = self._desk
+        return Books(desk.store, generation_of(self._root), self._policy.max_cost_usd, me=desk.me, now=desk.now)
+
+    def _beyond_budget(self, name: str, build: Build, gateway: Gateway, why: str) -> None:
+        """The budget does not bear a build: without the root there is nothing, of any other the rows stay as they are."""
+        if name == "root":
+            do = "Allow more, or ask for shorter answers (maxOutputTokens), which lowers the upper bound."
+            raise Unusable(f"max_cost_usd={self._policy.max_cost_usd}", why, do)
+        refuse_build(self._desk.store, build, gateway.identity, why, me=self._desk.me, at=self._desk.now())
+        self._desk.log.warning("%s of %s is not sent: %s", name, self._root.batch, why)
+
     def _rungs(self) -> tuple[OpenedRung, ...]:
         return rungs_of(self._desk.store, self._root)
 
@@ -337,7 +353,18 @@ class _Walk:
         """All answers as far as there are any; what has not ended is not answered yet."""
         if self._answers is None:
             self._answers = gathered(self._desk, self._manifest, self._gateways, unless_open=True)
+            self._settle_books(self._answers)
         return self._answers
+
+    def _settle_books(self, batch: AnsweredBatch) -> None:
+        """From here on what ended builds really cost counts instead of their upper bounds."""
+        books = self._books()
+        if not books.limited:
+            return
+        settle_build(books, batch.store, self._root, sum_of(shard.spent for shard in batch.shards).cost_usd)
+        for layer in batch.layers:
+            if isinstance(layer, BuiltLayer):
+                settle_build(books, batch.store, layer.build, layer.spent.cost_usd)
 
     def _count_up(self, step: planning.CountUp) -> None:
         unresolved: Counter[str] = Counter()

@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_geminibatch.core.manifest import Manifest, parse_manifests
 from airflow_provider_geminibatch.hooks import config
-from airflow_provider_geminibatch.hooks.attempt import attempt_of
+from airflow_provider_geminibatch.hooks.attempt import Attempt, attempt_of
 from airflow_provider_geminibatch.hooks.errors import airflow_errors
 from airflow_provider_geminibatch.hooks.gemini_batch import GeminiBatchHook
 from airflow_provider_geminibatch.hooks.storage import open_workspace
@@ -58,12 +58,19 @@ class GeminiBatchSubmitOperator(BaseOperator):
 
     def execute(self, context: Context) -> Result | list[Result]:
         """Submit all builds as far as that goes now, and wait for the rest."""
+        return self._walk(context, resumed=False)
+
+    def resume(self, context: Context, event: Any = None) -> Result | list[Result]:
+        """Go on where the ledger says we are; the event only says that it is time."""
+        return self._walk(context, resumed=True)
+
+    def _walk(self, context: Context, *, resumed: bool) -> Result | list[Result]:
         from airflow_provider_geminibatch.jobs.submit import Submitted
 
         with airflow_errors():
             manifests = parse_manifests(self.prepared)
             while True:
-                ends = self._submitted(manifests, context)
+                ends = self._submitted(manifests, attempt_of(context), resumed)
                 waits = [end for end in ends if not isinstance(end, Submitted)]
                 if not waits:
                     return self._result(manifests, [end for end in ends if isinstance(end, Submitted)])
@@ -73,15 +80,11 @@ class GeminiBatchSubmitOperator(BaseOperator):
                 if self.deferrable:
                     self._defer_until(until)
                 pause_until(until)
+                resumed = True
 
-    def resume(self, context: Context, event: Any = None) -> Result | list[Result]:
-        """Go on where the ledger says we are; the event only says that it is time."""
-        return self.execute(context)
-
-    def _submitted(self, manifests: tuple[Manifest, ...], context: Context) -> list[Submitted | Waiting]:
+    def _submitted(self, manifests: tuple[Manifest, ...], attempt: Attempt, resumed: bool) -> list[Submitted | Waiting]:
         from airflow_provider_geminibatch.jobs.submit import submit
 
-        attempt = attempt_of(context)
         gateway: Gateway = GeminiBatchHook(self.gemini_conn_id).gateway()
         try:
             return [
@@ -90,8 +93,9 @@ class GeminiBatchSubmitOperator(BaseOperator):
                     store=open_workspace(manifest.workspace).store,
                     gateway=gateway,
                     me=attempt.me,
+                    task=str(attempt.batch),
                     max_tries=attempt.max_tries,
-                    later_try=attempt.try_number > 1,
+                    later_try=resumed or attempt.try_number > 1,
                     policy=_policy(),
                     now=utc_now,
                     log=log,

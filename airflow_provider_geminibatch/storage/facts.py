@@ -51,9 +51,12 @@ def _decoded(uri: str, data: bytes, kind: type[F]) -> F:
     return fact
 
 
-def shard_facts(store: Store, ledger: str) -> ShardFacts:
-    """The fold of one shard's facts; ``ledger`` is ``Shard.ledger``."""
-    attempts: list[Attempt] = []
+def shard_facts(store: Store, ledger: str, known: ShardFacts = ShardFacts()) -> ShardFacts:  # noqa: B008 - frozen
+    """The fold of one shard's facts; ``ledger`` is ``Shard.ledger``.
+
+    Of ``known``, read before, all attempts but the last are over: what still comes to them decides no step.
+    """
+    attempts: list[Attempt] = list(known.attempts[:-1])
     while True:
         number = len(attempts) + 1
         claim = get(store, attempt_path(ledger, number, "claim"), Claim)

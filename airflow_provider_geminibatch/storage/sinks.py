@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from itertools import chain, islice
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import msgspec
 
@@ -24,11 +24,15 @@ PART_ROWS = 1_000_000
 BATCH_ROWS = 20_000
 """Rows per Arrow batch: measured to be the knee between speed and memory."""
 
+BATCH_BYTES = 32 << 20
+"""Where a batch ends before it has its rows: an answer may be an image of megabytes."""
+
 Row = tuple[Any, ...]
+_Item = TypeVar("_Item")
 
 
 class Column(NamedTuple):
-    """A column of a landing. ``kind`` is one of string, int64, float64, bool, decimal, json."""
+    """A column of a landing. ``kind`` is one of string, int64, decimal, json."""
 
     name: str
     kind: str
@@ -56,43 +60,22 @@ COLUMNS = (
     Column("round", "int64"),
 )
 
-# What the types of two values of a column come to. Whatever is not here is text.
-_WIDER = {frozenset({"int64", "float64"}): "float64"}
-_KINDS: dict[type, str] = {str: "string", bool: "bool", int: "int64", float: "float64"}
 
+def user_columns(rows: Iterable[Mapping[str, Any]], names: Sequence[str] = ()) -> tuple[str, ...]:
+    """The names of the user's columns, in the order in which they are named or first seen.
 
-def user_columns(rows: Iterable[Mapping[str, Any]], names: Sequence[str] = ()) -> tuple[Column, ...]:
-    """The user's columns, in the order in which they are named or first seen, typed by their values.
-
-    Text stays text, numbers and truth values stay what they are. A column that mixes kinds, holds lists or objects, or has
-    no value at all, is text.
+    They land as text. A type taken from the values of one window (numbers, whole numbers, nothing at all) would be another
+    one in the next, and then no reader could open the windows of a landing together.
     """
-    kinds: dict[str, str | None] = dict.fromkeys(names)
+    found = dict.fromkeys(names)
     for row in rows:
-        for name, value in row.items():
-            known = kinds.setdefault(name, None)
-            if value is not None:
-                kinds[name] = _joined(known, _kind(value))
-    return tuple(Column(name, kind or "string") for name, kind in kinds.items())
+        found.update(dict.fromkeys(row))
+    return tuple(found)
 
 
-def _kind(value: Any) -> str:
-    if isinstance(value, int) and not isinstance(value, bool) and not -(2**63) <= value < 2**63:
-        return "string"
-    return _KINDS.get(type(value), "string")
-
-
-def _joined(one: str | None, other: str) -> str:
-    if one is None or one == other:
-        return other
-    return _WIDER.get(frozenset({one, other}), "string")
-
-
-def fitted(value: Any, kind: str) -> Any:
-    """``value`` as the column's kind holds it: what is no text in a text column becomes its JSON text."""
-    if value is None or (kind == "string") == isinstance(value, str):
-        return value
-    return msgspec.json.encode(value).decode() if kind == "string" else value
+def as_text(value: Any) -> str | None:
+    """A value of the user's as it lands: text as it is, nothing as nothing, all else as its JSON text."""
+    return value if value is None or isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def landing_names(names: Sequence[str]) -> tuple[str, ...]:
@@ -155,43 +138,48 @@ class _Hashed(io.RawIOBase):
 def _write_jsonl(target: BinaryIO, columns: Sequence[Column], rows: Iterable[Row]) -> int:
     names, encode = [column.name for column in columns], msgspec.json.Encoder(decimal_format="string").encode
     count = 0
-    for batch in _batches(rows, 1000):
-        target.write(b"".join(encode(dict(zip(names, row, strict=True))) + b"\n" for row in batch))
+    for batch in _batches((encode(dict(zip(names, row, strict=True))) + b"\n" for row in rows), 1000, len):
+        target.write(b"".join(batch))
         count += len(batch)
     return count
 
 
 def _write_parquet(target: BinaryIO, columns: Sequence[Column], rows: Iterable[Row]) -> int:
     pa, parquet = _pyarrow()
-    types = {
-        "string": pa.string(),
-        "int64": pa.int64(),
-        "float64": pa.float64(),
-        "bool": pa.bool_(),
-        "decimal": pa.decimal128(28, 12),
-        "json": pa.string(),
-    }
+    types = {"string": pa.string(), "int64": pa.int64(), "decimal": pa.decimal128(28, 12), "json": pa.string()}
     schema = pa.schema([(column.name, types[column.kind]) for column in columns])
+    json_at = [at for at, column in enumerate(columns) if column.kind == "json"]
     count = 0
     with parquet.ParquetWriter(target, schema, compression="zstd") as writer:
-        for batch in _batches(rows, BATCH_ROWS):
+        for batch in _batches((_json_as_text(row, json_at) for row in rows), BATCH_ROWS, _text_length):
             arrays = [
-                pa.array(_texts(values) if column.kind == "json" else values, field.type)
-                for column, field, values in zip(columns, schema, zip(*batch, strict=True), strict=True)
+                pa.array(values, field.type) for field, values in zip(schema, zip(*batch, strict=True), strict=True)
             ]
             writer.write_batch(pa.record_batch(arrays, schema=schema))
             count += len(batch)
     return count
 
 
-def _texts(values: Iterable[Any]) -> list[str | None]:
-    encode = msgspec.json.encode
-    return [None if value is None else encode(value).decode() for value in values]
+def _json_as_text(row: Row, json_at: Sequence[int]) -> list[Any]:
+    cells = list(row)
+    for at in json_at:
+        cells[at] = None if cells[at] is None else msgspec.json.encode(cells[at]).decode()
+    return cells
 
 
-def _batches(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
-    rest = iter(rows)
-    while batch := list(islice(rest, size)):
+def _text_length(cells: Sequence[Any]) -> int:
+    return sum(len(cell) for cell in cells if type(cell) is str)
+
+
+def _batches(items: Iterable[_Item], most: int, weigh: Callable[[_Item], int]) -> Iterator[list[_Item]]:
+    batch, weight = list[_Item](), 0
+    for item in items:
+        batch.append(item)
+        weight += weigh(item)
+        if len(batch) >= most or weight >= BATCH_BYTES:
+            yield batch
+            batch, weight = [], 0
+    if batch:
         yield batch
 
 
@@ -253,11 +241,14 @@ def _read_jsonl(file: BinaryIO) -> Iterator[dict[str, Any]]:
 
 def _read_parquet(file: BinaryIO) -> Iterator[dict[str, Any]]:
     _, parquet = _pyarrow()
-    for batch in parquet.ParquetFile(file).iter_batches(batch_size=BATCH_ROWS):
-        yield from batch.to_pylist()
+    parts = parquet.ParquetFile(file)
+    # Group by group: they were cut by size, and a batch of the reader may span several.
+    for group in range(parts.num_row_groups):
+        for batch in parts.iter_batches(batch_size=BATCH_ROWS, row_groups=[group]):
+            yield from batch.to_pylist()
 
 
 _READERS: dict[str, Callable[[BinaryIO], Iterator[dict[str, Any]]]] = {"jsonl": _read_jsonl, "parquet": _read_parquet}
 
 
-__all__ = ["COLUMNS", "Column", "fitted", "landing_names", "read_part", "user_columns", "verified", "write_parts"]
+__all__ = ["COLUMNS", "Column", "as_text", "landing_names", "read_part", "user_columns", "verified", "write_parts"]

@@ -49,7 +49,8 @@ class LocalStore:
             except OSError as error:
                 if error.errno not in _NO_LINKS:
                     raise
-                return self._create_exclusively(target, data)
+                if not self._create_exclusively(target, data):
+                    return False
             finally:
                 os.unlink(temporary)
             _sync_folder(target)
@@ -114,7 +115,7 @@ class LocalStore:
     def _writing(self, path: str) -> Iterator[str]:
         target = self._path(path)
         try:
-            os.makedirs(os.path.dirname(target), exist_ok=True)
+            _make_folder(os.path.dirname(target))
             yield target
         except OSError as error:
             raise StoreUnwritable(f"{self.uri}/{path}", _reason(error)) from error
@@ -135,6 +136,16 @@ def _write_through(file: BinaryIO, data: bytes = b"") -> None:
     file.write(data)
     file.flush()
     os.fsync(file.fileno())
+
+
+def _make_folder(folder: str) -> None:
+    """A folder and those above it, each of them durable before the next."""
+    if os.path.isdir(folder):
+        return
+    _make_folder(os.path.dirname(folder))
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(folder)
+    _sync_folder(folder)
 
 
 def _sync_folder(target: str) -> None:

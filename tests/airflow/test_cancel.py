@@ -96,9 +96,25 @@ def test_a_create_whose_fate_is_unknown_is_named(
     base = {"owner": "me", "at": utc_now()}
     service_identity = ServiceIdentity("developer", service.url)
     fact_store.put(store, f"{place}.claim", Claim(**base, display_name="gb1-x", service=service_identity))
-    fact_store.put(store, f"{place}.uploaded", Uploaded(**base, file_name="files/x"))
+    fact_store.put(store, f"{place}.uploaded", Uploaded(**base, file_name="files/x", file_at=utc_now()))
     fact_store.put(store, f"{place}.sending", Sending(**base))
     assert cancelled(manifest) == {"asked": [], "ended": {}}
+    assert "shard 0 may have become a job" in caplog.text
+
+
+def test_a_second_create_whose_fate_is_unknown_is_named_too(
+    service: Server, workspace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The job of the first attempt has ended; a later Submit was sending the shard again when it died."""
+    manifest = submitted(workspace)
+    cancelled(manifest)
+    store, place = LocalStore(workspace), "batches/dag/run/prepare/map=-1/g0001/s/b1/0000/a02"
+    base = {"owner": "me", "at": utc_now()}
+    service_identity = ServiceIdentity("developer", service.url)
+    fact_store.put(store, f"{place}.claim", Claim(**base, display_name="gb1-x", service=service_identity))
+    fact_store.put(store, f"{place}.uploaded", Uploaded(**base, file_name="files/x", file_at=utc_now()))
+    fact_store.put(store, f"{place}.sending", Sending(**base))
+    cancelled(manifest)
     assert "shard 0 may have become a job" in caplog.text
 
 

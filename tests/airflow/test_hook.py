@@ -59,6 +59,8 @@ def test_the_key_does_not_show(monkeypatch):
     [
         ({"password": ""}, "it has no API key. Nothing was sent or paid. Put the key"),
         ({"password": "  "}, "it has no API key"),
+        ({"password": "secret-key\nsecret-key"}, "its API key holds a character"),
+        ({"password": "secret-key…"}, "its API key holds a character"),
         ({"conn_type": "http"}, "it is of type 'http'"),
         ({"extra": {"timeout_seconds": "soon"}}, "its timeout_seconds is 'soon'"),
         ({"extra": {"timeout_seconds": -1}}, "its timeout_seconds is -1"),

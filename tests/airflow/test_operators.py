@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -208,6 +209,20 @@ def test_a_service_without_room_is_waited_for_without_a_worker(service, workspac
     assert service.emulator.log.count("batches.create", status=200) == 1
 
 
+def test_a_ledger_that_is_gone_after_a_deferral_is_not_taken_for_an_empty_one(service, workspace, monkeypatch):
+    service.emulator.scenario("create_reply_lost", times=1)
+    service.emulator.scenario("burst_503", endpoint="batches.list", times=1)
+    prepared, run = prepare(rows("rain")), context("submit", **WINDOW)
+    operator = GeminiBatchSubmitOperator(task_id="submit", prepared=prepared)
+    with pytest.raises(TaskDeferred):
+        operator.execute(run)
+    for ledger in Path(workspace).glob("batches/*/*/*/*/*/s"):
+        shutil.rmtree(ledger)
+    with pytest.raises(AirflowException, match="is not on record"):
+        operator.resume(run, event=None)
+    assert service.emulator.log.count("batches.create") == 1
+
+
 def test_without_a_triggerer_the_worker_waits(service, workspace, monkeypatch):
     service.emulator.scenario("burst_429", endpoint="batches.create", times=1)
     clock = [datetime.now(UTC)]
@@ -239,6 +254,12 @@ def test_answers_outside_the_thresholds_fail_for_good_and_start_nobody(service, 
     assert run["outlet_events"].named == {}
     assert [row["key"] for row in read_window(landing, "20180131T000000Z", any_verdict=True)] == ["k0", "k1", "k2"]
     assert load(submitted, landing, run, max_unresolved=0.5)["verdict"] == "accepted"
+
+
+def test_a_workspace_may_lie_in_a_folder_named_batches(service, workspace, tmp_path, landing):
+    place = str(tmp_path / "batches" / "ws")
+    assert submit(prepare(rows("rain"), workspace=place))["jobs"] == 1
+    assert sorted(path.name for path in tmp_path.joinpath("batches").iterdir()) == ["ws"]
 
 
 def test_loading_again_commits_the_same_and_downloads_nothing(service, workspace, landing):

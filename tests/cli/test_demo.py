@@ -120,7 +120,7 @@ def test_more_windows_take_longer():
     assert [demo_view.estimate(windows) for windows in (1, 4, 14)] == [
         "about a minute",
         "about 3 minutes",
-        "about 7 minutes",
+        "about 6 minutes",
     ]
 
 
@@ -165,6 +165,7 @@ def test_a_folder_of_an_earlier_demo_is_taken_again(tmp_path):
     (tmp_path / "demo" / "airflow").mkdir()
     demo.claim_folder(tmp_path / "demo")
     assert (tmp_path / "demo" / demo.MARKER).exists()
+    assert (tmp_path / "demo" / ".gitignore").read_text() == "*\n"
 
 
 def test_the_chain_is_told_where_the_service_is_and_nothing_secret(tmp_path):

@@ -37,7 +37,7 @@ def test_the_sentence_holds_every_fact(kind: type[GeminiBatchError]) -> None:
     assert not re.search(r"\{\w*\}", shown.replace("{{ … }}", ""))
 
 
-# ServiceError itself is the service's words and nothing more; Unusable takes its advice as a fact.
+# Unusable takes its advice as a fact.
 ADVICE = re.compile(
     r"(?i)retry|clear|set |check|correct|pass |put |look|wait|use |run |repair|undo|restore|make room|point|nothing needs|<do>"
 )
@@ -45,7 +45,7 @@ ADVICE = re.compile(
 
 @pytest.mark.parametrize(
     "kind",
-    [kind for kind in LEAVES if kind.__name__ not in ("ServiceError", "LedgerUnreadable")],
+    LEAVES,
     ids=lambda kind: kind.__name__,
 )
 def test_the_sentence_says_what_it_means_for_money_and_what_to_do(kind: type[GeminiBatchError]) -> None:
@@ -81,3 +81,14 @@ def test_bad_rows_show_the_first_problems_and_count_the_rest() -> None:
         "Correct the rows and clear the task."
     )
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+def test_a_service_that_did_not_answer_is_said_to_have_given_no_answer() -> None:
+    shown = str(errors.ServiceBusy("list of jobs", None, "ReadTimeout"))
+
+    assert "None" not in shown
+    assert "(no answer: ReadTimeout)" in shown
+
+
+def test_no_error_names_an_option_that_does_not_exist() -> None:
+    assert "on_lost_job" not in str(errors.JobUnreachable("batches/1", 404, "not found"))

@@ -75,17 +75,19 @@ def result(sha256: str = "aa", failure: str = "") -> ShardResult:
 
 def test_a_commit_is_named_after_what_decides_its_content_and_nothing_else() -> None:
     name = commit_id("w1", "jsonl", {origin(): [result()]})
-    again = commit_id("w1", "jsonl", {origin(seal=2): [msgspec.structs.replace(result(), attempt=2, job="batches/9")]})
+    again = commit_id("w1", "jsonl", {origin(seal=2): [msgspec.structs.replace(result(), attempt=2)]})
     assert name == again
     others = {
         commit_id("w2", "jsonl", {origin(): [result()]}),
         commit_id("w1", "parquet", {origin(): [result()]}),
         commit_id("w1", "jsonl", {origin(2): [result()]}),
         commit_id("w1", "jsonl", {origin(): [result("bb")]}),
+        # Every row names its job.
+        commit_id("w1", "jsonl", {origin(): [msgspec.structs.replace(result(), job="batches/9")]}),
         commit_id("w1", "jsonl", {origin(): [result("", "job EXPIRED")]}),
         commit_id("w1", "jsonl", {origin(): [result()], origin(batch=BatchId("d", "r", "p", 1)): [result()]}),
     }
-    assert len(others | {name}) == 7
+    assert len(others | {name}) == 8
 
 
 def test_the_order_of_batches_does_not_name_another_commit() -> None:

@@ -44,6 +44,14 @@ def test_a_manifest_knows_its_workspace_and_its_seal() -> None:
     assert Manifest(URI).as_dict(jobs=2) == {"v": 1, "uri": URI, "jobs": 2}
 
 
+@pytest.mark.parametrize("workspace", ["s3://bucket/batches", "/data/batches/ws", "gs://batches/batches/batches"])
+def test_a_workspace_may_lie_under_batches(workspace: str) -> None:
+    manifest = Manifest(f"{workspace}/batches/batches/r/t/map=-1/g0001/builds/abc.json")
+
+    assert manifest.workspace == workspace
+    assert manifest.path == "batches/batches/r/t/map=-1/g0001/builds/abc.json"
+
+
 @pytest.mark.parametrize(
     ("given", "why"),
     [
@@ -52,6 +60,7 @@ def test_a_manifest_knows_its_workspace_and_its_seal() -> None:
         (b"{}", "a bytes cannot be one"),
         ("{broken", "not valid JSON"),
         ("s3://bucket/elsewhere.json", "not that of a seal"),
+        ("s3://bucket/batches/../../builds/x.json", "not that of a seal"),
         ({"v": 2, "uri": URI}, "version 2 where this release reads 1"),
         ({"uri": URI}, "version None"),
         ([], "it holds none"),

@@ -45,6 +45,14 @@ def test_a_key_that_is_no_text_is_no_key(key: str) -> None:
     assert (line.key, line.outcome.code, line.readable) == (None, 7, True)
 
 
+@pytest.mark.parametrize("said", ["OK", "", {}, {"code": 0}, {"code": 0, "message": "OK"}])
+def test_a_status_that_says_all_is_well_takes_no_answer_away(said: Any) -> None:
+    response = {"candidates": [{"content": {"parts": [{"text": "hi"}]}, "finishReason": "STOP"}]}
+    for field in ("status", "error"):
+        line = msgspec.json.encode({"key": "k", "response": response, field: said})
+        assert classify(line).outcome.kind == "answer"
+
+
 def test_a_line_without_a_key_keeps_its_outcome() -> None:
     line = classify(b'{"error":{"code":7,"message":"The caller does not have permission"}}')
     assert (line.key, line.outcome.kind, line.readable) == (None, Outcomes.FAILED, True)

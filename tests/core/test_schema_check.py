@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from airflow_provider_geminibatch.core.errors import Unusable
-from airflow_provider_geminibatch.core.schema_check import fast_type, json_schema, schema_check
+from airflow_provider_geminibatch.core.outcomes import Checked
+from airflow_provider_geminibatch.core.schema_check import dangling, fast_type, json_schema, schema_check
 
 FELT = {
     "type": "OBJECT",
@@ -71,6 +72,28 @@ def test_references_inside_the_schema_work_and_never_lead_out_of_it() -> None:
     assert schema_check(inside)("[1]").problem == ""
     outside = {"$ref": "https://example.com/schema.json"}
     assert schema_check(outside)("1").problem.startswith("cannot be checked")
+
+
+def test_a_choice_of_words_may_come_bare_as_the_enum_mime_type_has_it() -> None:
+    check = schema_check({"type": "STRING", "enum": ["yes", "no", "1"]})
+    for text, value in (("yes", "yes"), ('"no"', "no"), ("1", "1"), (" yes\n", "yes")):
+        assert check(text) == Checked(value)
+    assert check("perhaps").problem
+    assert check('"perhaps"').problem
+
+
+def test_a_pattern_that_only_the_service_can_read_is_left_to_the_service() -> None:
+    check = schema_check({"type": "OBJECT", "properties": {"name": {"type": "STRING", "pattern": r"^\p{L}+$"}}})
+    assert check('{"name": "Zoë"}').problem == ""
+    assert check('{"name": 1}').problem
+
+
+def test_a_reference_that_leads_nowhere_is_found() -> None:
+    inside = {"$defs": {"n": {"type": "integer"}}, "type": "array", "items": {"$ref": "#/$defs/n"}}
+    assert dangling(inside) == dangling({**inside, "$id": "https://example.com/s"}) == ""
+    assert dangling({"type": "array", "items": {"$ref": "#/$defs/m"}}) == "#/$defs/m"
+    assert dangling({"$ref": "https://example.com/schema.json"}) == "https://example.com/schema.json"
+    assert dangling({"enum": [{"$ref": "data"}]}) == ""
 
 
 def test_something_that_is_no_schema_is_named() -> None:

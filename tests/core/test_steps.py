@@ -94,6 +94,7 @@ evidences = st.builds(
     swept=st.booleans(),
     unlisted=st.lists(moments.map(lambda at: at + timedelta(hours=1)), max_size=3).map(tuple),
     file_hidden=st.booleans(),
+    doubtful=st.sampled_from(["", "batches/2 has its name, but another file"]),
     unsure=st.sampled_from(["", "503"]),
     service_now=maybe(moments),
 )
@@ -112,7 +113,7 @@ def test_nothing_is_sent_while_an_earlier_create_may_have_arrived(facts: ShardFa
     if isinstance(step, steps.Start | steps.Send) and facts.last:
         last = facts.last
         open_create = last.sending and not (last.refused or last.absent or last.job)
-        running = last.job and not (last.end and last.end.state != "SUCCEEDED")
+        running = last.job and not last.absent and not (last.end and last.end.state != "SUCCEEDED")
         assert not open_create
         assert not running
 
@@ -124,6 +125,14 @@ def test_only_the_owner_of_an_unvoided_claim_sends(facts: ShardFacts, evidence: 
     if isinstance(step, steps.Send):
         assert facts.last
         assert (facts.last.claim.owner, facts.last.void, facts.last.sending) == ("me", None, None)
+
+
+@given(records, evidences)
+def test_the_job_of_a_shard_is_the_same_to_submit_and_to_everybody_after(facts: ShardFacts, evidence: Evidence) -> None:
+    step = shard_step(facts, evidence, POLICY, "me", NOW)
+
+    if isinstance(step, steps.Done):
+        assert step.job_name == facts.current_job
 
 
 @given(records, evidences)

@@ -153,6 +153,14 @@ def test_what_the_service_would_refuse_is_refused_by_its_argument(arguments: dic
     assert caught.value.what == what
 
 
+@pytest.mark.parametrize(
+    "schema", [{"type": "objekt"}, {"type": "object", "properties": {"a": {"$ref": "#/$defs/nobody"}}}]
+)
+def test_a_schema_that_answers_cannot_be_held_against_is_refused_before_it_is_paid_for(schema: dict[str, Any]) -> None:
+    with pytest.raises(Unusable, match="response_schema"):
+        compile_template(RequestTemplate(prompt="x", response_schema=schema, schema_field="responseJsonSchema"))
+
+
 def test_equal_arguments_give_equal_values_texts_and_hashes() -> None:
     again = RequestTemplate(**FULL.serialize())
     assert (again, repr(again), hash(again), again.declaration()) == (FULL, repr(FULL), hash(FULL), FULL.declaration())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from airflow_provider_geminibatch.cli.demo import DAG_FILE, options, read_commits
 from airflow_provider_geminibatch.cli.local_airflow import LocalAirflow
 from airflow_provider_geminibatch.core.landing import CommitManifest
+from airflow_provider_geminibatch.core.ledger import Opening
 from airflow_provider_geminibatch.core.model import Build
 from airflow_provider_geminibatch.core.names import window_text
 from airflow_provider_geminibatch.emulator import Emulator, running
@@ -38,6 +40,18 @@ class Chain:
         except Exception as trouble:
             trouble.add_note(f"{self.states()}\n{self.emulator.log.counts()}")
             raise
+
+    @contextmanager
+    def quiet_database(self) -> Iterator[None]:
+        """Nothing else writes while the block runs. `airflow backfill create` reads and writes in one transaction, which
+        SQLite ends with "database is locked" when a scheduler writes in between, however long one would wait.
+        """
+        writers = ("scheduler", "dag-processor", "triggerer")
+        for name in writers:
+            self.airflow.kill(name)
+        yield
+        self.airflow.start(*writers)
+        self.airflow.wait_healthy()
 
     def runs(self, dag_id: str = CHAIN) -> dict[str, dict[str, Any]]:
         """Runs with a logical date, by window."""
@@ -86,19 +100,21 @@ class Chain:
         }
 
     def builds(self) -> list[Build]:
-        """Every sealed build of every generation."""
-        seals = sorted(self.folder.glob("workspace/batches/**/builds/*.json"))
-        return [msgspec.json.decode(path.read_bytes(), type=Build) for path in seals]
+        """The root build of every generation of every batch."""
+        opened = sorted(self.folder.glob("workspace/batches/**/batch.json"))
+        return [self._build(path.parent, msgspec.json.decode(path.read_bytes(), type=Opening).build) for path in opened]
+
+    def _build(self, generation: Path, build: str) -> Build:
+        return msgspec.json.decode((generation / "builds" / f"{build}.json").read_bytes(), type=Build)
 
     def requests(self, commit: CommitManifest) -> str:
         """The request lines behind a commit, as they were sent."""
         workspace = self.folder / "workspace"
         texts = []
         for origin in commit.origins:
-            build = msgspec.json.decode(
-                (workspace / origin.path / "builds" / f"{origin.build}.json").read_bytes(), type=Build
-            )
-            texts += [(workspace / shard.path).read_text() for shard in build.shards]
+            texts += [
+                (workspace / one.path).read_text() for one in self._build(workspace / origin.path, origin.build).shards
+            ]
         return "\n".join(texts)
 
     def assert_one_job_per_shard(self) -> None:

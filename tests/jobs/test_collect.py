@@ -7,9 +7,11 @@ import logging
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import msgspec
+import pyarrow as pa
 import pytest
 
 from airflow_provider_geminibatch.core.errors import (
@@ -38,7 +40,7 @@ from airflow_provider_geminibatch.jobs.collect import Landed, collect
 from airflow_provider_geminibatch.jobs.submit import Submitted, read_build, submit
 from airflow_provider_geminibatch.storage import facts as fact_store
 from airflow_provider_geminibatch.storage.landings import commit, read_manifest, read_rows
-from airflow_provider_geminibatch.storage.stores import MemoryStore
+from airflow_provider_geminibatch.storage.stores import LocalStore, MemoryStore
 from airflow_provider_geminibatch.testing import InMemoryGateway, ManualClock, echo
 from tests.faults import WAYS, Crash, FaultyGateway, FaultyStore, Plan
 from tests.jobs.batches import BATCH, seal
@@ -250,9 +252,33 @@ def test_the_users_columns_come_beside_the_answers() -> None:
     with_columns(world, {"place": "Zürich", "depth": 3, "text": "own"}, {"place": "007", "depth": 2.5, "tags": [1]})
     world.load(landing=Place("notes", "memory://landing", "parquet"))
     assert [(row["place"], row["depth"], row["row_text"], row["tags"], row["text"]) for row in world.rows()] == [
-        ("Zürich", 3.0, "own", None, "row 0"),
-        ("007", 2.5, None, "[1]", "row 1"),
+        ("Zürich", "3", "own", None, "row 0"),
+        ("007", "2.5", None, "[1]", "row 1"),
     ]
+
+
+@pytest.mark.parametrize(
+    "second", [{"depth": 2.5, "felt": "no"}, {"depth": None, "felt": None}, {"depth": "deep", "felt": 1}]
+)
+@pytest.mark.parametrize("turned", [False, True])
+def test_all_windows_of_a_landing_open_as_one_dataset_whatever_their_rows_hold(
+    tmp_path: Path, second: dict[str, Any], turned: bool
+) -> None:
+    from pyarrow import dataset
+
+    windows = [{"depth": 3, "felt": True}, second]
+    for number, passed in enumerate(reversed(windows) if turned else windows):
+        world = World(answer=echo if number else answering(row_0=BLOCKED))
+        world.landing = LocalStore(str(tmp_path))  # type: ignore[assignment]
+        with_columns(world, passed, passed)
+        world.load(
+            landing=Place("notes", str(tmp_path), "parquet"),
+            window=f"w{number}",
+            thresholds=Thresholds(max_unresolved=0.5),
+        )
+    table = dataset.dataset(tmp_path, format="parquet", partitioning="hive").to_table()
+    assert (table.num_rows, sorted(set(table["window"].to_pylist()))) == (4, ["w0", "w1"])
+    assert {table.schema.field(name).type for name in ("depth", "felt", "error", "value")} == {pa.string()}
 
 
 def test_a_key_file_that_is_not_the_sealed_one_is_never_used() -> None:
@@ -366,7 +392,7 @@ def test_a_job_that_came_to_life_after_its_proven_absence_is_cancelled_and_named
         sent = world.service.upload(source, size_bytes=shard.size_bytes, display_name="late")
     late = world.service.create(model="gemini-3.8-flash", file_name=sent.name, display_name="late").job  # type: ignore[union-attr]
     world.put(0, 2, "claim", Claim(owner="s2", at=at, display_name="late", service=world.service.identity))
-    world.put(0, 2, "uploaded", Uploaded(owner="s2", at=at, file_name=sent.name))
+    world.put(0, 2, "uploaded", Uploaded(owner="s2", at=at, file_name=sent.name, file_at=at))
     world.put(0, 2, "sending", Sending(owner="s2", at=at))
     world.put(0, 2, "absent", Absent(owner="s2", at=at, sweeps=(at, at)))
     landed = world.load()
@@ -374,6 +400,36 @@ def test_a_job_that_came_to_life_after_its_proven_absence_is_cancelled_and_named
     assert world.service.job(late.name).state == "CANCELLED"
     assert landed.manifest.strays_cost_usd == "0"
     assert landed.counts["answer"] == 2
+
+
+def test_the_job_of_an_attempt_that_was_proven_absent_never_stands_for_the_shard() -> None:
+    world = World()
+    at = world.clock()
+    world.put(0, 1, "absent", Absent(owner="s2", at=at, sweeps=(at, at)))
+    with pytest.raises(ResultsNotReady):
+        world.load()
+    assert list(world.landing.list("")) == []
+
+
+def test_the_same_failure_of_another_job_is_another_commit() -> None:
+    world = World()
+    asked = world.service.job
+
+    def expired(name: str) -> JobSnapshot:
+        return msgspec.structs.replace(asked(name), state="EXPIRED", output_file="", error_text="too late")
+
+    world.service.job = expired  # type: ignore[method-assign]
+    with pytest.raises(Rejected):
+        world.load()
+    at, shard = world.clock(), world.build.shards[0]
+    with world.store.open(shard.path) as source:
+        sent = world.service.upload(source, size_bytes=shard.size_bytes, display_name="again")
+    again = world.service.create(model="gemini-3.8-flash", file_name=sent.name, display_name="again").job  # type: ignore[union-attr]
+    world.put(0, 2, "claim", Claim(owner="s2", at=at, display_name="again", service=world.service.identity))
+    world.put(0, 2, "job", JobNamed(owner="s2", at=at, job_name=again.name, how="create"))
+    with pytest.raises(Rejected):
+        world.load(me="l2")
+    assert {row["job"] for row in world.rows(any_verdict=True)} == {again.name}
 
 
 def quiet(**how: Any) -> tuple[list[str], Landed, list[dict[str, Any]]]:

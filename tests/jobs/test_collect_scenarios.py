@@ -125,6 +125,8 @@ AFFECTED = (0, 3)
         ("keyless", {}, "missing", "the result file holds no line for this row"),
         ("unknown_key", {}, "missing", "the result file holds no line for this row"),
         ("duplicate", {}, "answer", None),
+        # An answer filed under the wrong key inside the service cannot be seen.
+        ("wrong_answer", {}, "answer", None),
         ("duplicate_differing", {}, "failed", "conflict: 2 lines answer this row and differ"),
         *[
             ("failed_rows", {"codes": (13,), "under": under}, "failed", "Internal error encountered.")

@@ -20,6 +20,7 @@ from airflow_provider_geminibatch.core.errors import (
     EmptySource,
     GeminiBatchError,
     LedgerUnreadable,
+    ServiceChanged,
     StoreUnwritable,
     Unusable,
 )
@@ -229,6 +230,36 @@ def test_a_retry_that_asks_something_else_begins_anew_while_nothing_was_sent() -
     assert (second.generation, second.reused) == (2, False)
 
 
+ELSEWHERE = {"service": ServiceIdentity("developer", "https://two.example")}
+
+
+def test_a_clear_while_the_connection_points_elsewhere_does_not_pay_there_for_open_jobs() -> None:
+    world = World()
+    made = world.prepare(Rows())
+    _note(world, made)
+    rows = Rows()
+    with pytest.raises(ServiceChanged, match="Point the connection back"):
+        world.prepare(rows, max_tries=5, **ELSEWHERE)
+    assert rows.readings == 0
+    assert world.prepare(Rows(), max_tries=5).build == made.build
+
+
+def test_a_clear_may_go_elsewhere_once_the_jobs_have_ended_or_if_it_is_to_pay_again() -> None:
+    for ended, choice in ((True, "adopt"), (False, "resubmit")):
+        world = World()
+        _note(world, world.prepare(Rows()), ended=ended)
+        assert world.prepare(Rows(), max_tries=5, on_clear=choice, **ELSEWHERE).generation == 2
+
+
+def test_a_clear_is_told_although_the_dag_has_fewer_retries_now() -> None:
+    world = World()
+    world.prepare(Rows(), max_tries=5)
+    rows = Rows()
+    world.prepare(rows, max_tries=1)
+    world.prepare(rows, max_tries=1)
+    assert rows.readings == 1
+
+
 def test_how_rows_are_cut_is_not_part_of_what_is_asked() -> None:
     world = World()
     first = world.prepare(Rows())
@@ -392,6 +423,44 @@ def test_an_unknown_answer_to_a_clear_is_refused() -> None:
 
 def test_the_name_of_a_model_may_carry_its_prefix() -> None:
     assert Declaration(model="models/gemini-x").model == "gemini-x"
+
+
+SCHEMA = {"type": "OBJECT", "properties": {"felt": {"type": "BOOLEAN"}}}
+
+
+@pytest.mark.parametrize(
+    ("schemas", "sealed"),
+    [
+        (({**SCHEMA, "type": "object"}, SCHEMA), SCHEMA),
+        ((SCHEMA, {"type": "STRING"}), None),
+        ((SCHEMA, None, SCHEMA), None),
+        ((None, SCHEMA), None),
+        ((None, None), None),
+    ],
+)
+def test_the_one_schema_of_ready_made_requests_is_sealed_so_that_answers_are_held_against_it(
+    schemas: tuple[Any, ...], sealed: Any
+) -> None:
+    rows = []
+    for number, schema in enumerate(schemas):
+        request: dict[str, Any] = {"contents": [{"parts": [{"text": "a"}]}]}
+        if schema:
+            request["generationConfig"] = {"responseMimeType": "application/json", "responseSchema": schema}
+        rows.append({"key": f"k{number}", "request": request})
+    assert World().prepare(lambda: rows, template=None).build.response_schema == sealed
+
+
+def test_a_schema_that_only_the_service_understands_keeps_no_ready_made_request_from_being_asked() -> None:
+    config = {"responseMimeType": "application/json", "responseJsonSchema": {"type": "object", "required": "a"}}
+    rows = [{"key": "a", "request": {"contents": [{"parts": [{"text": "a"}]}], "generationConfig": config}}]
+    assert World().prepare(lambda: rows, template=None).build.response_schema is None
+
+
+def test_a_schema_among_the_generation_fields_of_a_template_is_sealed_too() -> None:
+    template = RequestTemplate(
+        "Say $text", generation={"response_mime_type": "application/json", "response_schema": SCHEMA}
+    )
+    assert World().prepare(Rows(), template=template).build.response_schema == SCHEMA
 
 
 def test_ready_made_requests_are_prepared_as_they_are() -> None:

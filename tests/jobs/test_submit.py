@@ -7,6 +7,7 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,14 +16,25 @@ from airflow_provider_geminibatch.core.errors import (
     GeminiBatchError,
     KeyRefused,
     ModelUnknown,
+    ServiceBusy,
     ServiceChanged,
+    ServiceError,
     StoreUnreadable,
     SubmissionRefused,
     SubmissionUnknown,
     Superseded,
 )
-from airflow_provider_geminibatch.core.ledger import CancelMark, Claim, Void, attempt_path
-from airflow_provider_geminibatch.gemini.gateway import Refused
+from airflow_provider_geminibatch.core.ledger import (
+    Absent,
+    CancelMark,
+    Claim,
+    Sending,
+    Uploaded,
+    Void,
+    attempt_path,
+)
+from airflow_provider_geminibatch.gemini.gateway import JobPage, Refused
+from airflow_provider_geminibatch.jobs.lookup import find_strays, sweep
 from airflow_provider_geminibatch.jobs.submit import Submitted, Waiting, end_fact, read_build, submit
 from airflow_provider_geminibatch.storage import facts as fact_store
 from airflow_provider_geminibatch.storage.stores import MemoryStore
@@ -381,3 +393,235 @@ def test_a_voided_owner_never_sends() -> None:
         world.attempt()
 
     assert world.service.created == []
+
+
+class Renaming(InMemoryGateway):
+    """A service that resolves an alias: its jobs show another model than was asked for."""
+
+    def _now(self, job: Any) -> Any:
+        return msgspec.structs.replace(super()._now(job), model="gemini-3.8-flash-001")
+
+
+def test_a_job_of_our_name_that_cannot_be_verified_is_unknown_never_absent() -> None:
+    world = World()
+    world.service = Renaming(world.clock, turnaround=timedelta(hours=20))
+    world.service.replies_to_lose = 1
+
+    with pytest.raises(SubmissionUnknown, match=r"batches/000000 has its name.* 'gemini-3.8-flash-001'"):
+        world.attempt()
+    with pytest.raises(SubmissionUnknown):
+        world.attempt()
+
+    assert len(world.service.created) == 1
+
+
+@pytest.mark.parametrize("apart", [timedelta(days=3), timedelta(days=-3)])
+def test_the_life_of_a_file_is_told_by_the_services_clock(apart: timedelta) -> None:
+    world = World()
+
+    end = submit(
+        world.manifest, store=world.store, gateway=world.service, me="me", now=lambda: world.clock() + apart, log=LOG
+    )
+
+    assert isinstance(end, Submitted)
+    assert len(world.service.files) == 1
+
+
+def test_a_service_that_never_shows_the_file_it_took_is_not_fed_for_ever() -> None:
+    world = World()
+
+    class Hiding(InMemoryGateway):
+        def file(self, name: str) -> None:
+            return None
+
+    world.service = Hiding(world.clock)
+
+    with pytest.raises(ServiceBusy, match="not at the service any more"):
+        world.attempt()
+
+    assert len(world.service.files) == 2
+    assert world.service.created == []
+
+
+def test_what_was_seen_of_one_attempt_says_nothing_about_the_next() -> None:
+    """Found a job of the first attempt; meanwhile somebody has gone on to a second one, whose create is on its way."""
+    world = World()
+    with pytest.raises(Crash):
+        world.attempt(Plan(QUIET.index("gateway.create"), "after"))
+    ledger, clock = world.build.shards[0].ledger, world.clock
+
+    def go_on() -> None:
+        at = {"owner": "third", "at": clock()}
+        service = world.service.identity
+        fact_store.put(world.store, attempt_path(ledger, 1, "absent"), Absent(**at, sweeps=(clock(), clock())))
+        fact_store.put(world.store, attempt_path(ledger, 2, "claim"), Claim(**at, display_name="d2", service=service))
+        fact_store.put(
+            world.store, attempt_path(ledger, 2, "uploaded"), Uploaded(**at, file_name="files/f2", file_at=clock())
+        )
+        fact_store.put(world.store, attempt_path(ledger, 2, "sending"), Sending(**at))
+
+    plan = Plan(None, "frozen")
+    store, gateway = FaultyStore(world.store, plan), FaultyGateway(world.service, plan)
+
+    class Meanwhile:
+        def __getattr__(self, name: str) -> Any:
+            if name == "jobs" and plan.seen.count("gateway.jobs") == 0:
+                return lambda token="": (gateway.jobs(token), go_on())[0]
+            return getattr(gateway, name)
+
+    submit(world.manifest, store=store, gateway=Meanwhile(), me="try-2", now=clock, log=LOG, later_try=True)
+
+    assert world.facts().attempts[1].job is None
+
+
+def test_without_room_the_rest_of_the_wave_waits_and_is_not_uploaded() -> None:
+    world = World(shards=4)
+    world.service = Refusing(world.clock, *[Refused(429, "quota")] * 2)
+
+    end = submit(world.manifest, store=world.store, gateway=world.service, me="me", now=world.clock, log=LOG)
+
+    assert isinstance(end, Waiting)
+    assert len(world.service.replies) == 1
+    assert len(world.service.files) == 1
+    assert len(world.attempt().job_names) == 4
+
+
+def test_a_clear_after_giving_up_on_room_waits_for_room_again() -> None:
+    world = World()
+    world.service = Refusing(world.clock, *[Refused(429, "quota")] * 200)
+    with pytest.raises(SubmissionRefused, match="raise the quota"):
+        world.attempt()
+    world.service.replies = world.service.replies[:3]
+    world.clock.advance(timedelta(days=2))
+
+    assert len(world.attempt().job_names) == 1
+
+
+def test_attempts_that_are_over_are_read_once_per_walk() -> None:
+    world = World()
+    world.service = Refusing(world.clock, *[Refused(429, "quota")] * 20)
+    world.attempt()
+    world.service = Refusing(world.clock)
+    plan = Plan()
+
+    world.attempt(plan)
+
+    assert plan.seen.count("store.read a01.claim") == 1
+    world = World()
+    world.service = Refusing(world.clock, *[Refused(429, "quota")] * 2)
+    plan = Plan()
+    world.attempt(plan)
+    assert plan.seen.count("store.read a01.uploaded") == 6  # while it is the last, and once in each later walk
+
+
+def test_a_list_without_the_services_time_proves_nothing_and_does_not_spin() -> None:
+    world = World()
+    with pytest.raises(Crash):
+        world.attempt(Plan(QUIET.index("gateway.create"), "before"))
+
+    class Timeless(InMemoryGateway):
+        asked = 0
+
+        def jobs(self, page_token: str = "") -> Any:
+            self.asked += 1
+            assert self.asked < 20
+            page = super().jobs(page_token)
+            return page if self.asked == 2 else msgspec.structs.replace(page, at=None)  # the fence has its time
+
+    service = Timeless(world.clock)
+    service.files = world.service.files
+
+    end = submit(world.manifest, store=world.store, gateway=service, me="try-2", now=world.clock, log=LOG)
+
+    assert isinstance(end, Waiting)
+    assert world.facts().last.absent is None
+
+
+def test_a_sweep_is_as_old_as_its_first_page() -> None:
+    """Newest jobs come first: one that was created after the first page was read is not on a later page."""
+    early, late = ManualClock()(), ManualClock()() + timedelta(minutes=5)
+
+    class Paged(InMemoryGateway):
+        def jobs(self, page_token: str = "") -> JobPage:
+            return JobPage((), "", late) if page_token else JobPage((), "2", early)
+
+    assert sweep(Paged(ManualClock()), display_name="d", model="m", file_name="f", log=LOG).at == early
+
+
+def test_only_the_same_tasks_clear_counts_as_one() -> None:
+    """Another Submit of the same build, with more retries, is no clear of the first."""
+    world = World()
+    name = world.attempt(max_tries=0, task="dag.submit").job_names[0]
+    world.service.cancel(name)  # by somebody else
+
+    assert world.attempt(max_tries=3, task="dag.other").job_names == (name,)
+    assert world.attempt(max_tries=3, task="dag.submit").job_names != (name,)
+
+
+def test_a_clear_is_told_although_the_dag_has_fewer_retries_now() -> None:
+    world = World()
+    name = world.attempt(max_tries=5).job_names[0]
+    world.service.cancel(name)
+
+    assert world.attempt(max_tries=1).job_names != (name,)
+
+
+def test_a_job_that_is_listed_a_little_late_keeps_its_input_file() -> None:
+    """A job that was just created may still have to read its file, and the fence deletes it."""
+    world = World()
+
+    class Late(InMemoryGateway):
+        def jobs(self, page_token: str = "") -> JobPage:
+            page, since = super().jobs(page_token), world.clock() - timedelta(seconds=30)
+            return msgspec.structs.replace(page, jobs=tuple(job for job in page.jobs if job.created_at <= since))
+
+    world.service = Late(world.clock, turnaround=timedelta(hours=20))
+    world.service.replies_to_lose = 1
+
+    names = world.attempt().job_names
+
+    assert names == tuple(job.name for job in world.service.created)
+    assert list(world.service.files) == [world.service.created[0].input_file]
+
+
+class Doubling(InMemoryGateway):
+    """Something in between sent a create twice and lost the reply. A job that has ended cannot be cancelled."""
+
+    def create(self, *, model: str, file_name: str, display_name: str) -> Any:
+        super().create(model=model, file_name=file_name, display_name=display_name)
+        self.replies_to_lose = 1
+        return super().create(model=model, file_name=file_name, display_name=display_name)
+
+    def cancel(self, job_name: str) -> None:
+        if self.job(job_name).ended:
+            raise ServiceError(f"cancel of {job_name}", 400, "the job has ended")
+        super().cancel(job_name)
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_of_two_jobs_of_one_create_the_first_is_kept_and_the_other_cancelled_and_costed(ended: bool) -> None:
+    world = World()
+    world.service = Doubling(world.clock, turnaround=timedelta(hours=20))
+    with pytest.raises(Crash):
+        world.attempt(Plan(QUIET.index("gateway.create"), "after"))
+    kept, extra = world.service.created
+    if ended:
+        InMemoryGateway.cancel(world.service, extra.name)
+
+    assert world.attempt().job_names == (kept.name,)
+
+    assert [world.service.job(job.name).state for job in (kept, extra)] == ["PENDING", "CANCELLED"]
+    strays = find_strays(
+        world.store, world.service, world.build.shards[0], world.facts(), me="load", now=world.clock, log=LOG
+    )
+    assert [job.name for job in strays] == [extra.name]
+
+
+def test_a_submit_that_only_adopts_does_not_open_a_closed_batch_again() -> None:
+    world = World()
+    world.attempt()
+    (note,) = world.store.list("open")
+    world.store.delete(note)  # as the commit does
+
+    world.attempt()
+    assert list(world.store.list("open")) == []

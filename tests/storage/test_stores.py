@@ -260,3 +260,30 @@ def test_uris_open_their_stores(tmp_path: Path) -> None:
 
 def test_the_workspace_id_is_made_once(store: Store) -> None:
     assert facts.workspace_id(store) == facts.workspace_id(store) != ""
+
+
+def test_what_was_created_outlives_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name is durable once its folder is synced, and so is the folder's own name in its parent, up to what was there."""
+    synced: set[int] = set()
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda handle: (fsync(handle), synced.add(os.fstat(handle).st_ino)))
+    store = LocalStore(str(tmp_path / "ws"))
+
+    store.create("s/b1/0000/a01.sending", b"1")
+
+    folders = ["", "ws", "ws/s", "ws/s/b1", "ws/s/b1/0000", "ws/s/b1/0000/a01.sending"]
+    assert {os.stat(tmp_path / folder).st_ino for folder in folders} <= synced
+
+
+def test_a_disk_without_links_syncs_its_folder_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any) -> None:
+        raise OSError(errno.EPERM, "not here")
+
+    synced: set[int] = set()
+    fsync = os.fsync
+    monkeypatch.setattr(os, "link", refused)
+    monkeypatch.setattr(os, "fsync", lambda handle: (fsync(handle), synced.add(os.fstat(handle).st_ino)))
+
+    LocalStore(str(tmp_path)).create("a", b"1")
+
+    assert os.stat(tmp_path).st_ino in synced
