@@ -19,7 +19,6 @@ from airflow_provider_geminibatch.core.prices import BATCH_SHARE, Price, price_o
 from airflow_provider_geminibatch.storage import facts as fact_store
 from airflow_provider_geminibatch.storage.store import Store
 
-
 NO_BUDGET = 402
 """The code of a refusal of our own, for want of budget: what the service says when a prepaid credit is used up."""
 

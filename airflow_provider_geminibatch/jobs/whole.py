@@ -33,6 +33,7 @@ from airflow_provider_geminibatch.core.manifest import Manifest
 from airflow_provider_geminibatch.core.model import Build, JobSnapshot, Outcomes, Owner
 from airflow_provider_geminibatch.core.names import short
 from airflow_provider_geminibatch.core.steps import Policy
+from airflow_provider_geminibatch.gemini.gateway import Gateway
 from airflow_provider_geminibatch.jobs import rounds
 from airflow_provider_geminibatch.jobs.budget import Books, charge_build, charged_usd, refuse_build, settle_build
 from airflow_provider_geminibatch.jobs.cancel import Target, cancel_jobs

@@ -1,0 +1,98 @@
+"""The budget of a batch: charged before a build is sent, settled by what it cost, and obeyed by rounds."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+
+from airflow_provider_geminibatch.core.batch import BatchPolicy, Rung
+from airflow_provider_geminibatch.core.errors import Unusable
+from airflow_provider_geminibatch.core.ledger import Charge, Spending
+from airflow_provider_geminibatch.jobs.budget import Books, charged_usd
+from airflow_provider_geminibatch.jobs.collect import Landed
+from airflow_provider_geminibatch.jobs.submit import read_build
+from airflow_provider_geminibatch.storage import facts
+from tests.jobs.test_whole import ALL, EMPTY, G1, World, at_first
+
+
+def walked(world: World, limit: str, **more: Any) -> Landed:
+    policy = BatchPolicy(max_cost_usd=Decimal(limit), thresholds=ALL, **more)
+    landed = world.on(policy)
+    assert isinstance(landed, Landed)
+    return landed
+
+
+def charges(world: World) -> list[tuple[str, Decimal, Decimal | None]]:
+    found = []
+    for number in range(1, 20):
+        charge = facts.get(world.store, f"{G1}/charges/{number:04d}.json", Charge)
+        if charge is None:
+            break
+        spent = facts.get(world.store, f"{G1}/charges/{number:04d}.spent.json", Spending)
+        found.append((charge.purpose, Decimal(charge.upper_bound_usd), Decimal(spent.usd) if spent else None))
+    return found
+
+
+def test_a_batch_that_may_cost_more_than_allowed_is_not_sent() -> None:
+    world = World()
+    with pytest.raises(Unusable, match=r"up to .* USD") as error:
+        walked(world, "0.001")
+    assert "Nothing was sent or paid" in str(error.value)
+    assert (world.service.created, world.service.files) == ([], {})
+
+
+def test_a_build_is_charged_at_its_bound_and_settled_by_what_it_cost() -> None:
+    world = World()
+    landed = walked(world, "5")
+    ((purpose, upper, real),) = charges(world)
+    assert purpose == "build b1"
+    assert upper > Decimal("0.3")
+    assert real == landed.cost_usd == charged_usd(world.store, G1, now=world.clock)
+
+
+def test_what_the_root_did_not_use_is_left_for_a_round() -> None:
+    world = World(answer=at_first(EMPTY, "row 1"))
+    landed = walked(world, "0.5")
+    assert len(charges(world)) == 2
+    assert landed.counts["answer"] == 3
+
+
+def test_a_round_that_the_budget_does_not_bear_is_not_sent_and_the_rest_lands() -> None:
+    world = World(answer=at_first(EMPTY, "row 1"))
+    books = Books(world.store, G1, Decimal("0.5"), me="x", now=world.clock)
+    policy = BatchPolicy(max_cost_usd=Decimal("0.5"), thresholds=ALL)
+    world.walk(policy)
+    world.clock.advance(timedelta(hours=4))
+    # Another effect of the batch takes what is left, once the root is settled.
+    upper = charges(world)[0][1]
+    books.settle("build b1", Decimal("0.001"))
+    assert books.charge("something else", Decimal("0.499"))
+
+    landed = world.on(policy)
+
+    assert isinstance(landed, Landed)
+    assert upper < Decimal("0.5")
+    assert landed.counts["answer"] == 2
+    assert len(world.service.created) == 1
+    assert len(charges(world)) == 2
+
+
+def test_without_a_price_nothing_is_sent_under_a_budget() -> None:
+    world = World()
+    build = read_build(world.store, world.manifest.path)
+    world.store.write(world.manifest.path, msgspec.json.encode(msgspec.structs.replace(build, model="gemini-9")))
+    with pytest.raises(Unusable, match="no price is known for gemini-9"):
+        walked(world, "5")
+    assert world.service.created == []
+
+
+def test_a_rescue_has_what_jobs_without_results_did_not_use() -> None:
+    world = World(turnaround=timedelta(hours=100))
+    landed = walked(world, "0.4", deadline=timedelta(hours=11), ladder=(Rung("flex"),))
+    assert landed.counts["answer"] == 3
+    assert [real for _, _, real in charges(world)] == [Decimal(0), landed.cost_usd]
+    assert len(world.service.generated) == 3
