@@ -14,7 +14,7 @@ from airflow_provider_geminibatch.core.model import BatchId, Owner, Usage
 from airflow_provider_geminibatch.core.reconcile import LineCounts
 from airflow_provider_geminibatch.core.verdict import Thresholds, Verdicts
 from airflow_provider_geminibatch.storage import landings
-from airflow_provider_geminibatch.storage.landings import accept, commit, read_manifest, read_rows, windows
+from airflow_provider_geminibatch.storage.landings import accept, commit, drop_early, read_manifest, read_rows, windows
 from airflow_provider_geminibatch.storage.sinks import COLUMNS, Row, write_parts
 from airflow_provider_geminibatch.storage.store import Store
 from airflow_provider_geminibatch.storage.stores import MemoryStore
@@ -30,7 +30,8 @@ def row(key: str) -> Row:
 def written(store: Store, name: str, *keys: str, window: str = "w", **changes: Any) -> CommitManifest:
     """A manifest whose parts lie in the store and whose commit is still to come."""
     verdict = changes.get("verdict", Verdicts.ACCEPTED)
-    folder = window_folder(window, rejected=verdict is Verdicts.REJECTED)
+    early = verdict is Verdicts.PARTIAL_BY_POLICY
+    folder = window_folder(window, rejected=verdict is Verdicts.REJECTED, early=early)
     parts = write_parts(store, folder, name, "jsonl", COLUMNS, [row(key) for key in keys])
     base = CommitManifest(
         landing="notes", window=window, commit=name, format="jsonl", parts=parts, rows=len(keys),
@@ -228,3 +229,59 @@ def test_nothing_is_accepted_twice_or_over_a_later_commit() -> None:
     with pytest.raises(Unusable, match=r"a later commit .* was accepted"):
         accepted(store)
     assert keys_of(store) == ["b"]
+
+
+EARLY: dict[str, Any] = {"verdict": Verdicts.PARTIAL_BY_POLICY, "complete": False}
+
+
+def test_an_early_commit_lies_apart_and_is_read_only_by_those_who_ask() -> None:
+    store = MemoryStore()
+    commit(store, written(store, "c1", "a", **EARLY))
+    assert {path.partition("/")[0] for path in store.list("")} == {"_early"}
+    assert windows(store) == []
+    with pytest.raises(WindowNotLanded, match="nothing was committed"):
+        keys_of(store)
+    assert keys_of(store, any_verdict=True) == ["a"]
+
+
+def test_a_later_early_commit_replaces_the_earlier_one() -> None:
+    store = MemoryStore()
+    commit(store, written(store, "c1", "a", **EARLY))
+    commit(store, written(store, "c2", "a", "b", **EARLY))
+    assert keys_of(store, any_verdict=True) == ["a", "b"]
+    assert len(list(store.list("_early"))) == 2
+
+
+def test_what_was_committed_early_goes_when_the_window_is_whole() -> None:
+    store = MemoryStore()
+    commit(store, written(store, "c1", "a", **EARLY))
+    final = commit(store, written(store, "c2", "a", "b"))
+    drop_early(store, final)
+    drop_early(store, final)
+    assert list(store.list("_early")) == []
+    assert keys_of(store) == ["a", "b"]
+
+
+def test_what_a_late_try_left_early_is_swept() -> None:
+    store = MemoryStore()
+    final = commit(store, written(store, "c2", "a", "b"))
+    written(store, "c1", "a", **EARLY)
+    drop_early(store, final)
+    assert len(list(store.list("_early"))) == 1
+    drop_early(store, final, sweep=True)
+    assert list(store.list("_early")) == []
+
+
+def test_an_early_commit_of_another_owner_stays() -> None:
+    store = MemoryStore()
+    commit(store, written(store, "c1", "a", owner=Owner("other", "load"), **EARLY))
+    drop_early(store, commit(store, written(store, "c2", "a")), sweep=True)
+    assert len(list(store.list("_early"))) == 2
+
+
+def test_an_early_commit_never_goes_beside_a_later_whole_one() -> None:
+    store = MemoryStore()
+    origin = Origin(batch=BATCH, generation=1, build="b", seal=2, workspace="/w")
+    commit(store, written(store, "c2", "a", "b", origins=(origin,)))
+    with pytest.raises(NotOwner):
+        commit(store, written(store, "c1", "a", **EARLY))
