@@ -33,7 +33,7 @@ STALE = timedelta(minutes=5)
 NEVER = datetime.min.replace(tzinfo=UTC)
 COMPANY = timedelta(seconds=5)
 """A round also serves those who are due this little later, so that those who wait fall into step."""
-AT_A_TIME = 100
+AT_A_TIME = 25
 """Waiters fed in one turn of the loop: each of them goes on at once, and other triggers want their turn too."""
 
 
