@@ -31,7 +31,7 @@ INTERACTIVE = frozenset({"flex", "standard"})
 REBUILT = frozenset({"resubmit", "hedge"})
 """Rungs that ask again as a batch, by a sealed build of their own."""
 
-LEAVES_JOBS = frozenset({"wait", "hedge", "fail"})
+LEAVES_JOBS = frozenset({"wait", "hedge"})
 """Rungs that let open jobs run. Before any other rung they are cancelled and what they brought is collected."""
 
 DEARER = frozenset({"standard", "hedge"})
@@ -341,6 +341,9 @@ def _next_rung(summary: BatchSummary, policy: BatchPolicy, reason: str, now: dat
     if summary.command != "commit_now":
         for position in range(begin, len(policy.ladder)):
             rung = policy.ladder[position]
+            if rung.kind == "fail":
+                # Nothing is put on record: with a later deadline the same batch may be waited for again.
+                return (Fail(_timed_out(summary, policy, now)),)
             if not policy.allows(rung, summary.charged_usd):
                 return (OpenRung(number, position, rung, reason),)
     if policy.ladder or summary.rungs or summary.command == "commit_now":
@@ -354,8 +357,6 @@ def _on_rung(summary: BatchSummary, policy: BatchPolicy, now: datetime) -> tuple
     kind = climbed.fact.kind
     if summary.command == "commit_now" and kind != "commit":
         return _next_rung(summary, policy, _over(summary, policy, now), now)
-    if kind == "fail":
-        return (Fail(_timed_out(summary, policy, now)),)
     if kind not in LEAVES_JOBS and not climbed.settled:
         return _settling(climbed, now)
     if kind == "commit":

@@ -8,55 +8,48 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Any, Literal
 
 import msgspec
 
 from airflow_provider_geminibatch.core import batch as planning
-from airflow_provider_geminibatch.core import eta
-from airflow_provider_geminibatch.core.batch import BatchPolicy, BatchSummary, Climbed, Sent, Tally
-from airflow_provider_geminibatch.core.ending import first_intent
+from airflow_provider_geminibatch.core.batch import BatchPolicy, BatchSummary, Tally
 from airflow_provider_geminibatch.core.errors import (
     Rejected,
     ResultsNotReady,
     SubmissionRefused,
     Unusable,
 )
-from airflow_provider_geminibatch.core.landing import Closed, Place, RunRef
+from airflow_provider_geminibatch.core.landing import Place, RunRef
 from airflow_provider_geminibatch.core.layers import At, worth
-from airflow_provider_geminibatch.core.ledger import Command, RungDone, RungFact, Settled
+from airflow_provider_geminibatch.core.ledger import RungDone, RungFact, Settled
 from airflow_provider_geminibatch.core.manifest import Manifest
-from airflow_provider_geminibatch.core.model import Build, JobSnapshot, Outcomes, Owner
+from airflow_provider_geminibatch.core.model import Build, Outcomes, Owner
 from airflow_provider_geminibatch.core.names import short
 from airflow_provider_geminibatch.core.steps import Policy
 from airflow_provider_geminibatch.gemini.gateway import Gateway
 from airflow_provider_geminibatch.jobs import rounds
-from airflow_provider_geminibatch.jobs.budget import Books, charge_build, charged_usd, refuse_build, settle_build
+from airflow_provider_geminibatch.jobs.budget import Books, charge_build, refuse_build, settle_build
 from airflow_provider_geminibatch.jobs.cancel import Target, cancel_jobs
 from airflow_provider_geminibatch.jobs.collect import Commission, Landed, gathered, land, sum_of
-from airflow_provider_geminibatch.jobs.ending import note_ends, read_batch
+from airflow_provider_geminibatch.jobs.ending import read_batch
 from airflow_provider_geminibatch.jobs.layers import (
     BuiltLayer,
     Gateways,
     OpenedRung,
-    build_path,
     generation_of,
-    rounds_of,
     rung_path,
     rungs_of,
 )
 from airflow_provider_geminibatch.jobs.rescue import prepare_rescue, run_rung
 from airflow_provider_geminibatch.jobs.results import Desk, is_open, shard_name
 from airflow_provider_geminibatch.jobs.rows import AnsweredBatch
+from airflow_provider_geminibatch.jobs.standing import Seen, Standing
 from airflow_provider_geminibatch.jobs.submit import Submitted, read_build, submit
-from airflow_provider_geminibatch.jobs.wait import look
 from airflow_provider_geminibatch.storage import facts as fact_store
-from airflow_provider_geminibatch.storage import landings
-from airflow_provider_geminibatch.storage.history import read_history
 from airflow_provider_geminibatch.storage.store import Store
 
 LOOK_ELSEWHERE = timedelta(minutes=5)
@@ -129,16 +122,11 @@ class _Walk:
         stuck_at: datetime | None,
     ) -> None:
         self._desk, self._manifest, self._gateways, self._policy = desk, manifest, gateways, policy
-        self._commission, self._submitting, self._stuck_at = commission, submitting, stuck_at
+        self._commission, self._submitting = commission, submitting
         self._root = read_build(desk.store, manifest.path)
-        self._submitted: dict[str, tuple[datetime | None, str]] = {}
-        self._looked = self._cancelled = False
+        self._standing = Standing(desk, self._root, gateways, policy, commission, stuck_at)
+        self._seen = Seen()
         self._answers: AnsweredBatch | None = None
-        self._tally: Tally | None = None
-        self._settle_until: dict[int, datetime] = {}
-        self._rest_until: dict[int, datetime] = {}
-        self._early_rows = 0
-        self._histories: dict[tuple[str, str], eta.History] = {}
         self._perform: Mapping[type, Callable[..., None]] = {
             planning.Submit: self._submit,
             planning.CountUp: self._count_up,
@@ -154,7 +142,7 @@ class _Walk:
 
     def on(self) -> Landed | Waiting:
         while True:
-            summary = self._summary()
+            summary = self._standing.summary(self._seen)
             self._refuse_past_deadline(summary)
             try:
                 for step in planning.batch_step(summary, self._policy, self._desk.me, self._desk.now()):
@@ -176,140 +164,8 @@ class _Walk:
         why = f"it is past ({deadline:%Y-%m-%d %H:%M:%S %Z}) before anything was sent"
         raise Unusable("deadline", why, "Give a later one, or a span, which counts from the first intent.")
 
-    # What is on record
-
-    def _summary(self) -> BatchSummary:
-        store, root = self._desk.store, self._root
-        closed = fact_store.get(store, f"{generation_of(root)}/closed.json", Closed) is not None
-        opened, rungs = rounds_of(store, root), rungs_of(store, root)
-        live = [] if closed else self._live(rungs)
-        if not self._looked:
-            self._looked = True
-            self._look(live)
-        begun_at = first_intent(fact_store.shard_facts(store, shard.ledger) for shard in root.shards)
-        command = self._command(begun_at)
-        return BatchSummary(
-            label=str(root.batch),
-            rows=root.rows,
-            builds=tuple(self._sent(name, build, conn_id) for name, build, conn_id in live),
-            begun_at=begun_at,
-            tally=self._tally,
-            rounds=tuple(one.fact.rows for one in opened),
-            rungs=tuple(self._climbed(rung) for rung in rungs),
-            command=command.command if command else "",
-            command_reason=f"{command.owner}: {command.reason}" if command else "",
-            closed=closed,
-            cancelled=self._cancelled,
-            early_rows=self._early_rows or self._early_so_far(closed),
-            stuck_at=self._stuck(live),
-            charged_usd=self._charged(),
-        )
-
-    def _live(self, rungs: tuple[OpenedRung, ...]) -> list[tuple[str, Build, str | None]]:
-        """The builds whose jobs still count: those since the last rung before which everything was settled."""
-        settled = max((rung.fact.number for rung in rungs if rung.settled), default=0)
-        live: list[tuple[str, Build, str | None]] = []
-        if not settled:
-            live.append(("root", self._root, None))
-            live += [
-                (f"round-{opened.fact.number:02d}", opened.build, None)
-                for opened in rounds_of(self._desk.store, self._root)
-                if opened.build is not None
-            ]
-        for rung in rungs:
-            # A hedge is settled once it is over, any other rung before it begins.
-            over = rung.fact.number < settled or (rung.fact.number == settled and rung.fact.kind == "hedge")
-            if rung.build is not None and not over:
-                live.append((rung.name, rung.build, rung.fact.conn_id))
-        return live
-
-    def _look(self, live: list[tuple[str, Build, str | None]]) -> None:
-        """One look at every open job; ends go on record. A service that is busy is asked again by the next walk."""
-        for _, build, conn_id in live:
-            batch = read_batch(self._manifest_of(build), self._desk.store)
-            names = [job.name for job in batch.jobs if job.attempt.end is None]
-            seen = look(self._gateways(conn_id), names)
-            if seen.miss:
-                self._desk.log.warning("%s: %s", batch.label, seen.miss.why or seen.miss.kind)
-            ended = {job.name: job for job in seen.sights if isinstance(job, JobSnapshot)}
-            note_ends(self._desk.store, batch, ended, owner=self._desk.me, now=self._desk.now())
-
-    def _sent(self, name: str, build: Build, conn_id: str | None) -> Sent:
-        pending, ended, jobs = 0, 0, []
-        for shard in build.shards:
-            facts = fact_store.shard_facts(self._desk.store, shard.ledger)
-            if not is_open(facts):
-                ended += shard.rows
-            elif facts.current_job:
-                jobs.append(facts.current_job)
-            else:
-                pending += 1
-        until, why = self._submitted.get(name, (None, ""))
-        return Sent(
-            name=name, rows=build.rows, ended_rows=ended, pending=pending, open=tuple(jobs), conn_id=conn_id,
-            submitted=name in self._submitted, wait_until=until, wait_why=why,
-        )  # fmt: skip
-
-    def _climbed(self, rung: OpenedRung) -> Climbed:
-        number = rung.fact.number
-        return Climbed(
-            fact=rung.fact, settled=rung.settled is not None, settle_until=self._settle_until.get(number),
-            built=rung.built is not None, done=rung.done is not None, rest_until=self._rest_until.get(number),
-        )  # fmt: skip
-
-    def _command(self, begun_at: datetime | None = None) -> Command | None:
-        """A person's wish, if it was for the work that stands and not for what was sent again since."""
-        command = fact_store.get(self._desk.store, f"{generation_of(self._root)}/command.json", Command)
-        return None if command is None or (begun_at and begun_at > command.at) else command
-
-    def _early_so_far(self, closed: bool) -> int:
-        """The rows of the early commit of this very batch, if one stands."""
-        if self._policy.early is None or closed:
-            return 0
-        early = landings.read_manifest(self._commission.store, self._commission.window, early=True)
-        mine = early is not None and any(
-            (origin.batch, origin.generation) == (self._root.batch, self._root.generation) for origin in early.origins
-        )
-        return early.rows if early is not None and mine else 0
-
-    def _stuck(self, live: list[tuple[str, Build, str | None]]) -> datetime | None:
-        """When the share of similar jobs that the policy names had ended, of the open job that is expected last."""
-        share = self._policy.stuck_after
-        if share is None or self._stuck_at is not None:
-            return self._stuck_at
-        times: list[datetime] = []
-        for _, build, conn_id in live:
-            service = str(self._gateways(conn_id).identity)
-            for shard in build.shards:
-                attempt = fact_store.shard_facts(self._desk.store, shard.ledger).job_attempt
-                if attempt is None or attempt.end is not None:
-                    continue
-                history = self._history(service, build.model)
-                usual = eta.estimate(history, service, build.model, shard.rows, timedelta(), self._desk.now())
-                seconds = eta.quantile(usual.curve, share)
-                if seconds is None:
-                    return None
-                sent_at = attempt.sending.at if attempt.sending else attempt.claim.at
-                times.append(sent_at + timedelta(seconds=seconds))
-        return max(times, default=None)
-
-    def _history(self, service: str, model: str) -> eta.History:
-        if (service, model) not in self._histories:
-            self._histories[service, model] = read_history(self._desk.store, service, model)
-        return self._histories[service, model]
-
-    def _charged(self) -> Decimal:
-        if self._policy.max_cost_usd is None:
-            return Decimal(0)
-        return charged_usd(self._desk.store, generation_of(self._root), now=self._desk.now)
-
-    def _manifest_of(self, build: Build) -> Manifest:
-        return Manifest(uri=f"{self._manifest.workspace}/{build_path(self._root, build.id)}")
-
-    # What is done
-
     def _submit(self, step: planning.Submit) -> None:
-        live = {name: (build, conn_id) for name, build, conn_id in self._live(self._rungs())}
+        live = {name: (build, conn_id) for name, build, conn_id in self._standing.live(self._rungs())}
         if step.build not in live:
             return  # another process has opened a rung since
         build, conn_id = live[step.build]
@@ -319,7 +175,7 @@ class _Walk:
             return
         try:
             end = submit(
-                self._manifest if step.build == "root" else self._manifest_of(build),
+                self._manifest if step.build == "root" else self._standing.manifest_of(build),
                 store=self._desk.store, gateway=self._gateways(conn_id), me=self._desk.me, now=self._desk.now,
                 log=self._desk.log, **self._submitting,
             )  # fmt: skip
@@ -328,9 +184,9 @@ class _Walk:
                 raise
             # Its rows stay as they are; the refusal is on record and no reason to lose what is there.
             self._desk.log.warning("%s", error)
-            self._submitted[step.build] = (None, "")
+            self._seen.submitted[step.build] = (None, "")
             return
-        self._submitted[step.build] = (None, "") if isinstance(end, Submitted) else (end.until, end.why)
+        self._seen.submitted[step.build] = (None, "") if isinstance(end, Submitted) else (end.until, end.why)
 
     def _books(self) -> Books:
         desk = self._desk
@@ -348,7 +204,7 @@ class _Walk:
         return rungs_of(self._desk.store, self._root)
 
     def _forget_answers(self) -> None:
-        self._answers = self._tally = None
+        self._answers = self._seen.tally = None
 
     def _gathered(self) -> AnsweredBatch:
         """All answers as far as there are any; what has not ended is not answered yet."""
@@ -373,14 +229,14 @@ class _Walk:
         for _, outcome in self._gathered().unresolved():
             unresolved[outcome.kind.value] += 1
             worthy += bool(worth(outcome))
-        self._tally = Tally(dict(unresolved), worthy)
+        self._seen.tally = Tally(dict(unresolved), worthy)
         told = ", ".join(f"{rows} {kind}" for kind, rows in sorted(unresolved.items()))
         self._desk.log.info("%s: %s", self._root.batch, f"unresolved: {told}" if told else "every row is answered")
 
     def _commit_early(self, step: planning.CommitEarly) -> None:
         batch = gathered(self._desk, self._manifest, self._gateways, ended_only=True)
         land({batch.origin.workspace: self._desk}, self._commission, [batch], complete=False)
-        self._early_rows = batch.rows
+        self._seen.early_rows = batch.rows
 
     def _open_round(self, step: planning.OpenRound) -> None:
         rows = rounds.worthy(self._gathered().unresolved())
@@ -411,7 +267,10 @@ class _Walk:
         )  # fmt: skip
 
     def _settle(self, step: planning.Settle) -> None:
-        live = self._live(self._rungs())
+        rungs = self._rungs()
+        if rungs[step.number - 1].settled:
+            return  # another process has settled it since, and what is open now is the rung's own
+        live = self._standing.live(rungs)
         builds = [(build, self._gateways(conn_id)) for _, build, conn_id in live]
         desk = self._desk
         done = prepare_rescue(
@@ -419,7 +278,7 @@ class _Walk:
         )
         self._forget_answers()
         if done.until is not None:
-            self._settle_until[step.number] = done.until
+            self._seen.settle_until[step.number] = done.until
             return
         # A shard that never became a job will not be one any more either.
         unsent = [
@@ -440,26 +299,27 @@ class _Walk:
 
     def _run_rung(self, step: planning.RunRung) -> None:
         fact, desk = self._rungs()[step.number - 1].fact, self._desk
-        rows: list[At] = []
         truncated: set[At] = set()
-        for at, outcome in rounds.worthy(self._gathered().unresolved()):
-            rows.append(at)
-            if outcome.kind is Outcomes.TRUNCATED:
-                truncated.add(at)
+
+        def rows() -> Iterator[At]:
+            for at, outcome in rounds.worthy(self._gathered().unresolved()):
+                if outcome.kind is Outcomes.TRUNCATED:
+                    truncated.add(at)
+                yield at
 
         def revised(at: At, request: dict[str, Any]) -> dict[str, Any]:
             return rounds.with_higher_cap(request, self._policy.truncated_cap_factor) if at in truncated else request
 
         state = run_rung(
-            fact, rows, store=desk.store, build=self._root, gateway=self._gateways(fact.conn_id), policy=self._policy,
+            fact, rows(), store=desk.store, build=self._root, gateway=self._gateways(fact.conn_id), policy=self._policy,
             me=desk.me, now=desk.now, log=desk.log, sleep=desk.sleep, revised=revised, stop=self._told_otherwise,
         )  # fmt: skip
         self._forget_answers()
         if state.until is not None:
-            self._rest_until[step.number] = state.until
+            self._seen.rest_until[step.number] = state.until
 
     def _told_otherwise(self) -> str:
-        command = self._command()
+        command = self._standing.command(self._standing.begun_at())
         return f"{command.owner} asked for {command.command}" if command else ""
 
     def _end_rung(self, step: planning.EndRung) -> None:
@@ -468,14 +328,14 @@ class _Walk:
 
     def _cancel_all(self, step: planning.CancelAll) -> None:
         desk = self._desk
-        for _, build, conn_id in self._live(self._rungs()):
-            batch = read_batch(self._manifest_of(build), desk.store)
+        for _, build, conn_id in self._standing.live(self._rungs()):
+            batch = read_batch(self._standing.manifest_of(build), desk.store)
             targets = [Target(job.name, desk.store, job.place) for job in batch.jobs if job.attempt.end is None]
             done = cancel_jobs(targets, self._gateways(conn_id), owner=desk.me, why=step.reason, now=desk.now())
             for error in done.failed.values():
                 raise error
             desk.log.info("%s: %s", batch.label, done)
-        self._cancelled = True
+        self._seen.cancelled = True
 
     def _commit(self, step: planning.Commit, summary: BatchSummary) -> Landed:
         if step.why:
