@@ -22,7 +22,7 @@ from airflow_provider_geminibatch.core.names import generation_path
 from airflow_provider_geminibatch.core.outcomes import classify
 from airflow_provider_geminibatch.emulator import Emulator, Server, running
 from airflow_provider_geminibatch.gemini.developer import DeveloperGateway, Settings
-from airflow_provider_geminibatch.jobs import rescue, segments
+from airflow_provider_geminibatch.jobs import segments
 from airflow_provider_geminibatch.jobs.budget import Books, charged_usd
 from airflow_provider_geminibatch.jobs.rescue import prepare_rescue, run_rung
 from airflow_provider_geminibatch.jobs.segments import Place, rung_bill, segment_outcomes
@@ -45,7 +45,7 @@ POLICY = BatchPolicy(max_cost_usd=Decimal(20))
 
 @pytest.fixture(autouse=True)
 def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (rescue, segments):
+    for module in (segments,):
         monkeypatch.setattr(module, "SEGMENT_ROWS", SEGMENT)
 
 
@@ -127,7 +127,7 @@ def quiet() -> tuple[dict[str, list[str]], list[tuple[Place, str | None]]]:
     """The effects of each stage when nothing goes wrong, and what it answers."""
     emulator = Emulator(seed=3, start=START, speed=0, turnaround=(1, 2))
     with running(emulator) as server, pytest.MonkeyPatch.context() as patch:
-        for module in (rescue, segments):
+        for module in (segments,):
             patch.setattr(module, "SEGMENT_ROWS", SEGMENT)
         road, seen = road_of((emulator, server)), {}
         with closing(road.gateway):

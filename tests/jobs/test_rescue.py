@@ -372,3 +372,43 @@ def test_the_bound_of_what_a_crash_costs_is_said_before_anything_is_sent(
     with caplog.at_level("INFO"):
         rig.run()
     assert "at most 54 rows (4 in flight and a segment of 50) may be paid again" in caplog.text
+
+
+def test_a_lost_call_is_charged_again_before_it_is_repeated(service: tuple[Emulator, Server], rig: Rig) -> None:
+    emulator, _ = service
+    emulator.scenario("slow_replies", endpoint="models.generate", times=1, seconds=2.0)
+
+    def short(at: Place, request: dict[str, Any]) -> dict[str, Any]:
+        return {**request, "generationConfig": {"maxOutputTokens": 200}}
+
+    # One row is bound at about 0.0004 USD: the first call fits and a second does not.
+    policy = BatchPolicy(max_cost_usd=Decimal("0.0006"))
+    state = rig.run(rows=[(0, 0)], call_seconds=1.0, policy=policy, revised=short)
+
+    ((_, line),) = rig.outcomes()
+    assert (state.done, state.answers) == (True, 0)
+    assert (segment_line(line).lost, bill(emulator)["requests"]) == (1, 1)
+    assert (
+        Decimal(emulator.bill()["total_usd"]) <= charged_usd(rig.store, GENERATION, now=rig.clock) <= Decimal("0.0006")
+    )
+
+
+def test_rows_that_another_process_kept_the_budget_from_are_not_forgotten(rig: Rig) -> None:
+    """Its charge comes between our look and ours; when it costs less than its bound, our rows are asked after all."""
+    rival = Books(rig.store, GENERATION, Decimal("0.01"), me="rival", now=rig.clock)
+    create, came = rig.store.create, list[str]()
+
+    def beaten(path: str, data: bytes) -> bool:
+        if path.endswith("charges/0001.json") and not came:
+            came.append(path)
+            assert rival.charge("theirs", Decimal("0.0099"))
+            rival.settle("theirs", Decimal(0))
+        return create(path, data)
+
+    rig.store.create = beaten  # type: ignore[method-assign]
+
+    def short(at: Place, request: dict[str, Any]) -> dict[str, Any]:
+        return {**request, "generationConfig": {"maxOutputTokens": 200}}
+
+    state = rig.run(rows=[(0, 0), (0, 1)], policy=BatchPolicy(max_cost_usd=Decimal("0.01")), revised=short)
+    assert (state.done, state.answers) == (True, 2)
