@@ -24,7 +24,11 @@ def get_provider_info() -> dict[str, object]:
         ],
         "hooks": _modules("hooks.gemini_batch"),
         "operators": _modules(
-            "operators.batch", "operators.prepare", "operators.submit", "operators.load", "operators.cancel",
+            "operators.batch",
+            "operators.prepare",
+            "operators.submit",
+            "operators.load",
+            "operators.cancel",
             "operators.janitor",
         ),
         "sensors": _modules("sensors.batch", "sensors.window"),
