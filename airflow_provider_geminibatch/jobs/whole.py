@@ -340,8 +340,8 @@ class _Walk:
     def _commit(self, step: planning.Commit, summary: BatchSummary) -> Landed:
         if step.why:
             self._desk.log.info("%s: commits what is there: %s", self._root.batch, step.why)
-        # Another process may have closed it since, with more than this one had seen.
-        known = None if summary.closed else self._answers
+        # Another process may have settled or closed it since, with more than this one had seen.
+        known = None if summary.closed or summary.rungs else self._answers
         batch = known or gathered(self._desk, self._manifest, self._gateways)
         landed = land({batch.origin.workspace: self._desk}, self._commission, [batch])
         if landed.manifest.rejected:
