@@ -238,7 +238,10 @@ class _Janitor:
 
     def _file(self, attempt: _Attempt, needed: set[str]) -> Iterator[tuple[Finding, Callable[[Act], str]]]:
         """The input file of a closed attempt, if it can still be there and its job is over and dealt with."""
-        if attempt.generation.standing(attempt.claim.at if attempt.claim else None) is not Standing.CLOSED:
+        claim = attempt.claim
+        if claim is None or claim.service != self._gateway.identity:
+            return
+        if attempt.generation.standing(claim.at) is not Standing.CLOSED:
             return
         try:
             uploaded = fact_store.get(self._store, f"{attempt.place}.uploaded", Uploaded)

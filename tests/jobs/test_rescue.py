@@ -412,3 +412,44 @@ def test_rows_that_another_process_kept_the_budget_from_are_not_forgotten(rig: R
 
     state = rig.run(rows=[(0, 0), (0, 1)], policy=BatchPolicy(max_cost_usd=Decimal("0.01")), revised=short)
     assert (state.done, state.answers) == (True, 2)
+
+
+class Counting(InMemoryGateway):
+    """Holds every call until as many are in flight as it expects, and remembers the most that were."""
+
+    def __init__(self, clock: ManualClock, expected: int) -> None:
+        super().__init__(clock)
+        self.barrier, self.now_in, self.most = threading.Barrier(expected, timeout=5), 0, 0
+        self.lock = threading.Lock()
+
+    def generate(self, model: str, request: Mapping[str, Any], *, tier: Tier, timeout_seconds: float) -> GenerateReply:
+        with self.lock:
+            self.now_in += 1
+            self.most = max(self.most, self.now_in)
+        self.barrier.wait()
+        with self.lock:
+            self.now_in -= 1
+        return super().generate(model, request, tier=tier, timeout_seconds=timeout_seconds)
+
+
+def test_as_many_calls_are_in_flight_as_were_allowed_and_no_more() -> None:
+    clock = ManualClock(START)
+    rig = Rig(Counting(clock, 5), clock)
+    assert rig.run(concurrency=5).answers == 60
+    assert rig.gateway.most == 5
+
+
+def test_no_call_may_outlast_the_limit_of_its_rung() -> None:
+    clock, seen = ManualClock(START), set[float]()
+
+    class Timed(InMemoryGateway):
+        def generate(
+            self, model: str, request: Mapping[str, Any], *, tier: Tier, timeout_seconds: float
+        ) -> GenerateReply:
+            seen.add(timeout_seconds)
+            clock.advance(timedelta(minutes=4))
+            return super().generate(model, request, tier=tier, timeout_seconds=timeout_seconds)
+
+    rig = Rig(Timed(clock), clock)
+    state = rig.run(rig.fact(limit_at=START + timedelta(minutes=15)), concurrency=1)
+    assert (state.done, state.answers, sorted(seen)) == (True, 4, [180, 420, 600])
