@@ -1,0 +1,45 @@
+"""The benchmarks run, and say what the docs say they say. Small sizes: figures are for people, who run them whole."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+def loaded(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("law", ["steady", "bimodal"])
+def test_where_the_service_stays_the_same_the_estimate_is_calibrated(law: str) -> None:
+    turnaround = loaded("turnaround")
+    score = turnaround.backtest(turnaround.month(turnaround.LAWS[law], seed=11))
+    assert score.asked > 500
+    assert 0.42 < score.share("p50") < 0.6
+    assert 0.84 < score.share("p90") < 0.97
+    assert 0.9 < score.share("p95") <= 1
+
+
+def test_the_waiting_benchmark_ends_in_one_object_with_its_figures() -> None:
+    script = BENCHMARKS / "waiting.py"
+    done = subprocess.run(
+        [sys.executable, str(script), "--sizes", "30", "--interval", "1", "--json"],
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert 0 < said["ratio_requests_at_1000"] < 0.5
+    assert {"lag_p99_ms_at_1000", "kib_per_waiter", "resume_s_p50"} < said.keys()
+    assert all(run["resumed"] >= 15 for run in said["runs"])
