@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import tracemalloc
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,11 +20,13 @@ from airflow_provider_geminibatch.core.ledger import Command, Fact, Round, RungF
 from airflow_provider_geminibatch.core.model import Owner
 from airflow_provider_geminibatch.core.verdict import Thresholds
 from airflow_provider_geminibatch.gemini.gateway import Refused
-from airflow_provider_geminibatch.jobs.collect import Landed
+from airflow_provider_geminibatch.jobs.collect import Landed, gathered
+from airflow_provider_geminibatch.jobs.results import Desk
+from airflow_provider_geminibatch.jobs.rows import LandedRows
 from airflow_provider_geminibatch.jobs.whole import Waiting, walk
 from airflow_provider_geminibatch.storage import facts as fact_store
 from airflow_provider_geminibatch.storage.landings import read_manifest, read_rows
-from airflow_provider_geminibatch.storage.stores import MemoryStore
+from airflow_provider_geminibatch.storage.stores import LocalStore, MemoryStore
 from airflow_provider_geminibatch.testing import InMemoryGateway, ManualClock, echo
 from tests.faults import FaultyGateway, FaultyStore, Plan
 from tests.jobs.batches import seal
@@ -501,3 +505,18 @@ def test_a_datetime_is_a_deadline_as_it_stands() -> None:
     world = World(turnaround=timedelta(days=9))
     deadline = datetime(2026, 1, 1, 11, tzinfo=world.began.tzinfo)
     assert world.waits(BatchPolicy(deadline=deadline)).until == deadline
+
+
+def test_rows_of_several_layers_pass_through_memory_a_few_at_a_time(tmp_path: Path) -> None:
+    peaks = []
+    for rows in (1_000, 9_000):
+        world = World(rows=rows, answer=at_first(EMPTY, *(f"row {number}" for number in range(0, rows, 2))))
+        world.store = LocalStore(str(tmp_path / str(rows)))  # type: ignore[assignment]
+        world.manifest = seal(world.store, rows=rows)
+        world.on(BatchPolicy(), step=timedelta(hours=4))
+        batch = gathered(Desk(world.store, world.service, "m", world.clock, LOG), world.manifest)
+        tracemalloc.start()
+        assert sum(row[1] == "answer" for row in LandedRows([batch])) == rows
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 100_000  # and not by eight thousand rows
