@@ -114,6 +114,17 @@ def test_a_retry_reads_no_row_and_submits_nothing(service: Server, workspace: st
     assert service.emulator.log.count("batches.create") == 1
 
 
+def test_a_resume_that_was_told_nothing_finds_what_was_sealed(
+    service: Server, workspace: str, landing: Landing
+) -> None:
+    """As in ``dag.test()``, which forgets what a deferral keeps."""
+    where = run()
+    deferred(whole(landing).execute, where)
+    service.emulator.clock.advance(hours=6)
+    assert whole(landing).resume_execution("resume", {"event": {}}, where)["rows"] == 2
+    assert service.emulator.log.count("batches.create") == 1
+
+
 def test_what_is_unresolved_is_asked_again_as_a_batch(service: Server, workspace: str, landing: Landing) -> None:
     service.emulator.scenario("missing", rows=(1,), jobs=(0,))
     where = run()
