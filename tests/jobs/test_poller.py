@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import threading
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
@@ -525,5 +526,57 @@ def test_looking_at_nothing_asks_nothing() -> None:
         async with polling("conn", service.connect, now=clock) as poller:
             assert await poller.look([], NOON) == Look()
         assert service.clients == []
+
+    run(story)
+
+
+def test_two_triggerers_have_a_poller_each_and_neither_waits_for_the_other() -> None:
+    """Two loops in two threads, as two triggerers are two processes: each costs a page per look."""
+    clock, service = ManualClock(NOON), Service(**{f"j{number}": "RUNNING" for number in range(50)})
+    seen: list[int] = []
+
+    async def triggerer() -> None:
+        async with polling("conn", service.connect, now=clock) as poller:
+            looks = await asyncio.gather(*(poller.look([name], NOON) for name in service.states))
+            seen.append(sum(len(states(look)) for look in looks))
+
+    threads = [threading.Thread(target=asyncio.run, args=(triggerer(),)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+
+    assert seen == [50, 50]
+    assert (service.pages, service.gets, len(service.clients)) == (2, [], 2)
+    assert poller_module._pollers == {}
+
+
+def test_who_joins_while_a_look_is_under_way_is_served_by_the_next_one() -> None:
+    clock, service = ManualClock(NOON), Service(a="RUNNING", b="RUNNING", c="RUNNING")
+    gate = asyncio.Event()
+
+    class Slow(Client):
+        async def jobs(self, page_token: str = "") -> JobPage:
+            await gate.wait()
+            return await super().jobs(page_token)
+
+        async def job(self, job_name: str) -> JobSnapshot:
+            await gate.wait()
+            return await super().job(job_name)
+
+    async def connect() -> Slow:
+        return Slow(service)
+
+    async def story() -> None:
+        async with polling("conn", connect, now=clock) as poller:
+            first = [asyncio.create_task(poller.look([name], NOON)) for name in ("batches/a", "batches/b")]
+            await settled()
+            late = asyncio.create_task(poller.look(["batches/other"], NOON))
+            first[0].cancel()
+            await settled()
+            gate.set()
+            assert states(await first[1]) == {"batches/b": "RUNNING"}
+            assert (await late).sights == (Unreachable("batches/other", "404: not found"),)
+            assert first[0].cancelled()
 
     run(story)
