@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from airflow_provider_geminibatch.core.batch import BatchPolicy, Rung
-from airflow_provider_geminibatch.core.errors import BatchCancelled, Rejected, Unusable, WaitTimedOut
+from airflow_provider_geminibatch.core.errors import BatchCancelled, Rejected, ServiceBusy, Unusable, WaitTimedOut
 from airflow_provider_geminibatch.core.landing import Place, ResultsSeal, RunRef
 from airflow_provider_geminibatch.core.ledger import Command, Fact, Round, RungFact, Settled
 from airflow_provider_geminibatch.core.model import Owner
@@ -520,3 +520,29 @@ def test_rows_of_several_layers_pass_through_memory_a_few_at_a_time(tmp_path: Pa
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < peaks[0] + 100_000  # and not by eight thousand rows
+
+
+def test_what_never_finds_room_is_rescued_too_and_never_sent_as_a_batch_after_that() -> None:
+    world = World(shards=2)
+    world.service.create = lambda **how: Refused(429, "quota")  # type: ignore[method-assign]
+    policy = BatchPolicy(deadline=timedelta(hours=11), ladder=(Rung("flex", limit=timedelta(hours=1)),))
+    landed = world.on(policy, most=2000)
+    assert [row[1] for row in world.told()] == ["answer"] * 6
+    assert world.elapsed <= timedelta(hours=12)
+    del world.service.create
+    assert world.walk(policy, me="again", later_try=True).manifest == landed.manifest  # type: ignore[union-attr]
+    assert world.service.created == []
+
+
+def test_a_reply_that_was_lost_before_the_deadline_is_found_before_anything_is_asked_again() -> None:
+    world = World(turnaround=timedelta(days=9))
+    world.service.replies_to_lose = 1
+    policy = BatchPolicy(deadline=timedelta(minutes=5), ladder=(Rung("flex", limit=timedelta(hours=1)),))
+    real = world.service.jobs
+    world.service.jobs = lambda token="": (_ for _ in ()).throw(ServiceBusy("list", 503, "busy"))  # type: ignore[method-assign, assignment]
+    world.waits(policy)
+    world.clock.advance(timedelta(minutes=5))
+    world.service.jobs = real  # type: ignore[method-assign]
+    world.on(policy)
+    assert [job.state for job in map(world.service.job, ["batches/000000"])] == ["CANCELLED"]
+    assert len(world.service.created) == 1
