@@ -55,8 +55,9 @@ def test_an_example_parses_light_and_the_same_under_every_hash_seed(file):
     assert " at 0x" not in one
 
 
-def test_the_first_example_is_short():
-    assert len((EXAMPLES / "01_first_batch.py").read_text().splitlines()) < 60
+@pytest.mark.parametrize("name", ["01_first_batch", "03_taskflow", "04_deadline_and_rescue"])
+def test_an_example_of_one_thing_is_short(name):
+    assert len((EXAMPLES / f"{name}.py").read_text().splitlines()) < 60
 
 
 def test_the_data_is_what_its_readme_says():
@@ -74,6 +75,9 @@ def ran(tmp_path_factory):
         "first_batch",
         "twelve_hour_chain=2018-01-31T12:00:00+00:00",
         "twelve_hour_chain=2018-02-01T00:00:00+00:00",
+        "riddles",
+        "dishes",
+        "digests_in_time=2018-01-31T12:00:00+00:00",
     ]
     with running(Emulator(seed=7, start=datetime.now(UTC), speed=2 * 3600, turnaround=(1, 3))) as service:
         environment = {
@@ -94,7 +98,9 @@ def ran(tmp_path_factory):
 @pytest.mark.slow
 def test_every_task_of_every_example_succeeds(ran):
     _, runs, _ = ran
-    assert [run["dag"] for run in runs] == ["first_batch", "twelve_hour_chain", "twelve_hour_chain", "digest"]
+    assert [run["dag"] for run in runs] == [
+        "first_batch", "twelve_hour_chain", "twelve_hour_chain", "riddles", "dishes", "digests_in_time", "digest",
+    ]  # fmt: skip
     *work, digest = runs
     assert {state for run in work for state in run["tasks"].values()} == {"success"}
     assert digest["tasks"] == {"windows": "success", "write": "skipped"}
@@ -122,5 +128,18 @@ def test_each_bulletin_is_built_on_the_one_before_it(ran):
     assert len(rows) == 96
     assert {row["outcome"] for row in rows} == {"answer"}
     assert set(rows[0]["value"]) == {"likely_felt", "by_whom", "note"}
-    # 96 and 102 rows in shards of 50, two bulletins, and the ten animals.
-    assert emulator.log.count("batches.create") == 2 + 3 + 2 + 1
+    # 96 and 102 rows in shards of 50, two bulletins, the ten animals; riddles, two regions, and digests.
+    assert emulator.log.count("batches.create") == 2 + 3 + 2 + 1 + 1 + 2 + 1
+
+
+@pytest.mark.slow
+def test_the_short_ways_land_too(ran):
+    home, runs, _ = ran
+    by_dag = {run["dag"]: run["run_id"] for run in runs}
+    riddles = list(read_window(Landing("riddles", str(home / "landings" / "riddles")), by_dag["riddles"]))
+    assert {row["thing"] for row in riddles} == {"echo", "shadow", "river", "candle"}
+    dishes = Landing("dishes_by_region", str(home / "landings" / "dishes_by_region"))
+    regions = [list(read_window(dishes, f"{by_dag['dishes']}-{index}")) for index in range(2)]
+    assert [{row["region"] for row in rows} for rows in regions] == [{"Liguria"}, {"Jutland"}]
+    digests = Landing("digests", str(home / "landings" / "digests"))
+    assert len(list(read_window(digests, "20180131T000000Z"))) == 4
