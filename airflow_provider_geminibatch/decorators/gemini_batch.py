@@ -14,7 +14,7 @@ import functools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow.providers.common.compat.sdk import DecoratedOperator, task_decorator_factory
+from airflow.providers.common.compat.sdk import DecoratedOperator, determine_kwargs, task_decorator_factory
 
 from airflow_provider_geminibatch.core.errors import Unusable
 from airflow_provider_geminibatch.operators.batch import GeminiBatchOperator
@@ -75,7 +75,8 @@ class GeminiBatchDecoratedOperator(DecoratedOperator, GeminiBatchOperator):
         from airflow_provider_geminibatch.storage.sources import CallableSource
 
         function = functools.partial(self.python_callable, *self.op_args)
-        return CallableSource(function, self.determine_kwargs({**context, **self.op_kwargs}))
+        offered = {**context, **self.op_kwargs}
+        return CallableSource(function, determine_kwargs(self.python_callable, self.op_args, offered))
 
 
 def gemini_batch(
