@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -528,8 +529,8 @@ def test_nothing_of_a_row_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     world = World()
     world.prepare(Rows())
     world.prepare(Rows(_5="changed"), max_tries=5)
-    assert "text" not in caplog.text
-    assert "k5" not in caplog.text
+    words = set(re.findall(r"\w+", caplog.text))  # whole words: a random build id may hold any two letters
+    assert words & {"text", "changed", *(f"k{number}" for number in range(10))} == set()
 
 
 # The crash matrix
