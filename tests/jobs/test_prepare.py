@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import re
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
