@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from time import monotonic
 
 
 class Clock:
@@ -23,7 +23,7 @@ class Clock:
             raise ValueError(f"the clock cannot run backwards, got speed={speed}")
         self._lock = threading.Lock()
         self._base = start.astimezone(UTC)
-        self._since = time.monotonic()
+        self._since = monotonic()
         self._speed = speed
 
     @property
@@ -54,7 +54,7 @@ class Clock:
             self._speed = speed
 
     def _now(self) -> datetime:
-        tick = time.monotonic()
+        tick = monotonic()
         self._base += timedelta(seconds=(tick - self._since) * self._speed)
         self._since = tick
         return self._base

@@ -19,7 +19,7 @@ def test_a_standing_clock_moves_only_when_it_is_advanced():
 
 def test_a_fast_clock_multiplies_real_time(monkeypatch):
     seconds = iter([100.0, 102.0, 103.0, 104.0])
-    monkeypatch.setattr("airflow_provider_geminibatch.emulator.clock.time.monotonic", lambda: next(seconds))
+    monkeypatch.setattr("airflow_provider_geminibatch.emulator.clock.monotonic", lambda: next(seconds))
     clock = Clock(START, speed=3600)
     assert clock.now() == START + timedelta(hours=2)
     clock.run(0)

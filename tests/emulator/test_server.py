@@ -4,7 +4,6 @@ import http.client
 import json
 import socket
 import threading
-import time
 from urllib.parse import urlsplit
 from urllib.request import Request as HttpRequest
 from urllib.request import urlopen
@@ -60,14 +59,13 @@ def test_a_taken_port_is_an_error_at_once(server):
         pass
 
 
-def test_starting_and_stopping_is_quick():
-    with running():
-        pass
-    began = time.perf_counter()
+def test_it_starts_and_stops_again_and_again():
+    ports = []
     for _ in range(20):
         with running() as server:
-            assert server.port
-    assert (time.perf_counter() - began) / 20 < 0.15
+            ports.append(server.port)
+    assert len(ports) == 20
+    assert all(ports)
 
 
 def test_stopping_does_not_wait_for_idle_clients(emulator):
