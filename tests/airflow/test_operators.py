@@ -73,6 +73,21 @@ def test_rows_become_a_window_of_answers_and_an_asset_event(service, workspace, 
     assert json.dumps(landed)
 
 
+def test_a_load_that_died_between_its_commit_and_the_asset_event_sends_the_same_event_when_tried_again(
+    service, workspace, landing
+):
+    submitted = submit(prepare(rows("rain")))
+    service.emulator.clock.advance(hours=6)
+    died = context("load", **WINDOW)
+    first = load(submitted, landing, died)  # what it put into the event was never sent
+    downloads = service.emulator.log.count("files.download")
+
+    again = context("load", **WINDOW, try_number=2)
+    assert load(submitted, landing, again) == first
+    assert again["outlet_events"][landing.asset].extra == first
+    assert service.emulator.log.count("files.download") == downloads
+
+
 def test_what_travels_between_tasks_holds_no_row_and_no_key(service, workspace):
     prepared = prepare([{"id": "key of a patient", "text": "a very secret sentence"}])
     travelled = json.dumps([prepared, submit(prepared)])

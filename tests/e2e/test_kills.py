@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
+from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from airflow_provider_geminibatch.cli.demo import options
 from airflow_provider_geminibatch.cli.local_airflow import LocalAirflow
-from airflow_provider_geminibatch.emulator import Emulator, running
+from airflow_provider_geminibatch.core.janitor import Finding
+from airflow_provider_geminibatch.core.ledger import JobNamed
+from airflow_provider_geminibatch.emulator import Emulator, Server, running
+from airflow_provider_geminibatch.gemini.developer import DeveloperGateway, Settings
+from airflow_provider_geminibatch.jobs.janitor import clean
+from airflow_provider_geminibatch.storage.facts import workspace_id
 from airflow_provider_geminibatch.storage.stores import LocalStore
 
 DAG = Path(__file__).parent / "dags" / "kills.py"
@@ -54,10 +63,46 @@ def test_only_a_task_that_a_person_marked_failed_has_its_jobs_cancelled(tmp_path
             server.emulator.clock.advance(hours=24)
             airflow.wait_for(lambda: state("cleared") == "success", "the cleared task to pass", 60)
 
+            airflow.wait_for(lambda: airflow.rest.runs("kills")[0]["state"] == "failed", "the run to end", 60)
+
+            kept = ledger(tmp_path)
+            asked = Counter(server.emulator.log.counts())
+            assert airflow.rest._send("DELETE", f"/api/v2/dags/kills/dagRuns/{run_id}").status_code == 204
+            airflow.wait_for(lambda: not airflow.rest.runs("kills"), "the run to be gone", 30)
+        reported = janitor(server, tmp_path)
+        meanwhile = Counter(server.emulator.log.counts()) - asked
+
+    # A deleted run takes nothing along, and what ran on after mark-success stays on record and is named.
+    assert ledger(tmp_path) == kept
+    assert meanwhile["batches.create"] == meanwhile["batches.cancel"] == meanwhile["files.delete"] == 0
+    assert {finding.name for finding in reported} >= jobs_of(tmp_path, "prepare_marked_success")
     assert cancelled(server.emulator, tmp_path) == wanted
     assert server.emulator.log.count("batches.create") == len(KINDS)
     marks = [path for path in LocalStore(str(tmp_path / "workspace")).list("batches") if path.endswith(".cancel")]
     assert sorted(path.split("/")[3] for path in marks) == ["prepare_failed_on_a_worker", "prepare_marked_failed"]
+
+
+def ledger(folder: Path) -> set[str]:
+    return set(LocalStore(str(folder / "workspace")).list("batches"))
+
+
+def jobs_of(folder: Path, task_id: str) -> set[str]:
+    """The jobs on record for a batch."""
+    store = LocalStore(str(folder / "workspace"))
+    named = [path for path in store.list("batches") if path.endswith(".job") and path.split("/")[3] == task_id]
+    assert named
+    return {msgspec.json.decode(store.read(path) or b"", type=JobNamed).job_name for path in named}
+
+
+def janitor(server: Server, folder: Path) -> tuple[Finding, ...]:
+    """What the janitor reports, a person having told it nothing."""
+    store = LocalStore(str(folder / "workspace"))
+    with closing(DeveloperGateway(Settings("k", server.url))) as gateway:
+        report = clean(
+            store, gateway, workspace_id=workspace_id(store), act=False, me="janitor",
+            now=server.emulator.clock.now, log=logging.getLogger("test"),
+        )  # fmt: skip
+    return report.findings
 
 
 def looks(emulator: Emulator) -> int:

@@ -1,4 +1,7 @@
-"""Two hundred real deferred sensors on one triggerer: what the service is asked, before and after the triggerer is killed."""
+"""Two hundred real deferred sensors on one triggerer: what the service is asked, before and after the triggerer is killed.
+
+It sleeps, unlike other tests: calls in a stretch of real time, with real processes waiting, are what it measures.
+"""
 
 from __future__ import annotations
 
