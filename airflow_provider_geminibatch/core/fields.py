@@ -272,6 +272,16 @@ ENUMS: Final[dict[str, frozenset[str]]] = {
 }
 
 
+def messages(route: str = "developer") -> dict[str, dict[str, str]]:
+    """The messages as a route knows them."""
+    return MESSAGES
+
+
+def enums(route: str = "developer") -> dict[str, frozenset[str]]:
+    """The enums as a route knows them."""
+    return ENUMS
+
+
 def snake(name: str) -> str:
     """The original proto name of a field: ``generationConfig`` is ``generation_config``."""
     return re.sub(r"(?<!^)([A-Z])", lambda match: "_" + match[1].lower(), name)
