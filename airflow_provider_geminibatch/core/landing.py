@@ -4,12 +4,17 @@
 <landing>/window=<key>/_manifest.json                 the commit: written last, replaced whole
 <landing>/_rejected/window=<key>/…                    the same for what is outside its thresholds
 <landing>/_early/window=<key>/…                       the same for what there is before a window is complete
+
+A window that several tasks land together has a folder ``part=<name>`` for each below it, with a commit of its own; it is
+there when all parts that the landing declares are. A landing in SQL keeps the same in tables.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -23,6 +28,9 @@ from airflow_provider_geminibatch.core.reconcile import LineCounts
 from airflow_provider_geminibatch.core.verdict import Thresholds, Verdicts
 
 FORMATS = ("parquet", "jsonl")
+SQL = "sql"
+"""The format of a landing in a database, and the scheme of its URI."""
+
 MANIFEST = "_manifest.json"
 REJECTED = "_rejected/"
 EARLY = "_early/"
@@ -32,17 +40,41 @@ ROW_FORMAT = 2
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Where to land: a name for people and assets, the URI of the folder, and the format of the parts."""
+    """Where to land: a name for people and assets, the URI, the format, and the parts of a window that is landed in parts."""
 
     name: str
     uri: str
     format: str = "parquet"
+    parts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.format not in FORMATS:
+        known = (SQL,) if self.in_sql else FORMATS
+        if self.format not in known:
             raise Unusable(
-                f"format={self.format!r}", "no such format of a landing", f"Write one of {', '.join(FORMATS)}."
+                f"format={self.format!r}", "no such format of a landing there", f"Write {' or '.join(known)}."
             )
+        if isinstance(self.parts, str) or not all(isinstance(part, str) and part for part in self.parts):
+            raise Unusable(
+                f"parts={self.parts!r}", "these are no names", "Write a tuple of texts, such as ('eu', 'us')."
+            )
+        if len(set(self.parts)) < len(self.parts):
+            raise Unusable(f"parts={self.parts!r}", "a name stands twice", "Name each part once.")
+
+    @property
+    def in_sql(self) -> bool:
+        """True for tables of a database, False for a folder of files."""
+        return self.uri.startswith(f"{SQL}://")
+
+    def own_part(self, given: str | None) -> str:
+        """The part that a task lands, "" for whole windows. Raises Unusable when it is not one of those declared."""
+        if self.parts and given not in self.parts:
+            declared = ", ".join(self.parts)
+            why = "its windows are landed in parts and the task names none" if not given else f"it declares {declared}"
+            raise Unusable(f"part={given!r} of the landing {self.name}", why, f"Give part= one of {declared}.")
+        if given and not self.parts:
+            do = f"Declare it where the landing is made: Landing(…, parts=({given!r}, …))."
+            raise Unusable(f"part={given!r} of the landing {self.name}", "its windows are landed whole", do)
+        return given or ""
 
 
 class RunRef(msgspec.Struct, frozen=True):
@@ -112,9 +144,12 @@ class CommitManifest(msgspec.Struct, frozen=True, kw_only=True):
     v: int = 1
     landing: str
     window: str
+    part: str = ""
+    """The part of the window that this is; "" when it is all of it."""
     commit: str
     format: str
     parts: tuple[Part, ...]
+    """The files; none in a database."""
     rows: int
     counts: dict[str, int]
     lines: LineCounts
@@ -158,7 +193,12 @@ class CommitManifest(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def folder(self) -> str:
         """Where it lies, relative to the landing."""
-        return window_folder(self.window, rejected=self.rejected, early=self.early)
+        return window_folder(self.window, rejected=self.rejected, early=self.early, part=self.part)
+
+    @property
+    def label(self) -> str:
+        """The window, and its part if it has one, as people read it."""
+        return f"{self.window} part {self.part}" if self.part else self.window
 
 
 class ShardResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -204,9 +244,35 @@ class Closed(Fact, frozen=True, kw_only=True):
     verdict: Verdicts
 
 
-def window_folder(window: str, *, rejected: bool = False, early: bool = False) -> str:
-    """The folder of a window, relative to the landing."""
-    return f"{EARLY if early else REJECTED if rejected else ''}window={segment(window)}"
+class WindowView(msgspec.Struct, frozen=True):
+    """A window as whoever builds upon it sees it: one commit, or those of its declared parts."""
+
+    declared: tuple[str, ...]
+    found: tuple[CommitManifest, ...]
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """The declared parts without a commit."""
+        there = {manifest.part for manifest in self.found}
+        return tuple(part for part in self.declared if part not in there)
+
+    @property
+    def passes(self) -> bool:
+        """True when all of it is there, complete and accepted."""
+        return bool(self.found) and not self.absent and all(manifest.passes for manifest in self.found)
+
+    @property
+    def commit(self) -> str:
+        """The id of its content: of the one commit, or one made of those of all parts."""
+        if not self.declared:
+            return "".join(manifest.commit for manifest in self.found)
+        return short(*(f"{manifest.part} {manifest.commit}" for manifest in self.found))
+
+
+def window_folder(window: str, *, rejected: bool = False, early: bool = False, part: str = "") -> str:
+    """The folder of a window, or of a part of it, relative to the landing."""
+    folder = f"{EARLY if early else REJECTED if rejected else ''}window={segment(window)}"
+    return f"{folder}/part={segment(part)}" if part else folder
 
 
 def part_name(number: int, commit: str, file_format: str) -> str:
@@ -214,13 +280,14 @@ def part_name(number: int, commit: str, file_format: str) -> str:
     return f"part-{number:05d}-{commit}.{file_format}"
 
 
-def commit_id(window: str, file_format: str, sealed: Mapping[Origin, Iterable[ShardResult]]) -> str:
+def commit_id(window: str, file_format: str, sealed: Mapping[Origin, Iterable[ShardResult]], *, part: str = "") -> str:
     """What names a commit: all that decides the content of its parts, and nothing else (no thresholds, no time, no try)."""
     content = sorted(
         "\n".join((origin.path, origin.build, *(_result_text(result) for result in results)))
         for origin, results in sealed.items()
     )
-    return short(str(ROW_FORMAT), prices.AS_OF.isoformat(), window, file_format, *content)
+    where = (window, "part", part) if part else (window,)
+    return short(str(ROW_FORMAT), prices.AS_OF.isoformat(), *where, file_format, *content)
 
 
 def _result_text(result: ShardResult) -> str:
@@ -232,13 +299,21 @@ def refuse_replacement(standing: CommitManifest | None, mine: CommitManifest) ->
     if standing is None:
         return
     if standing.owner != mine.owner:
-        raise NotOwner(mine.landing, mine.window, str(standing.owner), str(mine.owner))
+        raise NotOwner(mine.landing, mine.label, str(standing.owner), str(mine.owner))
     newest = {origin.batch: (origin.generation, origin.seal) for origin in standing.origins}
     for origin in mine.origins:
         there = newest.get(origin.batch, (0, 0))
         if there > (origin.generation, origin.seal):
             newer = f"generation {there[0]} (results {there[1]}) of {origin.batch}"
-            raise NotOwner(mine.landing, mine.window, newer, f"generation {origin.generation} (results {origin.seal})")
+            raise NotOwner(mine.landing, mine.label, newer, f"generation {origin.generation} (results {origin.seal})")
+
+
+def refuse_mixture(whole: CommitManifest | None, parts: Iterable[str], mine: CommitManifest) -> None:
+    """Raises NotOwner when a part would come into a window that was landed ``whole``, or a whole one into its ``parts``."""
+    if mine.part and whole is not None:
+        raise NotOwner(mine.landing, mine.window, f"{whole.owner}, which landed it whole", f"{mine.owner}")
+    if not mine.part and (there := sorted(parts)):
+        raise NotOwner(mine.landing, mine.window, f"the tasks of its parts ({', '.join(there)})", f"{mine.owner}")
 
 
 def same_commit(standing: CommitManifest | None, mine: CommitManifest) -> bool:
@@ -277,6 +352,7 @@ def asset_extra(manifest: CommitManifest, uri: str) -> dict[str, Any]:
     return {
         "landing": manifest.landing,
         "window": manifest.window,
+        **({"part": manifest.part} if manifest.part else {}),
         "uri": f"{uri.rstrip('/')}/{manifest.folder}",
         "commit": manifest.commit,
         "rows": manifest.rows,
@@ -289,6 +365,38 @@ def asset_extra(manifest: CommitManifest, uri: str) -> dict[str, Any]:
         "finished_at": _iso(manifest.finished_at),
         "committed_at": _iso(manifest.committed_at),
     }
+
+
+def window_extra(view: WindowView, uri: str) -> dict[str, Any]:
+    """What travels with the asset event of a window: of its one commit, or of all its parts together."""
+    if not view.declared:
+        return asset_extra(view.found[0], uri)
+    found = view.found
+    counts = sum((Counter(manifest.counts) for manifest in found), Counter[str]())
+    costs = [manifest.cost_usd for manifest in found]
+    times = [manifest.turnaround_s["max"] for manifest in found if manifest.turnaround_s]
+    window = found[0].window
+    return {
+        "landing": found[0].landing,
+        "window": window,
+        "uri": f"{uri.rstrip('/')}/{window_folder(window)}",
+        "commit": view.commit,
+        "parts": {manifest.part: manifest.commit for manifest in found},
+        "rows": sum(manifest.rows for manifest in found),
+        "counts": {kind: count for kind, count in counts.items() if count},
+        "verdict": Verdicts.ACCEPTED.value if view.passes else Verdicts.PARTIAL_BY_POLICY.value,
+        "complete": view.passes,
+        "cost_usd": None if None in costs else format(sum((Decimal(cost or 0) for cost in costs), Decimal(0)), "f"),
+        "turnaround_s": {"max": max(times)} if times else {},
+        "submitted_at": _iso(_extreme(min, (manifest.submitted_at for manifest in found))),
+        "finished_at": _iso(_extreme(max, (manifest.finished_at for manifest in found))),
+        "committed_at": _iso(_extreme(max, (manifest.committed_at for manifest in found))),
+    }
+
+
+def _extreme(choose: Callable[[Sequence[datetime]], datetime], times: Iterable[datetime | None]) -> datetime | None:
+    known = [time for time in times if time is not None]
+    return choose(known) if known else None
 
 
 def _iso(time: datetime | None) -> str | None:

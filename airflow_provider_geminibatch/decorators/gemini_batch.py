@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow.providers.common.compat.sdk import DecoratedOperator, determine_kwargs, task_decorator_factory
 
 from airflow_provider_geminibatch.core.errors import Unusable
+from airflow_provider_geminibatch.hooks.landing import outlets_with
 from airflow_provider_geminibatch.operators.batch import GeminiBatchOperator
 
 if TYPE_CHECKING:
@@ -107,9 +108,8 @@ def gemini_batch_task(python_callable: Callable[..., Rows] | None = None, **argu
 def _made(function: Callable[..., Rows] | None, **arguments: Any) -> TaskDecorator:
     # A mapped task gets its outlets while the Dag is parsed, when there is no operator yet that could add them.
     to = arguments.get("to")
-    outlets = [*(arguments.pop("outlets", None) or ())]
-    if to is not None and to.asset not in outlets:
-        outlets.append(to.asset)
+    outlets = arguments.pop("outlets", None)
+    outlets = [*(outlets or ())] if to is None else outlets_with(to, outlets)
     return task_decorator_factory(
         python_callable=function,
         multiple_outputs=False,

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from airflow.providers.common.compat.sdk import Asset
+from airflow.providers.common.compat.sdk import Asset, AssetAlias
 
-from airflow_provider_geminibatch.core.landing import Place
+from airflow_provider_geminibatch.core.landing import SQL, Place
 from airflow_provider_geminibatch.core.names import window_time
 from airflow_provider_geminibatch.hooks.storage import is_local, open_store, whole
 from airflow_provider_geminibatch.hooks.windows import Window, as_window
+
+if TYPE_CHECKING:
+    from airflow_provider_geminibatch.storage.landing_store import LandingStore
 
 
 @dataclass(frozen=True)
@@ -22,19 +25,31 @@ class Landing:
 
     :param name: Name of the landing and of its asset; unique in an Airflow installation.
     :param uri: Folder, as a whole path or URI; ``scheme://conn_id@bucket/folder`` uses an Airflow connection.
-    :param format: ``parquet`` or ``jsonl``.
+        ``sql://conn_id@/schema.table`` lands in a table, through any Airflow connection with a SQL hook.
+    :param format: ``parquet`` or ``jsonl``; a table has none to choose.
     :param owner: ``dag_id.task_id`` of the task that lands here, for Dags that wait for windows of another Dag.
+    :param parts: Names of the parts of a window, where several tasks land it together, each with ``part=``. The window
+        is there when all of them are.
     """
 
     name: str
     uri: str
-    format: str = "parquet"
+    format: str = ""
     owner: str | None = None
+    parts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if not self.format:
+            object.__setattr__(self, "format", SQL if self.uri.startswith(f"{SQL}://") else "parquet")
+        if not isinstance(self.parts, str):
+            object.__setattr__(self, "parts", tuple(self.parts))
         # What cannot work is told while the Dag is parsed.
-        Place(self.name, self.uri, self.format)
-        whole(self.uri)
+        if self.place.in_sql:
+            from airflow_provider_geminibatch.storage.sql_landing import table_of
+
+            table_of(self.uri)
+        else:
+            whole(self.uri)
 
     @property
     def asset(self) -> Asset:
@@ -42,24 +57,63 @@ class Landing:
         return Asset(name=self.name, uri=_public(self.uri), group="geminibatch")
 
     @property
+    def outlet(self) -> Asset | AssetAlias:
+        """What a task that lands here has as outlet.
+
+        Airflow updates an asset after every success of a task that has it as outlet. The task that lands a part does not
+        always complete the window: it has an alias, which updates the asset only when it is told to.
+        """
+        return AssetAlias(f"{self.name} in parts", group="geminibatch") if self.parts else self.asset
+
+    def announce(self, context: Mapping[str, Any], extra: dict[str, Any]) -> None:
+        """Say what goes into the asset event of the running task."""
+        event = context["outlet_events"][self.outlet]
+        if self.parts:
+            event.add(self.asset, extra=extra)
+        else:
+            event.extra = extra
+
+    @property
     def place(self) -> Place:
         """The same for the package's own layers."""
-        return Place(name=self.name, uri=self.uri, format=self.format)
+        return Place(name=self.name, uri=self.uri, format=self.format, parts=self.parts)
 
     def serialize(self) -> dict[str, Any]:
         """What Airflow shows of it and compares between two parses of the Dag."""
-        return {"name": self.name, "uri": self.uri, "format": self.format, "owner": self.owner}
+        shown = {"name": self.name, "uri": self.uri, "format": self.format, "owner": self.owner}
+        return shown | ({"parts": list(self.parts)} if self.parts else {})
+
+
+def outlets_with(landing: Landing, given: Any) -> list[Any]:
+    """The outlets of a task that lands there: those it was given, and the landing's own once."""
+    # Of a mapped task the asset may have been named in partial(); of a landing in parts it must not be an outlet itself.
+    others = [outlet for outlet in given or () if not (landing.parts and outlet == landing.asset)]
+    return others if landing.outlet in others else [*others, landing.outlet]
+
+
+def open_landing(uri: str) -> LandingStore:
+    """The landing at ``uri``, files or tables. Raises Unusable, StoreUnreadable."""
+    from airflow_provider_geminibatch.storage.landings import FileLanding
+
+    if uri.startswith(f"{SQL}://"):
+        from airflow_provider_geminibatch.hooks.sql_landing import open_sql_landing
+
+        return open_sql_landing(uri)
+    return FileLanding(open_store(uri))
 
 
 def _public(uri: str) -> str:
     if is_local(uri):
         return "file://" + uri.removeprefix("file://")
     parts = urlsplit(uri)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    # Airflow takes the empty place out of sql:///table.
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2] or "database").geturl()
 
 
 def read_window(landing: Landing, window: Window, *, any_verdict: bool = False) -> Iterator[dict[str, Any]]:
     """The rows of one window, through its manifest: the old commit or the new one, whole, never a mixture.
+
+    Of a window in parts the rows of all of them, one part after the other.
 
     :param landing: Where to read.
     :param window: The window, as text or as an aware time.
@@ -67,9 +121,7 @@ def read_window(landing: Landing, window: Window, *, any_verdict: bool = False) 
 
     Raises WindowNotLanded when there is no accepted commit.
     """
-    from airflow_provider_geminibatch.storage.landings import read_rows
-
-    yield from read_rows(open_store(landing.uri), as_window(window), any_verdict=any_verdict)
+    yield from open_landing(landing.uri).rows(as_window(window), parts=landing.parts, any_verdict=any_verdict)
 
 
 def landed_windows(context: Mapping[str, Any], landing: Landing | None = None) -> list[dict[str, Any]]:

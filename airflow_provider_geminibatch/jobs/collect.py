@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -17,7 +16,7 @@ from typing import Any
 import msgspec
 
 from airflow_provider_geminibatch.core import prices
-from airflow_provider_geminibatch.core.errors import Rejected, StoreUnreadable
+from airflow_provider_geminibatch.core.errors import Rejected
 from airflow_provider_geminibatch.core.landing import (
     CommitManifest,
     JobRef,
@@ -26,9 +25,11 @@ from airflow_provider_geminibatch.core.landing import (
     Place,
     RunRef,
     ShardResult,
+    WindowView,
     asset_extra,
     commit_id,
     turnaround,
+    window_extra,
 )
 from airflow_provider_geminibatch.core.manifest import Manifest
 from airflow_provider_geminibatch.core.model import JobSnapshot, Outcomes, Owner
@@ -43,16 +44,16 @@ from airflow_provider_geminibatch.jobs.results import Answered, Desk, answered, 
 from airflow_provider_geminibatch.jobs.rows import AnsweredBatch, LandedRows, money
 from airflow_provider_geminibatch.jobs.submit import read_build
 from airflow_provider_geminibatch.storage import facts as fact_store
-from airflow_provider_geminibatch.storage import landings
-from airflow_provider_geminibatch.storage.sinks import verified, write_parts
+from airflow_provider_geminibatch.storage.landing_store import LandingStore, view_of
 from airflow_provider_geminibatch.storage.store import Store
 
 
 class Landed(msgspec.Struct, frozen=True):
-    """A window that has landed: its manifest, and the landing's URI."""
+    """A window that has landed, or a part of one: its manifest, the landing's URI, and what there is of the whole window."""
 
     manifest: CommitManifest
     uri: str
+    view: WindowView
 
     @property
     def window(self) -> str:
@@ -74,8 +75,16 @@ class Landed(msgspec.Struct, frozen=True):
 
     @property
     def extra(self) -> dict[str, Any]:
-        """What goes into the asset event and to the next task."""
+        """What goes to the next task."""
         return asset_extra(self.manifest, self.uri)
+
+    @property
+    def event(self) -> dict[str, Any] | None:
+        """What goes into the asset event; None while the window is not there to be built upon.
+
+        Of several parts that were committed at the same moment each may find the window whole: at least one event comes.
+        """
+        return window_extra(self.view, self.uri) if self.manifest.passes and self.view.passes else None
 
 
 @dataclass(frozen=True)
@@ -83,13 +92,15 @@ class Commission:
     """Where a commit goes, for whom, and how it is judged."""
 
     landing: Place
-    store: Store
+    store: LandingStore
     window: str
     owner: Owner
     run: RunRef
     thresholds: Thresholds
     early: bool = False
     """Commits before the window is complete may have been made."""
+    part: str = ""
+    """The part of the window that this is, where it is landed in parts."""
 
 
 def collect(
@@ -98,7 +109,7 @@ def collect(
     open_store: Callable[[str], Store],
     gateway: Gateway,
     landing: Place,
-    landing_store: Store,
+    landing_store: LandingStore,
     window: str,
     owner: Owner,
     run: RunRef,
@@ -108,6 +119,7 @@ def collect(
     log: logging.Logger,
     sleep: Callable[[float], object] | None = None,
     gateways: Gateways | None = None,
+    part: str = "",
 ) -> Landed:
     """Collect the answers of one or several batches and commit them as one window. Safe to repeat at any point.
 
@@ -115,14 +127,14 @@ def collect(
     Raises ResultsNotReady while a job runs, ResultsBroken, NotOwner, and, after the commit under ``_rejected/`` stands,
     Rejected.
     """
-    commission = Commission(landing, landing_store, window, owner, run, thresholds)
+    commission = Commission(landing, landing_store, window, owner, run, thresholds, part=part)
     desks: dict[str, Desk] = {}
     for manifest in (manifests := tuple(manifests)):
         desks.setdefault(manifest.workspace, Desk(open_store(manifest.workspace), gateway, me, now, log, sleep))
     batches = [gathered(desks[manifest.workspace], manifest, gateways) for manifest in manifests]
     landed = land(desks, commission, batches)
     if landed.manifest.rejected:
-        raise Rejected(landing.uri, window, landed.manifest.numbers)
+        raise Rejected(landing.uri, landed.manifest.label, landed.manifest.numbers)
     return landed
 
 
@@ -134,17 +146,34 @@ def land(
     Returns a rejected commit too: whoever asked for it has to raise.
     """
     batches = sorted((_sealed(desks[batch.origin.workspace], batch) for batch in batches), key=_by_path)
-    desk, store, window = next(iter(desks.values())), commission.store, commission.window
+    desk, store, place = next(iter(desks.values())), commission.store, commission.landing
     draft = _draft(desk, commission, batches, complete)
-    landings.check_owner(store, draft)
-    manifest = landings.commit(store, _with_parts(desk, commission, batches, draft))
-    landed = Landed(manifest, commission.landing.uri)
+    manifest = store.commit(draft, lambda: LandedRows(batches), _Notes(desk, batches, draft.commit))
+    landed = Landed(manifest, place.uri, view_of(store, manifest.window, place.parts))
     if complete:
-        landings.drop_early(store, manifest, sweep=commission.early)
+        store.drop_early(manifest, sweep=commission.early)
         for batch in batches:
             closing.close(desks[batch.origin.workspace], batch, manifest, landed.extra)
-    desk.log.info("%s window %s is %s: %s", commission.landing.name, window, manifest.verdict.value, manifest.numbers)
+    desk.log.info("%s window %s is %s: %s", place.name, manifest.label, manifest.verdict.value, manifest.numbers)
+    if landed.view.absent:
+        desk.log.info("%s window %s: still to come: %s", place.name, manifest.window, ", ".join(landed.view.absent))
     return landed
+
+
+@dataclass(frozen=True)
+class _Notes:
+    """What the ledgers of the batches say of a commit on its way."""
+
+    desk: Desk
+    batches: Sequence[AnsweredBatch]
+    commit: str
+
+    def written(self) -> tuple[Part, ...] | None:
+        noted = closing.written_parts(self.desk, self.batches[0], self.commit)
+        return None if noted is None else noted.parts
+
+    def write(self, manifest: CommitManifest) -> None:
+        closing.note_parts(self.desk, self.batches, manifest)
 
 
 def _by_path(batch: AnsweredBatch) -> str:
@@ -203,7 +232,8 @@ def _draft(
     return CommitManifest(
         landing=commission.landing.name,
         window=commission.window,
-        commit=commit_id(commission.window, commission.landing.format, sealed),
+        part=commission.part,
+        commit=commit_id(commission.window, commission.landing.format, sealed, part=commission.part),
         format=commission.landing.format,
         parts=(),
         rows=sum(counts.values()),
@@ -275,31 +305,6 @@ def _stray_ref(shard: Answered, stray: JobSnapshot) -> JobRef:
         name=stray.name, shard=shard.result.shard, rows=shard.shard.rows, state=stray.state,
         created_at=stray.created_at, ended_at=stray.ended_at,
     )  # fmt: skip
-
-
-def _with_parts(
-    desk: Desk, commission: Commission, batches: Sequence[AnsweredBatch], draft: CommitManifest
-) -> CommitManifest:
-    """The draft with its parts: those that an earlier try wrote, if they are all there unharmed, else written now."""
-    folder = draft.folder
-    noted = closing.written_parts(desk, batches[0], draft.commit)
-    if noted is not None and _all_there(commission.store, folder, noted.parts):
-        return msgspec.structs.replace(draft, parts=noted.parts)
-    rows = LandedRows(batches)
-    parts = write_parts(commission.store, folder, draft.commit, draft.format, rows.columns, rows)
-    whole = msgspec.structs.replace(draft, parts=parts)
-    closing.note_parts(desk, batches, whole)
-    return whole
-
-
-def _all_there(store: Store, folder: str, parts: Sequence[Part]) -> bool:
-    with ExitStack() as opened:
-        try:
-            for part in parts:
-                opened.enter_context(verified(store, folder, part))
-        except StoreUnreadable:
-            return False
-    return True
 
 
 __all__ = ["Commission", "Landed", "collect", "gathered", "land"]

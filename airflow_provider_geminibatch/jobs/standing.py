@@ -27,7 +27,6 @@ from airflow_provider_geminibatch.jobs.layers import (
 from airflow_provider_geminibatch.jobs.results import Desk, is_open
 from airflow_provider_geminibatch.jobs.wait import look
 from airflow_provider_geminibatch.storage import facts as fact_store
-from airflow_provider_geminibatch.storage import landings
 from airflow_provider_geminibatch.storage.history import read_history
 
 
@@ -146,7 +145,8 @@ class Standing:
         """The rows of the early commit of this very batch, if one stands."""
         if self._policy.early is None or closed:
             return 0
-        early = landings.read_manifest(self._commission.store, self._commission.window, early=True)
+        commission = self._commission
+        early = commission.store.manifest(commission.window, part=commission.part, early=True)
         mine = early is not None and any(
             (origin.batch, origin.generation) == (self._root.batch, self._root.generation) for origin in early.origins
         )

@@ -50,6 +50,7 @@ from airflow_provider_geminibatch.jobs.rows import AnsweredBatch
 from airflow_provider_geminibatch.jobs.standing import Seen, Standing
 from airflow_provider_geminibatch.jobs.submit import Submitted, read_build, submit
 from airflow_provider_geminibatch.storage import facts as fact_store
+from airflow_provider_geminibatch.storage.landing_store import LandingStore
 from airflow_provider_geminibatch.storage.store import Store
 
 LOOK_ELSEWHERE = timedelta(minutes=5)
@@ -79,7 +80,7 @@ def walk(
     gateways: Gateways,
     policy: BatchPolicy,
     landing: Place,
-    landing_store: Store,
+    landing_store: LandingStore,
     window: str,
     owner: Owner,
     run: RunRef,
@@ -91,6 +92,7 @@ def walk(
     stuck_at: datetime | None = None,
     submit_policy: Policy = Policy(),  # noqa: B008 - frozen
     sleep: Callable[[float], object] | None = None,
+    part: str = "",
 ) -> Landed | Waiting:
     """Bring a sealed batch as far towards its commit as it goes now.
 
@@ -102,7 +104,7 @@ def walk(
     """
     desk = Desk(store, gateways(None), me, now, log, sleep)
     commission = Commission(
-        landing, landing_store, window, owner, run, policy.thresholds, early=policy.early is not None
+        landing, landing_store, window, owner, run, policy.thresholds, early=policy.early is not None, part=part
     )
     submitting = {"max_tries": max_tries, "later_try": later_try, "policy": submit_policy}
     return _Walk(desk, manifest, gateways, policy, commission, submitting, stuck_at).on()
@@ -345,7 +347,7 @@ class _Walk:
         batch = known or gathered(self._desk, self._manifest, self._gateways)
         landed = land({batch.origin.workspace: self._desk}, self._commission, [batch])
         if landed.manifest.rejected:
-            raise Rejected(landed.uri, landed.window, landed.manifest.numbers)
+            raise Rejected(landed.uri, landed.manifest.label, landed.manifest.numbers)
         return landed
 
     def _waiting(self, summary: BatchSummary, step: planning.Rest) -> Waiting:

@@ -24,7 +24,7 @@ from airflow_provider_geminibatch.hooks.commands import command_left, command_ur
 from airflow_provider_geminibatch.hooks.errors import airflow_errors
 from airflow_provider_geminibatch.hooks.gateways import Gateways
 from airflow_provider_geminibatch.hooks.kill import cancel_if_failed
-from airflow_provider_geminibatch.hooks.landing import Landing
+from airflow_provider_geminibatch.hooks.landing import Landing, open_landing, outlets_with
 from airflow_provider_geminibatch.hooks.outlook import (
     OnLate,
     expected,
@@ -64,7 +64,8 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
     jobs were long done, it climbs the ladder that was chosen beforehand. Takes all arguments of
     GeminiBatchPrepareOperator, and returns what GeminiBatchLoadOperator returns.
 
-    :param to: The landing. A mapped task needs ``outlets=[landing.asset]`` in ``partial()`` too.
+    :param to: The landing. A mapped task needs ``outlets=[landing.outlet]`` in ``partial()`` too.
+    :param part: Which of ``to.parts`` this task lands.
     :param window: The window; by default the run's own.
     :param window_offset: Moves the window, as for ``GeminiBatchWindowSensor``.
     :param max_unresolved: Share of rows that may be without an answer.
@@ -84,13 +85,14 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
     :param deferrable: Wait in the triggerer (default) or on the worker.
     """
 
-    template_fields: Sequence[str] = (*GeminiBatchPrepareOperator.template_fields, "to", "window", "deadline")
+    template_fields: Sequence[str] = (*GeminiBatchPrepareOperator.template_fields, "to", "part", "window", "deadline")
     ui_color = "#cfe8cf"
 
     def __init__(
         self,
         *,
         to: Landing,
+        part: str | None = None,
         window: Window | None = None,
         window_offset: Offset | None = None,
         max_unresolved: float = Thresholds().max_unresolved,
@@ -108,9 +110,12 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
         deferrable: bool = True,
         **kwargs: Any,
     ) -> None:
-        outlets = [*(kwargs.pop("outlets", None) or ())]
-        super().__init__(outlets=outlets if to.asset in outlets else [*outlets, to.asset], **kwargs)
+        super().__init__(outlets=outlets_with(to, kwargs.pop("outlets", None)), **kwargs)
         self.to = to
+        self.part = part
+        if not isinstance(part, str) or "{{" not in part:
+            # Told while the Dag is parsed, where it is not a template.
+            to.place.own_part(part)
         self.window = window
         self.window_offset = window_offset
         self.max_unresolved = max_unresolved
@@ -135,6 +140,7 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
         """Seal the rows, unless they are sealed, and go on from there."""
         with airflow_errors():
             window_of(context, self.window, self.window_offset)
+            self.to.place.own_part(self.part)
         return self._go_on(context, super().execute(context))
 
     def resume(
@@ -166,8 +172,8 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
                     self._defer_until(context, manifest, end)
                 self._wait_here(end)
             extra = end.extra | on_record(prepared)
-        if end.manifest.passes:
-            context["outlet_events"][self.to.asset].extra = extra
+        if end.event is not None:
+            self.to.announce(context, end.event | on_record(prepared))
         return extra
 
     def _walked(self, context: Context, manifest: Manifest) -> Landed | Waiting:
@@ -184,7 +190,7 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
                 gateways=gateways,
                 policy=self._policy(_deadline(self.deadline), context),
                 landing=self.to.place,
-                landing_store=open_store(self.to.uri),
+                landing_store=open_landing(self.to.uri),
                 window=window_of(context, self.window, self.window_offset),
                 owner=Owner(batch.dag_id, batch.task_id, batch.map_index),
                 run=RunRef(batch.dag_id, batch.run_id, batch.task_id, batch.map_index, attempt.try_number),
@@ -195,6 +201,7 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
                 later_try=attempt.try_number > 1,
                 stuck_at=self._stuck_at(manifest),
                 submit_policy=Policy(settle=config.settle_time()),
+                part=self.to.place.own_part(self.part),
             )
 
     def _stuck_at(self, manifest: Manifest) -> datetime | None:

@@ -15,7 +15,7 @@ from airflow_provider_geminibatch.core.verdict import Thresholds
 from airflow_provider_geminibatch.hooks.attempt import attempt_of
 from airflow_provider_geminibatch.hooks.errors import airflow_errors
 from airflow_provider_geminibatch.hooks.gemini_batch import GeminiBatchHook
-from airflow_provider_geminibatch.hooks.landing import Landing
+from airflow_provider_geminibatch.hooks.landing import Landing, open_landing, outlets_with
 from airflow_provider_geminibatch.hooks.outlook import on_record
 from airflow_provider_geminibatch.hooks.storage import open_store
 from airflow_provider_geminibatch.hooks.windows import Offset, Window, window_of
@@ -33,7 +33,8 @@ class GeminiBatchLoadOperator(BaseOperator):
     """Collects the answers, gives every request its one outcome, and commits them as one window of a landing.
 
     A complete and accepted commit updates ``to.asset``, which is an outlet of this task; Dags scheduled on it start
-    then. A commit outside its thresholds goes under ``_rejected/`` and fails the task for good. Doing it again after a
+    then. Of a window in parts the task that completes it does so. A commit outside its thresholds goes under
+    ``_rejected/`` and fails the task for good. Doing it again after a
     crash or a clear downloads nothing twice and commits the same rows.
 
     Returns what the asset event carries: ``window``, ``landing``, ``uri``, ``rows``, ``counts``, ``verdict``,
@@ -41,7 +42,8 @@ class GeminiBatchLoadOperator(BaseOperator):
 
     :param submitted: What Submit or the sensor returned: a manifest, its JSON text, its URI, or a list of those, which
         land together.
-    :param to: The landing. A mapped Load needs ``outlets=[landing.asset]`` in ``partial()`` too.
+    :param to: The landing. A mapped Load needs ``outlets=[landing.outlet]`` in ``partial()`` too.
+    :param part: Which of ``to.parts`` this task lands.
     :param window: The window; by default the run's own.
     :param window_offset: Moves the window, as for ``GeminiBatchWindowSensor``.
     :param max_unresolved: Share of rows that may be without an answer.
@@ -49,7 +51,7 @@ class GeminiBatchLoadOperator(BaseOperator):
     :param gemini_conn_id: Connection of type ``geminibatch``.
     """
 
-    template_fields: Sequence[str] = ("submitted", "to", "window", "gemini_conn_id")
+    template_fields: Sequence[str] = ("submitted", "to", "part", "window", "gemini_conn_id")
     ui_color = "#cfe8cf"
 
     def __init__(
@@ -57,6 +59,7 @@ class GeminiBatchLoadOperator(BaseOperator):
         *,
         submitted: Any,
         to: Landing,
+        part: str | None = None,
         window: Window | None = None,
         window_offset: Offset | None = None,
         max_unresolved: float = Thresholds().max_unresolved,
@@ -64,12 +67,15 @@ class GeminiBatchLoadOperator(BaseOperator):
         gemini_conn_id: str = GeminiBatchHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
-        outlets = [*(kwargs.pop("outlets", None) or ())]
-        super().__init__(outlets=outlets if to.asset in outlets else [*outlets, to.asset], **kwargs)
+        super().__init__(outlets=outlets_with(to, kwargs.pop("outlets", None)), **kwargs)
         # Says at once that a threshold cannot be meant.
         Thresholds(max_unresolved, min_answers)
         self.submitted = submitted
         self.to = to
+        self.part = part
+        if not isinstance(part, str) or "{{" not in part:
+            # Told while the Dag is parsed, where it is not a template.
+            to.place.own_part(part)
         self.window = window
         self.window_offset = window_offset
         self.max_unresolved = max_unresolved
@@ -81,8 +87,8 @@ class GeminiBatchLoadOperator(BaseOperator):
         with airflow_errors():
             landed = self._landed(context, window_of(context, self.window, self.window_offset))
             extra = landed.extra | on_record(self.submitted)
-        if landed.manifest.passes:
-            context["outlet_events"][self.to.asset].extra = extra
+        if landed.event is not None:
+            self.to.announce(context, landed.event | on_record(self.submitted))
         return extra
 
     def _landed(self, context: Context, window: str) -> Landed:
@@ -97,7 +103,7 @@ class GeminiBatchLoadOperator(BaseOperator):
                 open_store=open_store,
                 gateway=gateway,
                 landing=self.to.place,
-                landing_store=open_store(self.to.uri),
+                landing_store=open_landing(self.to.uri),
                 window=window,
                 owner=Owner(batch.dag_id, batch.task_id, batch.map_index),
                 run=RunRef(batch.dag_id, batch.run_id, batch.task_id, batch.map_index, attempt.try_number),
@@ -105,6 +111,7 @@ class GeminiBatchLoadOperator(BaseOperator):
                 me=attempt.me,
                 now=utc_now,
                 log=log,
+                part=self.to.place.own_part(self.part),
             )
         finally:
             gateway.close()

@@ -1,36 +1,91 @@
-"""Commits in a store: one PUT of the manifest replaces a window; readers see the old commit or the new one, whole."""
+"""Commits in files: one PUT of the manifest replaces a window; readers see the old commit or the new one, whole.
+
+``FileLanding`` is the functions below, bound to a store.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from airflow_provider_geminibatch.core.errors import StoreUnreadable, Unusable, WindowNotLanded
+from airflow_provider_geminibatch.core.errors import StoreUnreadable
 from airflow_provider_geminibatch.core.landing import (
     MANIFEST,
     Acceptance,
     CommitManifest,
+    Part,
+    refuse_mixture,
     refuse_replacement,
     replacing,
     same_commit,
     window_folder,
 )
 from airflow_provider_geminibatch.core.names import text_of
-from airflow_provider_geminibatch.core.verdict import Verdicts
-from airflow_provider_geminibatch.storage.sinks import read_part, verified
+from airflow_provider_geminibatch.storage.landing_store import Notes, Rows, as_accepted, readable_view
+from airflow_provider_geminibatch.storage.sinks import read_part, verified, write_parts
 from airflow_provider_geminibatch.storage.store import Store
 
 _LOOKS = 3
 """How often a reader starts over when a commit replaces the window while its parts are being opened."""
 
 
-def read_manifest(store: Store, window: str, *, rejected: bool = False, early: bool = False) -> CommitManifest | None:
+@dataclass(frozen=True)
+class FileLanding:
+    """A landing in files."""
+
+    store: Store
+
+    @property
+    def uri(self) -> str:
+        return self.store.uri
+
+    def manifest(
+        self, window: str, *, part: str = "", rejected: bool = False, early: bool = False
+    ) -> CommitManifest | None:
+        return read_manifest(self.store, window, part=part, rejected=rejected, early=early)
+
+    def commit(self, draft: CommitManifest, rows: Callable[[], Rows], notes: Notes) -> CommitManifest:
+        """The parts that an earlier try wrote are used if they are all there unharmed; else they are written now."""
+        check_owner(self.store, draft)
+        parts = notes.written()
+        if parts is None or not self._all_there(draft.folder, parts):
+            landing = rows()
+            parts = write_parts(self.store, draft.folder, draft.commit, draft.format, landing.columns, landing)
+            notes.write(msgspec.structs.replace(draft, parts=parts))
+        return commit(self.store, msgspec.structs.replace(draft, parts=parts))
+
+    def _all_there(self, folder: str, parts: Sequence[Part]) -> bool:
+        with ExitStack() as opened:
+            try:
+                for part in parts:
+                    opened.enter_context(verified(self.store, folder, part))
+            except StoreUnreadable:
+                return False
+        return True
+
+    def drop_early(self, final: CommitManifest, *, sweep: bool = False) -> None:
+        drop_early(self.store, final, sweep=sweep)
+
+    def rows(self, window: str, *, parts: Sequence[str] = (), any_verdict: bool = False) -> Iterator[dict[str, Any]]:
+        return read_rows(self.store, window, parts=parts, any_verdict=any_verdict)
+
+    def windows(self) -> list[str]:
+        return windows(self.store)
+
+    def accept(self, window: str, *, reason: str, who: str, now: datetime, part: str = "") -> CommitManifest:
+        return accept(self.store, window, reason=reason, who=who, now=now, part=part)
+
+
+def read_manifest(
+    store: Store, window: str, *, part: str = "", rejected: bool = False, early: bool = False
+) -> CommitManifest | None:
     """The manifest of a window, or None when nothing was committed there. Raises StoreUnreadable for a damaged one."""
-    path = f"{window_folder(window, rejected=rejected, early=early)}/{MANIFEST}"
+    path = f"{window_folder(window, rejected=rejected, early=early, part=part)}/{MANIFEST}"
     data = store.read(path)
     if data is None:
         return None
@@ -58,9 +113,22 @@ def commit(store: Store, mine: CommitManifest) -> CommitManifest:
 
 def check_owner(store: Store, mine: CommitManifest) -> None:
     """Raises NotOwner when ``mine`` may not stand: neither beside a foreign accepted commit, nor over what stands in its place."""
-    refuse_replacement(read_manifest(store, mine.window), mine)
+    refuse_replacement(read_manifest(store, mine.window, part=mine.part), mine)
+    if mine.part:
+        refuse_mixture(read_manifest(store, mine.window), (), mine)
+    else:
+        refuse_mixture(None, _parts_of(store, mine.window), mine)
     if mine.rejected or mine.early:
         refuse_replacement(_in_place(store, mine), mine)
+
+
+def _parts_of(store: Store, window: str) -> Iterator[str]:
+    """The folders of parts that have a commit. A listing: it only names a mistake in the declaration, it decides nothing."""
+    folder = window_folder(window)
+    for path in store.list(folder):
+        part, _, name = path.removeprefix(f"{folder}/").partition("/")
+        if part.startswith("part=") and name == MANIFEST:
+            yield part.removeprefix("part=")
 
 
 def drop_early(store: Store, final: CommitManifest, *, sweep: bool = False) -> None:
@@ -68,10 +136,10 @@ def drop_early(store: Store, final: CommitManifest, *, sweep: bool = False) -> N
 
     ``sweep`` also removes parts without a manifest, which a try that came too late has left.
     """
-    early = read_manifest(store, final.window, early=True)
+    early = read_manifest(store, final.window, part=final.part, early=True)
     if early is not None and early.owner != final.owner:
         return
-    folder = window_folder(final.window, early=True)
+    folder = window_folder(final.window, part=final.part, early=True)
     parts = {f"{folder}/{path}" for path in (*(part.path for part in early.parts), *early.replaces)} if early else set()
     if sweep:
         parts |= {path for path in store.list(folder) if path.rpartition("/")[2] != MANIFEST}
@@ -82,7 +150,7 @@ def drop_early(store: Store, final: CommitManifest, *, sweep: bool = False) -> N
 
 
 def _in_place(store: Store, mine: CommitManifest) -> CommitManifest | None:
-    return read_manifest(store, mine.window, rejected=mine.rejected, early=mine.early)
+    return read_manifest(store, mine.window, part=mine.part, rejected=mine.rejected, early=mine.early)
 
 
 def _put(store: Store, manifest: CommitManifest) -> None:
@@ -101,59 +169,52 @@ def _delete_replaced(store: Store, mine: CommitManifest) -> None:
         store.delete(f"{mine.folder}/{path}")
 
 
-def read_rows(store: Store, window: str, *, any_verdict: bool = False) -> Iterator[dict[str, Any]]:
-    """The rows of a window, after every part was opened and verified. Raises WindowNotLanded, StoreUnreadable.
+def read_rows(
+    store: Store, window: str, *, parts: Sequence[str] = (), any_verdict: bool = False
+) -> Iterator[dict[str, Any]]:
+    """The rows of a window, after every file of every part was opened and verified. Raises WindowNotLanded, StoreUnreadable.
 
-    Without ``any_verdict`` only a complete and accepted commit is read; with it also a rejected or an early one, if no other
-    stands.
+    Without ``any_verdict`` only complete and accepted commits are read, and all parts have to be there; with it also a
+    rejected or an early one, where no other stands.
     """
     with ExitStack() as opened:
-        manifest, files = _open_parts(store, window, any_verdict, opened)
-        for file in files:
-            yield from read_part(file, manifest.format)
+        for manifest, files in _open_parts(store, window, parts, any_verdict, opened):
+            for file in files:
+                yield from read_part(file, manifest.format)
 
 
-def _open_parts(store: Store, window: str, any_verdict: bool, opened: ExitStack) -> tuple[CommitManifest, list[Any]]:
+def _open_parts(
+    store: Store, window: str, parts: Sequence[str], any_verdict: bool, opened: ExitStack
+) -> list[tuple[CommitManifest, list[Any]]]:
     for look in range(_LOOKS):
-        manifest = _readable_manifest(store, window, any_verdict)
+        view = readable_view(FileLanding(store), window, parts, any_verdict)
         with ExitStack() as opening:
             try:
-                files = [opening.enter_context(verified(store, manifest.folder, part)) for part in manifest.parts]
+                files = [
+                    (
+                        manifest,
+                        [opening.enter_context(verified(store, manifest.folder, part)) for part in manifest.parts],
+                    )
+                    for manifest in view.found
+                ]
             except StoreUnreadable:
-                again = _readable_manifest(store, window, any_verdict)
-                if again.commit == manifest.commit or look + 1 == _LOOKS:
+                again = readable_view(FileLanding(store), window, parts, any_verdict)
+                if again.commit == view.commit or look + 1 == _LOOKS:
                     raise
                 continue
             opened.push(opening.pop_all())
-            return manifest, files
+            return files
     raise AssertionError("the last look returns or raises")
 
 
-def _readable_manifest(store: Store, window: str, any_verdict: bool) -> CommitManifest:
-    manifest = read_manifest(store, window)
-    if manifest is None and any_verdict:
-        manifest = read_manifest(store, window, rejected=True) or read_manifest(store, window, early=True)
-    if manifest is None:
-        raise WindowNotLanded(store.uri, window, _why_not(store, window))
-    if not (manifest.passes or any_verdict):
-        raise WindowNotLanded(
-            manifest.landing, window, f"its commit is {manifest.verdict}, complete: {manifest.complete}"
-        )
-    return manifest
-
-
-def _why_not(store: Store, window: str) -> str:
-    rejected = read_manifest(store, window, rejected=True)
-    return "nothing was committed" if rejected is None else f"it was rejected: {rejected.numbers}"
-
-
 def windows(store: Store) -> list[str]:
-    """The windows that have a commit, sorted. Those with shortened names are read from their manifests."""
-    found = []
+    """The windows that have a commit, or one of a part, sorted. Those with shortened names are read from their manifests."""
+    found = set()
     for path in store.list(""):
         folder, _, name = path.rpartition("/")
-        if name == MANIFEST and folder.startswith("window=") and "/" not in folder:
-            found.append(_window_of(store, path, folder.removeprefix("window=")))
+        window, _, part = folder.partition("/")
+        if name == MANIFEST and window.startswith("window=") and (not part or part.startswith("part=")):
+            found.add(_window_of(store, path, window.removeprefix("window=")))
     return sorted(found)
 
 
@@ -164,34 +225,24 @@ def _window_of(store: Store, path: str, encoded: str) -> str:
         return msgspec.json.decode(store.read(path) or b"{}", type=CommitManifest).window
 
 
-def accept(store: Store, window: str, *, reason: str, who: str, now: datetime) -> CommitManifest:
+def accept(store: Store, window: str, *, reason: str, who: str, now: datetime, part: str = "") -> CommitManifest:
     """Take a rejected commit after all: copy its parts, commit its manifest with who, why and when, remove the rejected one.
 
     Raises Unusable when none is there or a later commit was accepted, and NotOwner when the window belongs to another task
     or has a newer generation.
     """
-    rejected = read_manifest(store, window, rejected=True)
-    if rejected is None:
-        raise Unusable(
-            f"{store.uri} window {window}", "no rejected commit lies there", "Those that wait lie under _rejected/."
-        )
-    standing = read_manifest(store, window)
-    if standing is not None and standing.committed_at > rejected.committed_at and standing.commit != rejected.commit:
-        raise Unusable(
-            f"window {window}", f"a later commit ({standing.committed_at:%Y-%m-%d %H:%M:%S %Z}) was accepted",
-            "Nothing was changed.",
-        )  # fmt: skip
-    accepted = msgspec.structs.replace(
-        rejected, verdict=Verdicts.ACCEPTED, replaces=(), committed_at=now, acceptance=Acceptance(who, reason, now)
+    rejected = read_manifest(store, window, part=part, rejected=True)
+    accepted = as_accepted(
+        store.uri, window, rejected, read_manifest(store, window, part=part), Acceptance(who, reason, now)
     )
     check_owner(store, accepted)
-    source, target = window_folder(window, rejected=True), window_folder(window)
-    for part in rejected.parts:
-        with verified(store, source, part) as file, store.writer(f"{target}/{part.path}") as out:
-            while data := file.read(1 << 20):
-                out.write(data)
-    accepted = commit(store, accepted)
+    source, target = window_folder(window, rejected=True, part=part), accepted.folder
+    for file in accepted.parts:
+        with verified(store, source, file) as data, store.writer(f"{target}/{file.path}") as out:
+            while chunk := data.read(1 << 20):
+                out.write(chunk)
+    standing = commit(store, accepted)
     store.delete(f"{source}/{MANIFEST}")
-    for part in rejected.parts:
-        store.delete(f"{source}/{part.path}")
-    return accepted
+    for file in accepted.parts:
+        store.delete(f"{source}/{file.path}")
+    return standing

@@ -153,5 +153,5 @@ def test_what_travels_with_the_event_is_small_and_plain() -> None:
 
 
 def test_a_place_knows_its_formats() -> None:
-    with pytest.raises(Unusable, match="Write one of parquet, jsonl"):
+    with pytest.raises(Unusable, match="Write parquet or jsonl"):
         Place("notes", "/tmp/notes", "csv")

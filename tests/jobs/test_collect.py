@@ -39,7 +39,7 @@ from airflow_provider_geminibatch.core.verdict import Thresholds
 from airflow_provider_geminibatch.jobs.collect import Landed, collect
 from airflow_provider_geminibatch.jobs.submit import Submitted, read_build, submit
 from airflow_provider_geminibatch.storage import facts as fact_store
-from airflow_provider_geminibatch.storage.landings import commit, read_manifest, read_rows
+from airflow_provider_geminibatch.storage.landings import FileLanding, commit, read_manifest, read_rows
 from airflow_provider_geminibatch.storage.stores import LocalStore, MemoryStore
 from airflow_provider_geminibatch.testing import InMemoryGateway, ManualClock, echo
 from tests.faults import WAYS, Crash, FaultyGateway, FaultyStore, Plan
@@ -79,7 +79,7 @@ class World:
         } | changes  # fmt: skip
         return collect(
             manifests or (self.manifest,), open_store=lambda uri: workspace, gateway=FaultyGateway(self.service, plan),
-            landing_store=landing, me=me, now=self.clock, log=LOG,
+            landing_store=FileLanding(landing), me=me, now=self.clock, log=LOG,
             sleep=lambda seconds: self.clock.advance(timedelta(seconds=seconds)), **arguments,
         )  # fmt: skip
 

@@ -21,7 +21,7 @@ from airflow_provider_geminibatch.emulator import Emulator, Server, running
 from airflow_provider_geminibatch.gemini.developer import DeveloperGateway, Settings
 from airflow_provider_geminibatch.jobs.collect import Landed, collect
 from airflow_provider_geminibatch.jobs.submit import Submitted, read_build, submit
-from airflow_provider_geminibatch.storage.landings import read_rows
+from airflow_provider_geminibatch.storage.landings import FileLanding, read_rows
 from airflow_provider_geminibatch.storage.stores import MemoryStore
 from tests.jobs.batches import seal
 
@@ -74,7 +74,7 @@ class World:
     def load(self, thresholds: Thresholds = LENIENT, me: str = "l1") -> Landed:
         return collect(
             (self.manifest,), open_store=lambda uri: self.store, gateway=self.gateway,
-            landing=Place("notes", "memory://l", "jsonl"), landing_store=self.landing, window="w",
+            landing=Place("notes", "memory://l", "jsonl"), landing_store=FileLanding(self.landing), window="w",
             owner=Owner("dag", "load"), run=RunRef("dag", "run", "load"), thresholds=thresholds, me=me,
             now=self.emulator.clock.now, log=LOG,
             sleep=lambda seconds: self.emulator.clock.advance(timedelta(seconds=seconds)),

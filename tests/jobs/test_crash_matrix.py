@@ -31,6 +31,7 @@ from airflow_provider_geminibatch.jobs.prepare import Declaration, prepare
 from airflow_provider_geminibatch.jobs.submit import Submitted, submit
 from airflow_provider_geminibatch.storage import facts as fact_store
 from airflow_provider_geminibatch.storage import landings
+from airflow_provider_geminibatch.storage.landings import FileLanding
 from airflow_provider_geminibatch.storage.stores import MemoryStore
 from tests.faults import WAYS, Crash, FaultyGateway, FaultyStore, Plan
 
@@ -94,7 +95,8 @@ class Road:
         store = self._store(plan)
         return collect(
             [self.manifest], open_store=lambda _: store, gateway=self._gateway(plan),
-            landing=Place("answers", "memory://landing", "jsonl"), landing_store=FaultyStore(self.landing, plan), window=WINDOW,
+            landing=Place("answers", "memory://landing", "jsonl"),
+            landing_store=FileLanding(FaultyStore(self.landing, plan)), window=WINDOW,
             owner=Owner("dag", "load"), run=RunRef("dag", "run", "load"), thresholds=Thresholds(), me=self._me(),
             now=self.now, log=LOG, sleep=lambda seconds: None,
         )  # fmt: skip

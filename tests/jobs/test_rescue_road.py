@@ -20,7 +20,7 @@ from airflow_provider_geminibatch.emulator import Emulator, running
 from airflow_provider_geminibatch.gemini.developer import DeveloperGateway, Settings
 from airflow_provider_geminibatch.jobs.collect import Landed
 from airflow_provider_geminibatch.jobs.whole import walk
-from airflow_provider_geminibatch.storage.landings import read_rows
+from airflow_provider_geminibatch.storage.landings import FileLanding, read_rows
 from airflow_provider_geminibatch.storage.stores import MemoryStore
 from tests.jobs.batches import seal
 
@@ -47,7 +47,7 @@ class Pipeline:
         for _ in range(500):
             end = walk(
                 manifest, store=self.store, gateways=lambda conn_id: self.gateway, policy=policy,
-                landing=Place("notes", "memory://landing", "jsonl"), landing_store=self.landing, window=WINDOW,
+                landing=Place("notes", "memory://landing", "jsonl"), landing_store=FileLanding(self.landing), window=WINDOW,
                 owner=Owner("dag", "ask"), run=RunRef("dag", "run", "ask"), me="me", now=self.now, log=LOG,
                 sleep=lambda seconds: self.emulator.clock.advance(seconds=seconds),
             )  # fmt: skip

@@ -25,7 +25,7 @@ from airflow_provider_geminibatch.jobs.results import Desk
 from airflow_provider_geminibatch.jobs.rows import LandedRows
 from airflow_provider_geminibatch.jobs.whole import Waiting, walk
 from airflow_provider_geminibatch.storage import facts as fact_store
-from airflow_provider_geminibatch.storage.landings import read_manifest, read_rows
+from airflow_provider_geminibatch.storage.landings import FileLanding, read_manifest, read_rows
 from airflow_provider_geminibatch.storage.stores import LocalStore, MemoryStore
 from airflow_provider_geminibatch.testing import InMemoryGateway, ManualClock, echo
 from tests.faults import FaultyGateway, FaultyStore, Plan
@@ -80,7 +80,8 @@ class World:
         own, other = FaultyGateway(self.service, plan), FaultyGateway(self.elsewhere, plan)
         return walk(
             self.manifest, store=FaultyStore(self.store, plan), gateways=lambda conn_id: other if conn_id else own,
-            policy=policy, landing=Place("notes", "memory://landing", "jsonl"), landing_store=FaultyStore(self.landing, plan),
+            policy=policy, landing=Place("notes", "memory://landing", "jsonl"),
+            landing_store=FileLanding(FaultyStore(self.landing, plan)),
             window=WINDOW, owner=Owner("dag", "ask"), run=RunRef("dag", "run", "ask"), me=me, now=self.clock, log=LOG,
             sleep=lambda seconds: self.clock.advance(timedelta(seconds=seconds)), **changes,
         )  # fmt: skip

@@ -19,7 +19,7 @@ from airflow_provider_geminibatch.emulator import Emulator, Server, running
 from airflow_provider_geminibatch.gemini.developer import DeveloperGateway, Settings
 from airflow_provider_geminibatch.jobs.collect import Landed
 from airflow_provider_geminibatch.jobs.whole import Waiting, walk
-from airflow_provider_geminibatch.storage.landings import read_rows
+from airflow_provider_geminibatch.storage.landings import FileLanding, read_rows
 from airflow_provider_geminibatch.storage.stores import MemoryStore
 from tests.faults import WAYS, Crash, FaultyGateway, FaultyStore, Plan
 from tests.jobs.batches import seal
@@ -54,7 +54,7 @@ class World:
         gateway = FaultyGateway(self.gateway, plan)
         return walk(
             self.manifest, store=FaultyStore(self.store, plan), gateways=lambda conn_id: gateway, policy=policy,
-            landing=Place("notes", "memory://l", "jsonl"), landing_store=FaultyStore(self.landing, plan), window="w",
+            landing=Place("notes", "memory://l", "jsonl"), landing_store=FileLanding(FaultyStore(self.landing, plan)), window="w",
             owner=Owner("dag", "ask"), run=RunRef("dag", "run", "ask"), me=f"try-{self.tries}", now=self.now, log=LOG,
             later_try=self.tries > 1, sleep=lambda seconds: self.emulator.clock.advance(seconds=seconds),
         )  # fmt: skip

@@ -19,6 +19,7 @@ from airflow_provider_geminibatch.jobs.collect import collect
 from airflow_provider_geminibatch.jobs.prepare import Declaration, prepare
 from airflow_provider_geminibatch.jobs.submit import Submitted, submit
 from airflow_provider_geminibatch.jobs.wait import pause_until
+from airflow_provider_geminibatch.storage.landings import FileLanding
 from airflow_provider_geminibatch.storage.stores import LocalStore
 
 LOG = logging.getLogger("road")
@@ -59,7 +60,7 @@ def main(url: str, folder: str, count: int) -> dict[str, object]:
     began = time.perf_counter()
     landed = collect(
         [prepared.manifest], open_store=lambda _: store, gateway=gateway, landing=Place("answers", landing.uri),
-        landing_store=landing, window="w", owner=Owner("d", "load"), run=RunRef("d", "r", "load"),
+        landing_store=FileLanding(landing), window="w", owner=Owner("d", "load"), run=RunRef("d", "r", "load"),
         thresholds=Thresholds(), me="me", now=now, log=LOG,
     )  # fmt: skip
     took["load_s"] = time.perf_counter() - began
