@@ -29,6 +29,7 @@ from airflow_provider_geminibatch.gemini.gateway import (
     ModelInfo,
     Refused,
     Tier,
+    TokenCount,
     UploadedFile,
 )
 
@@ -172,6 +173,11 @@ class DeveloperGateway:
         except httpx.HTTPError as error:
             return GenerateReply(error={"code": 504, "message": f"no answer came: {_named(error)}"})
         return wire.generate_reply(doing, _reply(answer))
+
+    def count_tokens(self, model: str, request: Mapping[str, Any]) -> TokenCount:
+        doing = f"countTokens of {model}"
+        reply = self._send("POST", f"/models/{model}:countTokens", doing, json=wire.count_body(model, request))
+        return wire.token_count(doing, _ok(reply, doing))
 
     def model(self, name: str) -> ModelInfo:
         doing = f"model {name!r}"

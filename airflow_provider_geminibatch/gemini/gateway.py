@@ -101,6 +101,15 @@ class ModelInfo(msgspec.Struct, frozen=True):
     output_token_limit: int | None = None
 
 
+class TokenCount(msgspec.Struct, frozen=True, kw_only=True):
+    """How many tokens the prompt of a request has, as the service counts them. ``cached`` of them come from a cache."""
+
+    total: int
+    cached: int = 0
+    modalities: tuple[tuple[str, int], ...] = ()
+    """Tokens by modality (``TEXT``, ``IMAGE`` …), where the service says so."""
+
+
 class Download(Protocol):
     """An open result stream: where it starts, the total size if the service said one, and the bytes in order."""
 
@@ -156,6 +165,10 @@ class Gateway(Protocol):
 
         Raises KeyRefused and ModelUnknown; everything else is in the reply.
         """
+        ...
+
+    def count_tokens(self, model: str, request: Mapping[str, Any]) -> TokenCount:
+        """The tokens of a request's prompt, system instruction and tools included. Free; may be called from several threads."""
         ...
 
     def model(self, name: str) -> ModelInfo: ...
