@@ -89,12 +89,16 @@ class Claim(Fact, frozen=True, kw_only=True):
 class Uploaded(Fact, frozen=True, kw_only=True):
     """The shard lies at the service as ``file_name``, since ``file_at`` by our clock and for ``life_seconds`` by the service's.
 
-    A duration, since the two clocks may be far apart. None: the service said nothing about an end.
+    A duration, since the two clocks may be far apart. None: the service said nothing about an end. What was sent is the sealed
+    shard without the rows ``left_out``, and with each content of ``media`` at the file of that name; ``sent_sha256`` is its digest.
     """
 
     file_name: str
     file_at: datetime
     life_seconds: float | None = None
+    left_out: tuple[int, ...] = ()
+    sent_sha256: str = ""
+    media: dict[str, str] = {}
 
 
 class Sending(Fact, frozen=True, kw_only=True):
