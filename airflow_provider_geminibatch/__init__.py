@@ -21,10 +21,17 @@ if TYPE_CHECKING:
     from airflow_provider_geminibatch.operators.submit import GeminiBatchSubmitOperator
     from airflow_provider_geminibatch.sensors.batch import GeminiBatchSensor
     from airflow_provider_geminibatch.sensors.window import GeminiBatchWindowSensor
-    from airflow_provider_geminibatch.storage.sources import CsvSource, JsonlSource, ParquetSource, RequestsSource
+    from airflow_provider_geminibatch.storage.sources import (
+        ArrowSource,
+        CsvSource,
+        JsonlSource,
+        ParquetSource,
+        RequestsSource,
+    )
 
 # Airflow reads this package in every process, most of which need none of these.
 _HOMES = {
+    "ArrowSource": "storage.sources",
     "CsvSource": "storage.sources",
     "GeminiBatchCancelOperator": "operators.cancel",
     "GeminiBatchHook": "hooks.gemini_batch",
@@ -47,6 +54,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "ArrowSource",
     "CsvSource",
     "GeminiBatchCancelOperator",
     "GeminiBatchHook",
