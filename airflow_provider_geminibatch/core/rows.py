@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import date, time
 from decimal import Decimal
-from hashlib import blake2b
 from numbers import Number
 from typing import Any, NamedTuple
 
@@ -37,7 +36,7 @@ class Fault(NamedTuple):
     hint: str = ""
 
 
-class Row(NamedTuple):
+class Row(msgspec.Struct, frozen=True, gc=False):
     """One row of a source and where it stands: ``rows.csv line`` and 17. ``bytes`` are a line of JSON, not yet read."""
 
     place: str
@@ -45,23 +44,36 @@ class Row(NamedTuple):
     data: Mapping[str, Any] | bytes | Fault
 
 
-class Encoded(NamedTuple):
-    """What an encoder makes of a row."""
+class Encoded(msgspec.Struct, frozen=True, gc=False):
+    """What an encoder makes of a row.
+
+    ``varying`` is what of the request differs from row to row, where the rest is known beforehand: two requests of one
+    encoder are equal if and only if their ``varying`` are. None stands for the request itself.
+    """
 
     key: str
     request: bytes
+    varying: bytes | None = None
 
 
-class Ready(NamedTuple):
-    """A row that can be packed: its key and passthrough columns as JSON, its request as it goes on the wire."""
+class Ready(msgspec.Struct, frozen=True, gc=False):
+    """A row that can be packed: its key and passthrough columns as JSON, its request as it goes on the wire.
+
+    ``varying`` as in ``Encoded``.
+    """
 
     key: bytes
     request: bytes
     columns: bytes
+    varying: bytes | None = None
 
+
+# These three are made for every row, and a Struct costs a quarter of a named tuple. None of them can be part of a cycle.
 
 Problems = list[Problem]
 Encode = Callable[[Mapping[str, Any]], Encoded | Problems]
+Quick = Callable[[Any], Ready | None]
+"""A short road for what a row holds: what it can vouch for, and None for all that has to be looked at more closely."""
 
 
 def ready_rows(
@@ -71,28 +83,29 @@ def ready_rows(
     columns: tuple[str, ...] = (),
     own: frozenset[str] = frozenset(),
     max_bytes: int = SHARD_BYTES,
+    quick: Quick | None = None,
 ) -> Iterator[Ready | Problems]:
-    """Each row in order, as something to pack or as the list of its problems.
+    """Each row in order, as something to pack or as the list of its problems. That keys are unique is not looked at.
 
-    ``own`` are fields that ``*`` does not count as columns. A digest of each key is kept, to find those given twice.
+    ``own`` are fields that ``*`` does not count as columns. What ``quick`` lets through must be what ``encode`` would make.
     """
-    seen: set[bytes] = set()
+    most = max_bytes - LINE_BYTES
     for row in rows:
-        made = _ready(row.data, encode, columns, own)
-        if type(made) is Ready and len(made.request) + LINE_BYTES > max_bytes:
-            made = [
-                Problem("request", f"has {len(made.request):,} bytes, and a shard may have {max_bytes:,}", "split it")
-            ]
+        made: Any = None if quick is None else quick(row.data)
+        if made is None:
+            made = _ready(row.data, encode, columns, own)
         if type(made) is Ready:
-            mark = blake2b(made.key, digest_size=16).digest()
-            if mark not in seen:
-                seen.add(mark)
+            if len(made.request) <= most:
                 yield made
                 continue
-            made = [
-                Problem("key", f"{_shown(made.key)} stands in an earlier row too", "a key is unique within its source")
-            ]
-        yield [replace(problem, where=f"{row.place} {row.number}: {problem.where}".rstrip(": ")) for problem in made]
+            what = f"has {len(made.request):,} bytes, and a shard may have {max_bytes:,}"
+            made = [Problem("request", what, "split it")]
+        yield placed(row, made)
+
+
+def placed(row: Row, problems: Problems) -> Problems:
+    """The problems of a row with its place before their own."""
+    return [replace(problem, where=f"{row.place} {row.number}: {problem.where}".rstrip(": ")) for problem in problems]
 
 
 def _ready(
@@ -117,10 +130,11 @@ def _ready(
         return [Problem("key", *NOT_TEXT)]
     if not encoded.key.strip():
         return [Problem("key", "is empty", "every row needs its own key")]
-    return Ready(key, encoded.request, along)
+    return Ready(key, encoded.request, along, encoded.varying)
 
 
-def _shown(key: bytes) -> str:
+def shown_key(key: bytes) -> str:
+    """A key as messages show it."""
     text = key.decode()
     return text if len(text) <= 80 else text[:79] + "…"
 

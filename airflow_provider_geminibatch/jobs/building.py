@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from datetime import datetime, timedelta
 from itertools import chain, islice
-from typing import Any
+from typing import Any, cast
 
-from airflow_provider_geminibatch.core.errors import BadRows, StoreError
+from airflow_provider_geminibatch.core.errors import BadRows, Problem, StoreError
 from airflow_provider_geminibatch.core.model import Shard
 from airflow_provider_geminibatch.core.rows import Problems, Ready, Row
 from airflow_provider_geminibatch.core.sharding import Block, pack
+from airflow_provider_geminibatch.jobs.unique_keys import NAMED, KeyMarks, repeats
 from airflow_provider_geminibatch.storage.store import Store
 
 SHOWN_PROBLEMS = 20
@@ -97,22 +98,45 @@ class Progress:
 def located(rows: Iterable[Row | Mapping[str, Any] | bytes]) -> Iterator[Row]:
     """Rows with their place; what comes without one is numbered from 1."""
     for number, row in enumerate(rows, 1):
-        yield row if isinstance(row, Row) else Row("row", number, row)
+        yield row if type(row) is Row else Row("row", number, cast("Mapping[str, Any]", row))
 
 
-def flawless(rows: Iterable[Ready | Problems], source_name: str) -> Iterator[Ready]:
-    """The rows, as long as none has a problem. At the first that has, the rest is read for problems only, and BadRows raised."""
-    rest = iter(rows)
+Again = Callable[[], Iterable[tuple[Row, Ready | Problems]]]
+"""Reads the source once more, each row with what becomes of it."""
+
+
+def flawless(rows: Iterable[Ready | Problems], source_name: str, marks: KeyMarks) -> Iterator[Ready]:
+    """The rows, as long as none has a problem. At the first that has, the rest is read for problems only, and BadRows raised.
+
+    All keys are noted in ``marks``.
+    """
+    rest = marks.noting(rows)
     for row in rest:
-        if not isinstance(row, Ready):
+        if type(row) is not Ready:
             raise _bad_rows(row, rest, source_name)
         yield row
 
 
 def _bad_rows(first: Problems, rest: Iterator[Ready | Problems], source_name: str) -> BadRows:
-    every = chain(first, (problem for row in rest if not isinstance(row, Ready) for problem in row))
+    every = chain(first, (problem for row in rest if type(row) is not Ready for problem in row))
+    return _of_all(every, source_name)
+
+
+def _of_all(every: Iterator[Problem], source_name: str) -> BadRows:
     shown = tuple(islice(every, SHOWN_PROBLEMS))
     return BadRows(source_name, shown, len(shown) + sum(1 for _ in every))
+
+
+def refuse_repeats(marks: KeyMarks, again: Again, source_name: str, others: int = 0) -> None:
+    """Raises BadRows, with all problems of the source in their order, when a key stands twice. ``others`` are those known."""
+    repeated = marks.repeated()
+    if not repeated.marks:
+        return
+    found = _of_all(repeats(again(), repeated, source_name), source_name)
+    if len(repeated.marks) >= NAMED:
+        found.total = others + repeated.rows
+    if found.total:  # else two keys that only share a hash
+        raise found
 
 
 def delete(store: Store, path: str, log: logging.Logger) -> None:

@@ -17,18 +17,19 @@ from typing import Any
 import msgspec
 
 from airflow_provider_geminibatch.core import limits
-from airflow_provider_geminibatch.core.errors import DeclarationChanged, EmptySource, ServiceChanged, Unusable
+from airflow_provider_geminibatch.core.errors import BadRows, DeclarationChanged, EmptySource, ServiceChanged, Unusable
 from airflow_provider_geminibatch.core.fields import ROOTS
 from airflow_provider_geminibatch.core.ledger import Checked, Forgotten, Opening
 from airflow_provider_geminibatch.core.manifest import Manifest
 from airflow_provider_geminibatch.core.model import BatchId, Build, ServiceIdentity, Shard
 from airflow_provider_geminibatch.core.names import digest, generation_path, short
 from airflow_provider_geminibatch.core.response_schema import CommonSchema
-from airflow_provider_geminibatch.core.rows import OWN_FIELDS, Ready, Row, ready_rows, request_encoder
+from airflow_provider_geminibatch.core.rows import OWN_FIELDS, Problems, Ready, Row, ready_rows, request_encoder
 from airflow_provider_geminibatch.core.schema_check import dangling, schema_check
 from airflow_provider_geminibatch.core.template import RequestTemplate, compile_template
-from airflow_provider_geminibatch.jobs.building import Progress, ShardWriter, delete, flawless, located
+from airflow_provider_geminibatch.jobs.building import Progress, ShardWriter, delete, flawless, located, refuse_repeats
 from airflow_provider_geminibatch.jobs.submit import read_build
+from airflow_provider_geminibatch.jobs.unique_keys import KeyMarks
 from airflow_provider_geminibatch.storage import facts
 from airflow_provider_geminibatch.storage.store import Store
 
@@ -80,8 +81,19 @@ class Declaration:
         else:
             encode, own = compile_template(self.template, self.kind).encode, frozenset[str]()
             common.note({"generationConfig": self.template.generation})
-        rows = ready_rows(located(source()), encode, columns=self.passthrough, own=own, max_bytes=self.max_shard_bytes)
-        return flawless(rows, self.source_name)
+        options: dict[str, Any] = {"columns": self.passthrough, "own": own, "max_bytes": self.max_shard_bytes}
+
+        def again() -> Iterator[tuple[Row, Ready | Problems]]:
+            for row in located(source()):
+                yield row, next(ready_rows((row,), encode, **options))
+
+        with KeyMarks() as marks:
+            try:
+                yield from flawless(ready_rows(located(source()), encode, **options), self.source_name, marks)
+            except BadRows as bad:
+                refuse_repeats(marks, again, self.source_name, bad.total)
+                raise
+            refuse_repeats(marks, again, self.source_name)
 
     def fingerprint(self, service: ServiceIdentity | None) -> str:
         """``version:digest`` over what is asked of whom. How it is cut, connections and credentials have no part in it."""
