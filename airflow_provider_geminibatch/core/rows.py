@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from datetime import date, time
+from datetime import date, datetime, time
 from decimal import Decimal
 from numbers import Number
 from typing import Any, NamedTuple
@@ -25,7 +25,22 @@ OWN_FIELDS = frozenset({"key", "request"})
 LINE_BYTES = 64
 """What a line holds beside its request, at most: the wire key and the JSON around it."""
 
-encode_json = msgspec.json.Encoder(decimal_format="string").encode
+
+def _by_its_base(value: Any) -> Any:
+    """What is a kind of text, number or time, as plain text, number or time: msgspec writes exact types only."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, datetime):
+        return datetime.combine(date(value.year, value.month, value.day), value.timetz())
+    if isinstance(value, date):
+        return date(value.year, value.month, value.day)
+    for base in (int, float):
+        if isinstance(value, base):
+            return base(value)
+    raise TypeError(f"a {type(value).__name__} is nothing that JSON knows")
+
+
+encode_json = msgspec.json.Encoder(decimal_format="string", enc_hook=_by_its_base).encode
 _decode_json = msgspec.json.Decoder().decode
 
 
@@ -198,7 +213,7 @@ def text_of(value: Any) -> str | None:
     Absent is empty, truth is JSON's, times are ISO, lists and mappings are JSON.
     """
     if isinstance(value, str):
-        return value
+        return str.__str__(value)  # of a subclass too: columns may hold such, and msgspec writes exact types only
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -244,7 +259,7 @@ def _key_problems(fields: Mapping[str, Any]) -> Iterator[Problem]:
     key = fields.get("key")
     if key is None:
         yield Problem("key", "is missing", 'a line is {"key": "…", "request": {…}}')
-    elif type(key) is not str:
+    elif not isinstance(key, str):
         yield Problem("key", f"must be text, not {type(key).__name__}", "put it in quotes")
 
 

@@ -24,6 +24,7 @@ from airflow_provider_geminibatch.core.rows import (
     request_encoder,
     text_of,
 )
+from airflow_provider_geminibatch.core.template import RequestTemplate, compile_template
 
 TURN = [{"role": "user", "parts": [{"text": "hello"}]}]
 JSON = st.recursive(
@@ -154,3 +155,46 @@ def test_the_quick_road_has_the_same_limit_of_size() -> None:
     (row,) = _through([{"id": "1"}], quick=lambda row: Ready(b'"1"', b"x" * 1000, b"{}"), max_bytes=1000)
     assert isinstance(row, list)
     assert str(row[0]) == "rows.csv line 2: request: has 1,000 bytes, and a shard may have 1,000 (split it)"
+
+
+def test_values_of_subclasses_read_and_come_back_as_what_they_are_a_kind_of() -> None:
+    import pendulum
+
+    class Text(str):
+        __slots__ = ()
+
+        def __str__(self) -> str:
+            return "another text"
+
+    class Whole(int): ...
+
+    class Real(float): ...
+
+    row = {
+        "id": Text("1"),
+        "text": Text("a"),
+        "number": Whole(2),
+        "share": Real(0.5),
+        "at": pendulum.datetime(2026, 1, 1, 12, tz="Europe/Berlin"),
+        "day": pendulum.date(2026, 1, 1),
+        "deep": [{Text("k"): Text("v")}],
+    }
+    template = compile_template(RequestTemplate("$text $number $share $at $day $deep"))
+    (made,) = _through([row], ("*",), encode=template.encode)
+    assert isinstance(made, Ready)
+    assert made.key == b'"1"'
+    asked = msgspec.json.decode(made.request)["contents"][0]["parts"][0]["text"]
+    assert asked == 'a 2 0.5 2026-01-01T12:00:00+01:00 2026-01-01 [{"k":"v"}]'
+    assert msgspec.json.decode(made.columns) == {
+        "id": "1",
+        "text": "a",
+        "number": 2,
+        "share": 0.5,
+        "at": "2026-01-01T12:00:00+01:00",
+        "day": "2026-01-01",
+        "deep": [{"k": "v"}],
+    }
+    ready = {"key": Text("k"), "request": {"contents": [{"parts": [{"text": "hello"}]}]}}
+    (one,) = _through([ready], encode=request_encoder("generate", "m"))
+    assert isinstance(one, Ready)
+    assert one.key == b'"k"'
