@@ -29,6 +29,7 @@
     ├── JobsFailed            no job of a batch ended with results
     ├── WaitTimedOut          a deadline of ours passed
     ├── BatchCancelled        a person asked for the end of a batch
+    ├── CanaryFailed          the sample that went first does not let its batch go
     ├── ResultsNotReady       results that are not there yet
     ├── ResultsBroken         result files that cannot be trusted
     ├── Rejected              what landed is outside its thresholds
@@ -360,6 +361,27 @@ class BatchCancelled(GeminiBatchError):
         "{batch} was cancelled on a person's wish ({reason}). Its open jobs were asked to end; what they had done may be billed. "
         "Nothing was committed. To ask anew, run `geminibatch forget` and clear the task."
     )
+
+
+@dataclass(eq=False)
+class CanaryFailed(GeminiBatchError):
+    """The sample that was asked first did not come back as it has to, so that its batch is not sent."""
+
+    batch: str
+    why: str
+    numbers: str
+    examples: str
+    do: str
+    report: str
+
+    def __str__(self) -> str:
+        examples = f" Rows such as {self.examples}." if self.examples else ""
+        return (
+            f"{self.batch}: the canary says no: {self.why}. {self.numbers}.{examples} Nothing of the batch was sent; the canary "
+            f"is paid, and its usable answers are kept. The report is {self.report}. {self.do} Then clear the task that "
+            "prepares: changed rows get a canary of their own. To send the batch as it is, raise max_unusable=, or set "
+            "canary=None, and clear this task: what is answered is not paid again."
+        )
 
 
 @dataclass(eq=False)

@@ -63,7 +63,9 @@ class RungLedger:
         self._fact, self._store, self._build, self._me, self._now, self._log = fact, store, build, me, now, log
         generation = generation_path(build.batch, build.generation)
         self._prefix = rung_path(generation, fact.number)
-        self.label = f"rung {fact.number} ({fact.kind}) of {build.batch}"
+        # Number 0 is no rung of the ladder.
+        called = f"rung {fact.number}" if fact.number else "canary"
+        self.label = f"{called} ({fact.kind}) of {build.batch}"
         self.tier: Tier = "flex" if fact.kind == "flex" else "standard"
         self.model = fact.model or build.model
         self._price = price_of(self.model, fact.at)

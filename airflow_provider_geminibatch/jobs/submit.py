@@ -35,6 +35,7 @@ from airflow_provider_geminibatch.core.model import Build, JobSnapshot, Shard
 from airflow_provider_geminibatch.core.names import batch_path, display_name, generation_path, short
 from airflow_provider_geminibatch.core.steps import Evidence, Policy
 from airflow_provider_geminibatch.gemini.gateway import Created, Gateway, Refused
+from airflow_provider_geminibatch.jobs.kept import left_out
 from airflow_provider_geminibatch.jobs.lookup import pages, sweep
 from airflow_provider_geminibatch.jobs.room import Wave
 from airflow_provider_geminibatch.jobs.sending import outgoing, with_keys
@@ -79,18 +80,20 @@ def submit(
     max_tries: int | None = None,
     later_try: bool = False,
     policy: Policy = Policy(),  # noqa: B008 - frozen
-    answered: Callable[[Shard], frozenset[int]] = lambda shard: frozenset(),
+    answered: Callable[[Shard], frozenset[int]] | None = None,
 ) -> Submitted | Waiting:
     """Bring every shard of a build to a job, as far as that goes now.
 
     ``me`` is the token of this attempt of the task, the same over its deferrals; ``task`` names its task instance, whose
     ``max_tries`` tells a clear from a retry; ``later_try`` says that earlier tries, or this one before it waited, may have
-    left something. ``answered`` are rows of a shard that need not be sent, since they are answered already.
+    left something. ``answered`` are rows of a shard that need not be sent, since they are answered already: those that a
+    canary kept, unless told otherwise.
     Raises what ``core.steps`` stops with, and ServiceError, StoreError from the doors.
     """
     build = read_build(store, manifest.path)
     begun = Evidence(label="", service=gateway.identity, task=task, max_tries=max_tries, later_try=later_try)
-    walker = _Walker(store, gateway, build, me, now, log, begun, policy, answered)
+    known = answered or (lambda shard: left_out(store, shard))
+    walker = _Walker(store, gateway, build, me, now, log, begun, policy, known)
     try:
         ends = [walker.walk(shard) for shard in build.shards]
     finally:
@@ -211,8 +214,8 @@ class _Walker:
         self._put(shard, step.attempt, "uploaded", uploaded)
 
     def _uploaded(self, shard: Shard, display_name: str) -> Uploaded:
-        left_out = self._answered(shard)
-        with outgoing(self._store, shard, left_out=left_out) as source:
+        answered = self._answered(shard)
+        with outgoing(self._store, shard, left_out=answered) as source:
             size = source.size_bytes
             sent = self._gateway.upload(cast(BinaryIO, source), size_bytes=size, display_name=display_name)
             source.confirm()
@@ -221,7 +224,7 @@ class _Walker:
         now = self._now()
         return Uploaded(
             owner=self._me, at=now, file_name=sent.name, file_at=now, life_seconds=life,
-            left_out=tuple(sorted(left_out)), sent_sha256=source.sha256,
+            left_out=tuple(sorted(answered)), sent_sha256=source.sha256,
         )  # fmt: skip
 
     def _send(self, shard: Shard, facts: ShardFacts, step: steps.Send, evidence: Evidence) -> None:
