@@ -12,6 +12,7 @@ from datetime import datetime
 import msgspec
 
 from airflow_provider_geminibatch.core.model import BatchId, JobCounts, ServiceIdentity
+from airflow_provider_geminibatch.core.prices import PriceList
 
 READER = 1
 """The fact format this release reads."""
@@ -268,6 +269,13 @@ class Spending(Fact, frozen=True, kw_only=True):
     """``charges/0001.spent.json``: what the effect really cost; from here on it counts instead of the upper bound."""
 
     usd: str
+
+
+class Priced(Fact, frozen=True, kw_only=True):
+    """``prices/<model>.json``: the prices that this generation is counted by, decided once by whoever needs them first."""
+
+    model: str
+    prices: PriceList
 
 
 class JanitorAct(Fact, frozen=True, kw_only=True):

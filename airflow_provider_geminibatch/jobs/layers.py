@@ -21,6 +21,7 @@ from airflow_provider_geminibatch.core.outcomes import SchemaCheck, classify
 from airflow_provider_geminibatch.core.prices import NOTHING_SPENT, Spent, spent_on
 from airflow_provider_geminibatch.gemini.gateway import Gateway
 from airflow_provider_geminibatch.jobs.kept import KeptLayer, kept_layer
+from airflow_provider_geminibatch.jobs.price_list import prices_of_build
 from airflow_provider_geminibatch.jobs.results import Answered, Desk, answered, shard_name
 from airflow_provider_geminibatch.jobs.segments import rung_bill, segment_line, segment_outcomes, segment_paths
 from airflow_provider_geminibatch.jobs.submit import read_build
@@ -189,8 +190,9 @@ def layers_of(
 
     def built(build: Build, conn_id: str | None, round_: int | None) -> None:
         its = desk if conn_id is None else replace(desk, gateway=gateways(conn_id))
+        prices = prices_of_build(desk.store, build, me=desk.me, now=desk.now)
         shards = tuple(
-            answered(its, build.model, shard, check, unless_open=unless_open, given_up=shard_name(shard) in given_up)
+            answered(its, prices, shard, check, unless_open=unless_open, given_up=shard_name(shard) in given_up)
             for shard in build.shards
         )
         found.append(BuiltLayer(len(found) + 1, build, its, check, shards, round_))

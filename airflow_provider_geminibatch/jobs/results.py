@@ -18,7 +18,7 @@ from airflow_provider_geminibatch.core.ledger import Attempt, Collected, End, Sh
 from airflow_provider_geminibatch.core.model import JobSnapshot, Outcomes, Shard, state_row
 from airflow_provider_geminibatch.core.names import segment
 from airflow_provider_geminibatch.core.outcomes import Line, Outcome, SchemaCheck, classify
-from airflow_provider_geminibatch.core.prices import NOTHING_SPENT, Price, Spent, price_of, spent_on
+from airflow_provider_geminibatch.core.prices import NOTHING_SPENT, Price, PriceList, Spent, spent_on
 from airflow_provider_geminibatch.core.reconcile import KINDS, LineCounts, Reconciled, distrust, reconcile
 from airflow_provider_geminibatch.gemini.gateway import Gateway
 from airflow_provider_geminibatch.jobs.download import fetch
@@ -114,7 +114,7 @@ class Answered:
 
 def answered(
     desk: Desk,
-    model: str,
+    prices: PriceList | None,
     shard: Shard,
     check: SchemaCheck | None,
     *,
@@ -139,7 +139,7 @@ def answered(
         name=end.job_name, shard=shard_name(shard), rows=shard.rows - not_asked, state=end.state, created_at=end.created_at,
         ended_at=end.ended_at, error=_why(end) if not state_row(end.state).succeeded else "",
     )  # fmt: skip
-    price = price_of(model, end.ended_at or end.created_at or end.at)
+    price = prices.at(end.ended_at or end.created_at or end.at) if prices else None
     common: dict[str, Any] = {
         "job": reference, "service": str(attempt.claim.service), "price": price, "strays": strays,
         "input_files": _inputs(facts),
