@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from airflow_provider_geminibatch.decorators.gemini_batch import gemini_batch
     from airflow_provider_geminibatch.hooks.gemini_batch import GeminiBatchHook
     from airflow_provider_geminibatch.hooks.landing import Landing, landed_windows, read_window
+    from airflow_provider_geminibatch.hooks.sql import SqlSource
     from airflow_provider_geminibatch.operators.batch import GeminiBatchOperator
     from airflow_provider_geminibatch.operators.cancel import GeminiBatchCancelOperator
     from airflow_provider_geminibatch.operators.janitor import GeminiBatchJanitorOperator
@@ -48,6 +49,7 @@ _HOMES = {
     "RequestTemplate": "core.template",
     "RequestsSource": "storage.sources",
     "Rung": "core.batch",
+    "SqlSource": "hooks.sql",
     "gemini_batch": "decorators.gemini_batch",
     "landed_windows": "hooks.landing",
     "read_window": "hooks.landing",
@@ -71,6 +73,7 @@ __all__ = [
     "RequestTemplate",
     "RequestsSource",
     "Rung",
+    "SqlSource",
     "gemini_batch",
     "landed_windows",
     "read_window",

@@ -6,6 +6,7 @@
     │   ├── BadRows           problems in the rows or requests of a source, each with its place
     │   ├── EmptySource       a source without a single row
     │   ├── SourceUnreadable  a source that is not there or cannot be read
+    │   │   └── SourceAway    a database that cannot be reached now
     │   ├── BadManifest       what a stage was handed is not a manifest
     │   ├── BadConnection     the connection lacks something or does not fit
     │   └── BadWindow         no window can be told from the run
@@ -96,6 +97,13 @@ class SourceUnreadable(BadInput):
     says: ClassVar[str] = (
         "{source} could not be read: {why}. Nothing was sent or paid. Check the path and the connection, then clear the task."
     )
+
+
+class SourceAway(SourceUnreadable):
+    """A source that cannot be reached now, such as a database that is down: worth another try."""
+
+    retryable = True
+    says = "{source} could not be read: {why}. Nothing was sent or paid. A retry reads it again from the beginning."
 
 
 @dataclass(eq=False)
