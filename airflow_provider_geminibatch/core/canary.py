@@ -270,7 +270,7 @@ def measured(
         answer=spread(usage.candidates for usage in used),
         thoughts=spread(usage.thoughts for usage in used),
         cached_tokens=sum(usage.cached for usage in used),
-        cost_usd=None if run.cost_usd is None else _usd(run.cost_usd),
+        cost_usd=None if run.cost_usd is None else _plain(run.cost_usd),
         batch_usd=None if price is None else _for_all(used, price, run.rows),
         model_versions=dict(sorted(versions.items())),
         ended=run.ended,
@@ -291,9 +291,12 @@ def _for_all(used: Sequence[Usage], price: Price, rows: int) -> tuple[str, str, 
 
 
 def _usd(amount: Decimal) -> str:
-    """Plain decimal text, to a millionth of a dollar."""
-    rounded = amount.quantize(Decimal("0.000001"))
-    return f"{rounded.normalize() if rounded else Decimal(0):f}"
+    """To a millionth of a dollar."""
+    return _plain(amount.quantize(Decimal("0.000001")))
+
+
+def _plain(amount: Decimal) -> str:
+    return f"{amount.normalize() if amount else Decimal(0):f}"
 
 
 _INDEX = re.compile(r"\[\d+\]")
