@@ -43,7 +43,7 @@ from them in ``says``, and ``retryable`` tells whether the same call may succeed
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import ClassVar
 
@@ -460,11 +460,12 @@ class WindowNotLanded(GeminiBatchError):
 
 @dataclass(frozen=True)
 class Problem:
-    """One mistake in a source: where it is, what is wrong, and what to write instead."""
+    """One mistake in a source: where it is, what is wrong, and what to write instead. ``rule`` names it for machines."""
 
     where: str
     what: str
     hint: str = ""
+    rule: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}" + (f" ({self.hint})" if self.hint else "")

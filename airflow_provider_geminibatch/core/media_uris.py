@@ -63,8 +63,9 @@ def file_name(uri: str) -> str:
 def uri_fault(uri: str, route: str) -> UriFault | None:
     """What keeps ``route`` from reading a URI, as far as the URI shows it.
 
-    Sources: the Files API guide (files/… and their URLs, 48 h), the batch notebook of Vertex AI (Cloud Storage and public
-    YouTube). Whether a batch reads other web addresses is documented for neither route, so they only warn.
+    Sources: the guides of the Files API (files/… and their URLs, 48 h) and of file inputs of the Developer API (https
+    addresses, public or signed, "supported in all endpoints, including Batch"; 2026-01); the batch notebook of Vertex AI
+    (Cloud Storage and public YouTube). What neither says only warns.
     """
     if uri.startswith(PLACEHOLDER) or _YOUTUBE.match(uri):
         return None
@@ -81,6 +82,8 @@ def uri_fault(uri: str, route: str) -> UriFault | None:
             None if route == "vertex" else UriFault("lies in Cloud Storage, which the Developer API cannot read", hint)
         )
     reads = "gs://bucket/object" if route == "vertex" else "files/… of the Files API"
+    if word == "https" and route == "developer":
+        return None
     if word in ("http", "https"):
         return UriFault(
             "is a web address, and whether a batch reads those is not documented", f"write {reads}", certain=False
