@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from airflow_provider_geminibatch.core.batch import Rung
+    from airflow_provider_geminibatch.core.canary import Canary
     from airflow_provider_geminibatch.core.template import RequestTemplate
     from airflow_provider_geminibatch.decorators.gemini_batch import gemini_batch
     from airflow_provider_geminibatch.hooks.gemini_batch import GeminiBatchHook
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 # Airflow reads this package in every process, most of which need none of these.
 _HOMES = {
     "ArrowSource": "storage.sources",
+    "Canary": "core.canary",
     "CsvSource": "storage.sources",
     "GeminiBatchCancelOperator": "operators.cancel",
     "GeminiBatchHook": "hooks.gemini_batch",
@@ -57,6 +59,7 @@ _HOMES = {
 
 __all__ = [
     "ArrowSource",
+    "Canary",
     "CsvSource",
     "GeminiBatchCancelOperator",
     "GeminiBatchHook",

@@ -38,10 +38,10 @@ from airflow_provider_geminibatch.core.ledger import Claim, RungDone, RungFact, 
 from airflow_provider_geminibatch.core.model import Build, Shard
 from airflow_provider_geminibatch.core.names import short
 from airflow_provider_geminibatch.core.outcomes import SchemaCheck, classify
-from airflow_provider_geminibatch.core.prices import price_of
 from airflow_provider_geminibatch.core.schema_check import schema_check
 from airflow_provider_geminibatch.jobs.kept import CANARY_RUNG, keep, kept_of, kept_rows
 from airflow_provider_geminibatch.jobs.layers import generation_of, rung_path, sealed_keys
+from airflow_provider_geminibatch.jobs.price_list import prices_of_build
 from airflow_provider_geminibatch.jobs.rescue import run_rung
 from airflow_provider_geminibatch.jobs.results import Desk
 from airflow_provider_geminibatch.jobs.rounds import write_rows
@@ -222,7 +222,9 @@ def _verdict(desk: Desk, root: Build, canary: Canary, fact: RungFact | None, don
         cost_usd=_cost(desk, root) if fact else Decimal(0),
         ended=done.why if done else "",
     )
-    report = measured(heard, run, price_of(root.model, now), _keys(desk, root, [one.at for one in worst(heard)]))
+    prices = prices_of_build(desk.store, root, me=desk.me, now=desk.now)
+    keys = _keys(desk, root, [one.at for one in worst(heard)])
+    report = measured(heard, run, prices.at(now) if prices else None, keys)
     found = judge(report, canary)
     verdict = CanaryVerdict(owner=desk.me, at=now, verdict="stop" if found.problem else "pass", report=report)
     standing = fact_store.put(desk.store, _verdict_path(root), verdict).report
