@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from airflow_provider_geminibatch.core.errors import Problem
+from airflow_provider_geminibatch.core.fields import MESSAGES, ROOTS
 from airflow_provider_geminibatch.core.limits import SHARD_BYTES
 from airflow_provider_geminibatch.core.requests import check_request
 
@@ -231,10 +232,17 @@ def text_of(value: Any) -> str | None:
     return None
 
 
-def request_encoder(kind: str, model: str, note: Callable[[dict[str, Any]], object] = lambda request: None) -> Encode:
+def request_encoder(
+    kind: str,
+    model: str,
+    note: Callable[[dict[str, Any]], object] = lambda request: None,
+    *,
+    ordered: bool = True,
+) -> Encode:
     """The encoder for rows that are requests already: ``{"key": …, "request": {…}}``, perhaps with more columns.
 
-    ``note`` is shown every request that is in order.
+    ``note`` is shown every request that is in order. Without ``ordered`` its fields keep the order in which they came,
+    as in builds that were sealed before there was a short road (``fast_requests``).
     """
 
     def encode(fields: Mapping[str, Any]) -> Encoded | Problems:
@@ -246,13 +254,28 @@ def request_encoder(kind: str, model: str, note: Callable[[dict[str, Any]], obje
             return [*problems, *checked.problems]
         note(checked.request)
         try:
-            return Encoded(fields["key"], encode_json(checked.request))
+            return Encoded(fields["key"], encode_json(canonical(checked.request, kind) if ordered else checked.request))
         except UnicodeEncodeError:
             return [Problem("request", *NOT_TEXT)]
         except TypeError as error:
             return [Problem("request", f"cannot be written as JSON ({error})", "use text, numbers, lists and mappings")]
 
     return encode
+
+
+def canonical(request: dict[str, Any], kind: str) -> dict[str, Any]:
+    """A request with its own fields, and those of its turns, in the order of the field table, whichever road it took."""
+    out = {name: request[name] for name in MESSAGES[ROOTS[kind]] if name in request}
+    out.update(request)
+    for name, word in MESSAGES[ROOTS[kind]].items():
+        if name in out and word.strip("[]!") == "Content":
+            turns = out[name]
+            out[name] = [_turn(turn) for turn in turns] if isinstance(turns, list) else _turn(turns)
+    return out
+
+
+def _turn(turn: dict[str, Any]) -> dict[str, Any]:
+    return {name: turn[name] for name in ("role", "parts") if name in turn}
 
 
 def _key_problems(fields: Mapping[str, Any]) -> Iterator[Problem]:

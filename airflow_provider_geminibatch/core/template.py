@@ -7,7 +7,7 @@ JSON both stay usable in a prompt.
 from __future__ import annotations
 
 import string
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
@@ -184,6 +184,15 @@ class WireTemplate:
         found = [column for _, column in self.slots] + [piece.name for piece in self.key if isinstance(piece, Column)]
         return tuple(dict.fromkeys(found))
 
+    @property
+    def constant(self) -> str:
+        """A digest of what all requests have in common."""
+        return names.digest(*(piece.decode() for piece in self.pieces))
+
+    def varying(self, filled: Sequence[bytes]) -> bytes:
+        """What makes a request another than the others: the pieces that its row filled in. None of them has a line break."""
+        return b"\n".join([filled[at] for at, _ in (*self.slots, *self.raw)])
+
     def encode(self, row: Mapping[str, Any]) -> Encoded | Problems:
         """The row's key and request, or what keeps it from having them."""
         out = list(self.pieces)
@@ -194,7 +203,7 @@ class WireTemplate:
                 out[at] = row[name]
             key = "".join([piece if isinstance(piece, str) else _text(row[piece.name]) for piece in self.key])
             if not self.spoken or any(_text(row[column]).strip() for column in self.spoken):
-                return Encoded(key, b"".join(out))
+                return Encoded(key, b"".join(out), self.varying(out))
         except (KeyError, ValueError):
             return [problem for column in self.columns for problem in _column_problems(row, column)]
         return [Problem("prompt", "is empty", "its columns hold nothing in this row")]
