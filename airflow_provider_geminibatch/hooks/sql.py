@@ -93,8 +93,12 @@ class SqlSource:
                 "paid for again: order by something unique.",
                 name,
             )
-        with _trouble(name), closing(_connected(self.conn_id)) as connection:
-            yield from self._fetched(_streaming(connection, self.fetch_rows), name)
+        with (
+            _trouble(name),
+            closing(_connected(self.conn_id)) as connection,
+            closing(_streaming(connection, self.fetch_rows)) as cursor,
+        ):
+            yield from self._fetched(cursor, name)
 
     def _fetched(self, cursor: Any, name: str) -> Iterator[Row]:
         cursor.execute(self.sql.rstrip().rstrip(";"), *(() if self.parameters is None else (self.parameters,)))
