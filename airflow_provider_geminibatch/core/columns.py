@@ -15,9 +15,8 @@ from airflow_provider_geminibatch.core.fields import snake
 _SPACE = re.compile(r"[ \t\r\n]*")
 _INDEX = re.compile(r"\[(\d+)\]")
 _AT_BYTE = re.compile(r"\(byte (\d+)\)")
-# Both are exact about JSON and run in C; what else they take (NaN) was refused before anybody asks for a column.
+# Exact about JSON, and runs in C; what else it takes (NaN) was refused before anybody asks for a column.
 _value_at = json.JSONDecoder().raw_decode
-_text_at = json.decoder.scanstring
 
 
 def column(line: bytes, path: str, what: str = "") -> int:
@@ -56,7 +55,7 @@ def _members(text: str, at: int, path: str) -> Iterator[tuple[int, str]]:
     other: dict[str, tuple[int, str]] = {}
     at = _after_space(text, at + 1)
     while text[at] != "}":
-        name, at = _text_at(text, at + 1)
+        name, at = _value_at(text, at)
         start = _after_space(text, _after_space(text, at) + 1)
         for spelled, found in ((name, exact), (_camel(name), other)):
             rest = path.removeprefix(f".{spelled}")
