@@ -195,6 +195,9 @@ class InMemoryGateway:
             raise ModelUnknown(f"model {name!r}", 404, f"models/{name} is not found.")
         return ModelInfo(name, ("generateContent", "batchGenerateContent"))
 
+    def models(self) -> tuple[ModelInfo, ...]:
+        return tuple(self.model(name) for name in self._models)
+
 
 class _Stream:
     def __init__(self, data: bytes, offset: int) -> None:

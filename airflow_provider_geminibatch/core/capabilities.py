@@ -101,8 +101,8 @@ MODELS: Final = (
 )  # fmt: skip
 
 
-class Listed(msgspec.Struct, frozen=True):
-    """A model as the service listed it."""
+class ModelInfo(msgspec.Struct, frozen=True):
+    """A model as the service lists it, without ``models/``."""
 
     name: str
     methods: tuple[str, ...] = ()
@@ -116,7 +116,7 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
     v: int = 1
     as_of: date
     endpoint: str
-    models: tuple[Listed, ...]
+    models: tuple[ModelInfo, ...]
 
 
 def read_listing(raw: bytes, source: str) -> Listing:
@@ -177,7 +177,7 @@ class Capabilities:
             what = f"runs no {kind} batches" if sure else f"is reported to run no {kind} batches"
             yield Fault("model", "model-no-batch" if sure else "model-unsure", what, row.source, not sure)
 
-    def _listed(self, model: str) -> Listed | None:
+    def _listed(self, model: str) -> ModelInfo | None:
         models = self.listing.models if self.listing else ()
         return next((each for each in models if each.name.removeprefix("models/") == model), None)
 

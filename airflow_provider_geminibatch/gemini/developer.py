@@ -186,6 +186,16 @@ class DeveloperGateway:
             raise ModelUnknown(doing, 404, wire.error_text(reply))
         return wire.model_info(_ok(reply, doing).json() or {})
 
+    def models(self) -> tuple[ModelInfo, ...]:
+        doing, found, token = "list of models", list[ModelInfo](), ""
+        while True:
+            reply = _ok(self._send("GET", "/models", doing, params=_page_query(token)), doing)
+            page, following = wire.model_page(doing, reply)
+            found += page
+            if not following or following == token:
+                return tuple(found)
+            token = following
+
     @contextmanager
     def download(self, file_name: str, offset: int = 0) -> Iterator[Download]:
         doing = f"download of {file_name}"

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, Literal, Protocol
 
 import msgspec
 
+from airflow_provider_geminibatch.core.capabilities import ModelInfo as ModelInfo
 from airflow_provider_geminibatch.core.model import JobSnapshot, ServiceIdentity
 
 
@@ -92,15 +93,6 @@ class JobPage(msgspec.Struct, frozen=True):
     at: datetime | None = None
 
 
-class ModelInfo(msgspec.Struct, frozen=True):
-    """A model as the service lists it."""
-
-    name: str
-    methods: tuple[str, ...] = ()
-    input_token_limit: int | None = None
-    output_token_limit: int | None = None
-
-
 class TokenCount(msgspec.Struct, frozen=True, kw_only=True):
     """How many tokens the prompt of a request has, as the service counts them. ``cached`` of them come from a cache."""
 
@@ -172,6 +164,10 @@ class Gateway(Protocol):
         ...
 
     def model(self, name: str) -> ModelInfo: ...
+
+    def models(self) -> tuple[ModelInfo, ...]:
+        """Every model that the service lists, all pages of it."""
+        ...
 
     def close(self) -> None: ...
 

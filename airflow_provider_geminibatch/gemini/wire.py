@@ -116,6 +116,15 @@ def model_info(fields: Mapping[str, Any]) -> ModelInfo:
     )
 
 
+def model_page(doing: str, reply: Reply) -> tuple[list[ModelInfo], str]:
+    """One page of the list of models, and the token of the next."""
+    body = reply.json()
+    if not isinstance(body, dict):
+        raise ServiceBusy(doing, reply.status, "a reply that is not a page")
+    entries = [entry for entry in body.get("models") or () if isinstance(entry, dict)]
+    return [model_info(entry) for entry in entries], str(body.get("nextPageToken") or "")
+
+
 def create_reply(reply: Reply) -> CreateReply:
     """What may be concluded from the answer to a create.
 

@@ -168,6 +168,13 @@ def test_a_job_that_is_not_shown_is_unreachable_and_a_model_that_is_not_there_is
     assert "batchGenerateContent" in side.gateway.model(MODEL).methods
 
 
+def test_all_models_are_listed_as_each_is_shown(side: Side) -> None:
+    models = side.gateway.models()
+
+    assert MODEL in [model.name for model in models]
+    assert all(side.gateway.model(model.name).methods == model.methods for model in models)
+
+
 def test_the_list_comes_in_pages(
     emulator: Emulator, developer: DeveloperGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
