@@ -9,10 +9,12 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from airflow_provider_geminibatch.core.batch import Rung
+    from airflow_provider_geminibatch.core.canary import Canary
     from airflow_provider_geminibatch.core.template import RequestTemplate
     from airflow_provider_geminibatch.decorators.gemini_batch import gemini_batch
     from airflow_provider_geminibatch.hooks.gemini_batch import GeminiBatchHook
     from airflow_provider_geminibatch.hooks.landing import Landing, landed_windows, read_window
+    from airflow_provider_geminibatch.hooks.sql import SqlSource
     from airflow_provider_geminibatch.operators.batch import GeminiBatchOperator
     from airflow_provider_geminibatch.operators.cancel import GeminiBatchCancelOperator
     from airflow_provider_geminibatch.operators.janitor import GeminiBatchJanitorOperator
@@ -21,10 +23,18 @@ if TYPE_CHECKING:
     from airflow_provider_geminibatch.operators.submit import GeminiBatchSubmitOperator
     from airflow_provider_geminibatch.sensors.batch import GeminiBatchSensor
     from airflow_provider_geminibatch.sensors.window import GeminiBatchWindowSensor
-    from airflow_provider_geminibatch.storage.sources import CsvSource, JsonlSource, ParquetSource, RequestsSource
+    from airflow_provider_geminibatch.storage.sources import (
+        ArrowSource,
+        CsvSource,
+        JsonlSource,
+        ParquetSource,
+        RequestsSource,
+    )
 
 # Airflow reads this package in every process, most of which need none of these.
 _HOMES = {
+    "ArrowSource": "storage.sources",
+    "Canary": "core.canary",
     "CsvSource": "storage.sources",
     "GeminiBatchCancelOperator": "operators.cancel",
     "GeminiBatchHook": "hooks.gemini_batch",
@@ -41,12 +51,15 @@ _HOMES = {
     "RequestTemplate": "core.template",
     "RequestsSource": "storage.sources",
     "Rung": "core.batch",
+    "SqlSource": "hooks.sql",
     "gemini_batch": "decorators.gemini_batch",
     "landed_windows": "hooks.landing",
     "read_window": "hooks.landing",
 }
 
 __all__ = [
+    "ArrowSource",
+    "Canary",
     "CsvSource",
     "GeminiBatchCancelOperator",
     "GeminiBatchHook",
@@ -63,6 +76,7 @@ __all__ = [
     "RequestTemplate",
     "RequestsSource",
     "Rung",
+    "SqlSource",
     "gemini_batch",
     "landed_windows",
     "read_window",

@@ -102,6 +102,22 @@ _CONFIG_SECTION: dict[str, object] = {
             "example": None,
             "default": "600",
         },
+        "models": {
+            "description": "A list of the service's models, as `geminibatch models --write` keeps it: a path or a URI. "
+            "Prepare holds the model of a batch against it; without one, against a table of the provider.",
+            "version_added": "0.2.0",
+            "type": "string",
+            "example": "s3://aws_default@bucket/geminibatch/models.json",
+            "default": "",
+        },
+        "allow_fields": {
+            "description": "Fields of requests to let through although the provider does not know them yet, as JSON, "
+            "by message.",
+            "version_added": "0.2.0",
+            "type": "string",
+            "example": '{"GenerationConfig": ["newField"]}',
+            "default": "",
+        },
         "allow_weak_workspace": {
             "description": "Accept a workspace whose storage cannot create a file only if it is absent. "
             "Without that, two workers that act at once may both pay.",

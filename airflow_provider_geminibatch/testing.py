@@ -31,6 +31,7 @@ from airflow_provider_geminibatch.gemini.gateway import (
     ModelInfo,
     Refused,
     Tier,
+    TokenCount,
     UploadedFile,
 )
 
@@ -56,17 +57,27 @@ class ManualClock:
 
 def echo(request: Mapping[str, Any]) -> dict[str, Any]:
     """The default answer: the text of the request, as the model's."""
-    parts = [part.get("text", "") for content in request.get("contents", ()) for part in content.get("parts", ())]
-    text = " ".join(parts)
+    text = _text(request)
+    tokens = _tokens(text)
     return {
         "candidates": [{"content": {"role": "model", "parts": [{"text": text}]}, "finishReason": "STOP"}],
         "usageMetadata": {
-            "promptTokenCount": len(text) // 4 + 1,
-            "candidatesTokenCount": len(text) // 4 + 1,
-            "totalTokenCount": 2 * (len(text) // 4 + 1),
+            "promptTokenCount": tokens,
+            "candidatesTokenCount": tokens,
+            "totalTokenCount": 2 * tokens,
         },
         "modelVersion": "in-memory",
     }
+
+
+def _text(request: Mapping[str, Any]) -> str:
+    return " ".join(
+        part.get("text", "") for content in request.get("contents", ()) for part in content.get("parts", ())
+    )
+
+
+def _tokens(text: str) -> int:
+    return len(text) // 4 + 1
 
 
 class InMemoryGateway:
@@ -91,6 +102,7 @@ class InMemoryGateway:
         self._cancelled: dict[str, datetime] = {}
         self._lines: dict[str, list[bytes]] = {}
         self.generated: list[tuple[str, Tier]] = []
+        self.counted = 0
         self.replies_to_lose = 0
 
     def close(self) -> None:
@@ -173,10 +185,18 @@ class InMemoryGateway:
         self.generated.append((model, tier))
         return GenerateReply(response=self._answer(request), code=200, tier=tier)
 
+    def count_tokens(self, model: str, request: Mapping[str, Any]) -> TokenCount:
+        self.model(model)
+        self.counted += 1
+        return TokenCount(total=_tokens(_text(request)))
+
     def model(self, name: str) -> ModelInfo:
         if name not in self._models:
             raise ModelUnknown(f"model {name!r}", 404, f"models/{name} is not found.")
         return ModelInfo(name, ("generateContent", "batchGenerateContent"))
+
+    def models(self) -> tuple[ModelInfo, ...]:
+        return tuple(self.model(name) for name in self._models)
 
 
 class _Stream:

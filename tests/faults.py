@@ -17,7 +17,19 @@ from airflow_provider_geminibatch.gemini.gateway import Ambiguous, GenerateReply
 
 WAYS = ("before", "after", "lost", "frozen")
 STORE_EFFECTS = ("read", "create", "write", "delete", "open")
-GATEWAY_EFFECTS = ("upload", "file", "delete_file", "create", "job", "jobs", "cancel", "model", "generate")
+GATEWAY_EFFECTS = (
+    "upload",
+    "file",
+    "delete_file",
+    "create",
+    "job",
+    "jobs",
+    "cancel",
+    "model",
+    "models",
+    "generate",
+    "count_tokens",
+)
 
 
 class Crash(BaseException):

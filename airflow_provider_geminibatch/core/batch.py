@@ -4,9 +4,9 @@
 asks again, so that a crash anywhere resumes at the same question. ``EFFECTS`` says of every step which fact comes before it,
 what it does, which fact comes after it, and why repeating it is harmless.
 
-The order of things: the root build is submitted and waited for; what is unresolved and worth asking again goes into rounds,
-each smaller than the one before; at the deadline, or when stuck, the rungs of the ladder are opened one after the other;
-at the end stands a commit, or a failure that says why.
+The order of things: a canary goes first, if there is one; the root build is submitted and waited for; what is unresolved and
+worth asking again goes into rounds, each smaller than the one before; at the deadline, or when stuck, the rungs of the ladder
+are opened one after the other; at the end stands a commit, or a failure that says why.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from typing import Literal, get_args
 
 import msgspec
 
+from airflow_provider_geminibatch.core import canary as canaries
+from airflow_provider_geminibatch.core.canary import Canary, CanaryReport
 from airflow_provider_geminibatch.core.errors import BatchCancelled, GeminiBatchError, Unusable, WaitTimedOut
 from airflow_provider_geminibatch.core.ledger import RungFact
 from airflow_provider_geminibatch.core.steps import Effect
@@ -61,9 +63,10 @@ class BatchPolicy(msgspec.Struct, frozen=True, kw_only=True):
     ``deadline`` is a time, or a span from the batch's first intent, which survives retries. ``stuck_after`` is the share of
     similar jobs that had ended by the time a batch counts as stuck. ``early`` is the share of the rows that has to be new
     before a further early commit. Nothing dearer than batch is paid without ``standard_allowed`` (standard), nor in a
-    backfill without ``rescue_in_backfill``.
+    backfill without ``rescue_in_backfill``. With a ``canary`` a sample goes first, and nothing is sent if that comes back bad.
     """
 
+    canary: Canary | None = None
     max_rounds: int = 1
     truncated_cap_factor: float = 2.0
     deadline: datetime | timedelta | None = None
@@ -105,14 +108,16 @@ class BatchPolicy(msgspec.Struct, frozen=True, kw_only=True):
 class Sent(msgspec.Struct, frozen=True, kw_only=True):
     """A build as far as it was submitted. ``name`` is ``root``, ``round-01`` or ``rung-01``.
 
-    ``submitted``: this walk has been over it, so that what can be adopted or sent again is. ``pending`` shards are not jobs yet;
-    with ``wait_until`` they wait, for room or for certainty. ``open`` are jobs that have not ended.
+    ``submitted``: this walk has been over it, so that what can be adopted or sent again is. ``pending`` shards are not jobs yet,
+    ``unclaimed`` ones were never meant to be; with ``wait_until`` they wait, for room or for certainty. ``open`` are jobs that
+    have not ended.
     """
 
     name: str
     rows: int
     ended_rows: int = 0
     pending: int = 0
+    unclaimed: int = 0
     open: tuple[str, ...] = ()
     conn_id: str | None = None
     submitted: bool = False
@@ -148,6 +153,11 @@ class BatchSummary(msgspec.Struct, frozen=True, kw_only=True):
     label: str
     rows: int
     builds: tuple[Sent, ...]
+    canary: CanaryReport | None = None
+    """What the sample came to that goes first, once it is on record."""
+    canary_uri: str = ""
+    canary_until: datetime | None = None
+    """The canary asked for a pause."""
     begun_at: datetime | None = None
     tally: Tally | None = None
     rounds: tuple[int, ...] = ()
@@ -170,6 +180,10 @@ class BatchSummary(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def unfinished(self) -> bool:
         return any(build.unfinished for build in self.builds)
+
+
+class RunCanary(msgspec.Struct, frozen=True):
+    """Ask the sample row by row on the worker, keep its answers, write ``canary/verdict.json``."""
 
 
 class Submit(msgspec.Struct, frozen=True):
@@ -251,10 +265,11 @@ class Fail(msgspec.Struct, frozen=True):
     error: GeminiBatchError
 
 
-Act = Submit | CountUp | CommitEarly | OpenRound | OpenRung | Settle | BuildRung | RunRung | EndRung | CancelAll
+Act = RunCanary | Submit | CountUp | CommitEarly | OpenRound | OpenRung | Settle | BuildRung | RunRung | EndRung | CancelAll
 BatchStep = Act | Rest | Commit | Fail
 
 EFFECTS: dict[type, Effect] = {
+    RunCanary: Effect("rungs/00.json", "paid calls", "segments, canary/verdict.json", "as RunRung; the verdict is create-only"),
     Submit: Effect("the build's seal", "one create per shard", "job of each shard", "core.steps: never repeated on a guess"),
     CountUp: Effect("end", "downloads results", "collected", "reading; a file that is there is not downloaded again"),
     CommitEarly: Effect("collected", "writes below _early/", "_early/…/_manifest.json", "same content, same commit"),
@@ -283,12 +298,24 @@ def batch_step(summary: BatchSummary, policy: BatchPolicy, me: str, now: datetim
     fresh = [Submit(build.name) for build in summary.builds if not build.submitted]
     # At its end nothing new is sent; jobs are adopted, and a cleared task sends again what ended without results.
     if fresh and not (reason and any(build.pending for build in summary.builds)):
-        return tuple(fresh)
+        return _canary_first(summary, policy, now) or tuple(fresh)
     if reason:
         return _next_rung(summary, policy, reason, now)
     if summary.unfinished:
         return _going_on(summary, policy, _earliest(policy.deadline_at(summary.begun_at, now), summary.stuck_at))
     return _at_rest(summary, policy)
+
+
+def _canary_first(summary: BatchSummary, policy: BatchPolicy, now: datetime) -> tuple[BatchStep, ...]:
+    """What comes before the root build is sent: its canary, as long as there are shards that nobody has meant to send."""
+    if policy.canary is None or not any(build.unclaimed for build in summary.builds if build.name == "root"):
+        return ()
+    if summary.canary is not None:
+        error = canaries.failure(summary.label, summary.canary, policy.canary, summary.canary_uri)
+        return (Fail(error),) if error else ()
+    if summary.canary_until is not None and now < summary.canary_until:
+        return (Rest(summary.canary_until, "the service asked the canary for a pause"),)
+    return (RunCanary(),)
 
 
 def _over(summary: BatchSummary, policy: BatchPolicy, now: datetime) -> str:

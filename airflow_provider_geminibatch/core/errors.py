@@ -6,6 +6,7 @@
     │   ├── BadRows           problems in the rows or requests of a source, each with its place
     │   ├── EmptySource       a source without a single row
     │   ├── SourceUnreadable  a source that is not there or cannot be read
+    │   │   └── SourceAway    a database that cannot be reached now
     │   ├── BadManifest       what a stage was handed is not a manifest
     │   ├── BadConnection     the connection lacks something or does not fit
     │   └── BadWindow         no window can be told from the run
@@ -29,6 +30,7 @@
     ├── JobsFailed            no job of a batch ended with results
     ├── WaitTimedOut          a deadline of ours passed
     ├── BatchCancelled        a person asked for the end of a batch
+    ├── CanaryFailed          the sample that went first does not let its batch go
     ├── ResultsNotReady       results that are not there yet
     ├── ResultsBroken         result files that cannot be trusted
     ├── Rejected              what landed is outside its thresholds
@@ -41,7 +43,7 @@ from them in ``says``, and ``retryable`` tells whether the same call may succeed
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import ClassVar
 
@@ -95,6 +97,13 @@ class SourceUnreadable(BadInput):
     says: ClassVar[str] = (
         "{source} could not be read: {why}. Nothing was sent or paid. Check the path and the connection, then clear the task."
     )
+
+
+class SourceAway(SourceUnreadable):
+    """A source that cannot be reached now, such as a database that is down: worth another try."""
+
+    retryable = True
+    says = "{source} could not be read: {why}. Nothing was sent or paid. A retry reads it again from the beginning."
 
 
 @dataclass(eq=False)
@@ -363,6 +372,27 @@ class BatchCancelled(GeminiBatchError):
 
 
 @dataclass(eq=False)
+class CanaryFailed(GeminiBatchError):
+    """The sample that was asked first did not come back as it has to, so that its batch is not sent."""
+
+    batch: str
+    why: str
+    numbers: str
+    examples: str
+    do: str
+    report: str
+
+    def __str__(self) -> str:
+        examples = f" Rows such as {self.examples}." if self.examples else ""
+        return (
+            f"{self.batch}: the canary says no: {self.why}. {self.numbers}.{examples} Nothing of the batch was sent; the canary "
+            f"is paid, and its usable answers are kept. The report is {self.report}. {self.do} Then clear the task that "
+            "prepares: changed rows get a canary of their own. To send the batch as it is, raise max_unusable=, or set "
+            "canary=None, and clear this task: what is answered is not paid again."
+        )
+
+
+@dataclass(eq=False)
 class ResultsNotReady(GeminiBatchError):
     """Results that are not there yet: a shard without a job, a job that runs on, an output that is still to come."""
 
@@ -430,11 +460,12 @@ class WindowNotLanded(GeminiBatchError):
 
 @dataclass(frozen=True)
 class Problem:
-    """One mistake in a source: where it is, what is wrong, and what to write instead."""
+    """One mistake in a source: where it is, what is wrong, and what to write instead. ``rule`` names it for machines."""
 
     where: str
     what: str
     hint: str = ""
+    rule: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}" + (f" ({self.hint})" if self.hint else "")

@@ -7,7 +7,7 @@ import re
 from functools import cache, lru_cache
 from typing import Final
 
-from airflow_provider_geminibatch.core.fields import ENUMS, MESSAGES, ROOTS, VERTEX_ONLY
+from airflow_provider_geminibatch.core.fields import ROOTS, ROUTES, element, elsewhere, enums, messages
 
 _CONTENTS = 'write contents: [{"role": "user", "parts": [{"text": …}]}]'
 _SYSTEM = 'write systemInstruction: {"parts": [{"text": …}]}'
@@ -66,61 +66,59 @@ def squashed(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def element(kind: str) -> str:
-    """The kind inside a list or a map, else the kind itself, without the required mark."""
-    return kind.rstrip("!").strip("[]{}")
-
-
 @cache
-def message_paths() -> dict[str, str]:
+def message_paths(route: str = "developer") -> dict[str, str]:
     """Where each message is met first: ThinkingConfig at ``request.generationConfig.thinkingConfig``."""
     found: dict[str, str] = {}
+    table = messages(route)
     queue = [(root, "request") for root in ROOTS.values()]
     while queue:
         message, path = queue.pop(0)
-        if message in MESSAGES and message not in found:
+        if message in table and message not in found:
             found[message] = path
-            for name, kind in MESSAGES[message].items():
+            for name, kind in table[message].items():
                 queue.append((element(kind), f"{path}.{name}" + ("[]" if "[" in kind else "")))
     return found
 
 
 @lru_cache(maxsize=4096)
-def unknown_field(message: str, name: str) -> str:
+def unknown_field(message: str, name: str, route: str = "developer") -> str:
     """The hint for a field that ``message`` does not have; empty when there is nothing sensible to say."""
-    by_style = {squashed(field): field for field in MESSAGES[message]}
+    fields = messages(route)[message]
+    by_style = {squashed(field): field for field in fields}
     plain = squashed(name)
-    if any(plain == squashed(field) for field in VERTEX_ONLY.get(message, ())):
-        return "only Vertex AI has it; the Developer API refuses it, so leave it out"
     if plain in by_style:
         return f"did you mean {by_style[plain]}?"
     if message == "Schema" and name in _JSON_SCHEMA:
         return "responseSchema is a subset of OpenAPI; a JSON Schema goes into responseJsonSchema"
+    if any(plain == squashed(field) for field in elsewhere(route).get(message, ())):
+        other = next(said for each, said in ROUTES.items() if each != route)
+        return f"only {other} has it; {ROUTES[route]} refuses it, so leave it out"
     said = _ALIASES.get(f"{message}.{plain}") or _ALIASES.get(plain)
     if said:
         return said
-    elsewhere = _elsewhere(message, plain)
-    if elsewhere:
-        return f"it belongs in {elsewhere}"
-    close = _close(name, tuple(MESSAGES[message]))
+    place = _elsewhere(message, plain, route)
+    if place:
+        return f"it belongs in {place}"
+    close = close_names(name, tuple(fields))
     if close:
         return f"did you mean {close[0]}?"
-    return f"known here: {', '.join(MESSAGES[message])}" if 0 < len(MESSAGES[message]) <= 8 else ""
+    return f"known here: {', '.join(fields)}" if 0 < len(fields) <= 8 else ""
 
 
-def _close(name: str, known: tuple[str, ...]) -> list[str]:
+def close_names(name: str, known: tuple[str, ...]) -> list[str]:
     """At most one name that was probably meant: a likeness, or what the name is the beginning of."""
     begun = [field for field in known if len(name) > 2 and squashed(field).startswith(squashed(name))]
     return difflib.get_close_matches(name, known, 1, 0.6) or begun[:1]
 
 
-def _elsewhere(message: str, plain: str) -> str:
+def _elsewhere(message: str, plain: str, route: str) -> str:
     """Where the field exists, if that is one place; names that stand for many things (``name``) say nothing."""
     owners = [
         f"{path}.{field}"
-        for owner, path in message_paths().items()
+        for owner, path in message_paths(route).items()
         if owner != message
-        for field in MESSAGES[owner]
+        for field in messages(route)[owner]
         if squashed(field) == plain
     ]
     return owners[0] if len(owners) == 1 or (owners and plain in _PREFERRED) else ""
@@ -136,12 +134,11 @@ def wrong_kind(kind: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def unknown_word(enum: str, word: str) -> str:
+def unknown_word(enum: str, word: str, route: str = "developer") -> str:
     """The hint for a word that ``enum`` does not have."""
+    known = enums(route)[enum]
     said = _WORDS.get((enum, word.lower()))
     if said:
         return said
-    close = difflib.get_close_matches(word.upper(), ENUMS[enum], 1, 0.5) or difflib.get_close_matches(
-        word, ENUMS[enum], 1
-    )
-    return f"did you mean {close[0]}?" if close else f"known: {', '.join(sorted(ENUMS[enum]))}"
+    close = difflib.get_close_matches(word.upper(), known, 1, 0.5) or difflib.get_close_matches(word, known, 1)
+    return f"did you mean {close[0]}?" if close else f"known: {', '.join(sorted(known))}"

@@ -169,6 +169,9 @@ class CommitManifest(msgspec.Struct, frozen=True, kw_only=True):
     """What ``tokens`` cost, as decimal text; None when a model has no known price, which is not zero."""
     strays_cost_usd: str | None = None
     price_as_of: str = ""
+    """What stands for the prices that were counted by."""
+    price_sources: tuple[str, ...] = ()
+    """Where they are from, for people."""
     submitted_at: datetime | None = None
     finished_at: datetime | None = None
     committed_at: datetime
@@ -280,14 +283,24 @@ def part_name(number: int, commit: str, file_format: str) -> str:
     return f"part-{number:05d}-{commit}.{file_format}"
 
 
-def commit_id(window: str, file_format: str, sealed: Mapping[Origin, Iterable[ShardResult]], *, part: str = "") -> str:
-    """What names a commit: all that decides the content of its parts, and nothing else (no thresholds, no time, no try)."""
+def commit_id(
+    window: str,
+    file_format: str,
+    sealed: Mapping[Origin, Iterable[ShardResult]],
+    priced: str = prices.AS_OF.isoformat(),
+    *,
+    part: str = "",
+) -> str:
+    """What names a commit: all that decides the content of its parts, and nothing else (no thresholds, no time, no try).
+
+    ``priced`` stands for the prices, which decide the cost that is written beside each row.
+    """
     content = sorted(
         "\n".join((origin.path, origin.build, *(_result_text(result) for result in results)))
         for origin, results in sealed.items()
     )
     where = (window, "part", part) if part else (window,)
-    return short(str(ROW_FORMAT), prices.AS_OF.isoformat(), *where, file_format, *content)
+    return short(str(ROW_FORMAT), priced, *where, file_format, *content)
 
 
 def _result_text(result: ShardResult) -> str:

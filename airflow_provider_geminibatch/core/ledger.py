@@ -12,6 +12,7 @@ from datetime import datetime
 import msgspec
 
 from airflow_provider_geminibatch.core.model import BatchId, JobCounts, ServiceIdentity
+from airflow_provider_geminibatch.core.prices import PriceList
 
 READER = 1
 """The fact format this release reads."""
@@ -89,12 +90,16 @@ class Claim(Fact, frozen=True, kw_only=True):
 class Uploaded(Fact, frozen=True, kw_only=True):
     """The shard lies at the service as ``file_name``, since ``file_at`` by our clock and for ``life_seconds`` by the service's.
 
-    A duration, since the two clocks may be far apart. None: the service said nothing about an end.
+    A duration, since the two clocks may be far apart. None: the service said nothing about an end. What was sent is the sealed
+    shard without the rows ``left_out``, and with each content of ``media`` at the file of that name; ``sent_sha256`` is its digest.
     """
 
     file_name: str
     file_at: datetime
     life_seconds: float | None = None
+    left_out: tuple[int, ...] = ()
+    sent_sha256: str = ""
+    media: dict[str, str] = {}
 
 
 class Sending(Fact, frozen=True, kw_only=True):
@@ -264,6 +269,13 @@ class Spending(Fact, frozen=True, kw_only=True):
     """``charges/0001.spent.json``: what the effect really cost; from here on it counts instead of the upper bound."""
 
     usd: str
+
+
+class Priced(Fact, frozen=True, kw_only=True):
+    """``prices/<model>.json``: the prices that this generation is counted by, decided once by whoever needs them first."""
+
+    model: str
+    prices: PriceList
 
 
 class JanitorAct(Fact, frozen=True, kw_only=True):

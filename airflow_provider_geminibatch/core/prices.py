@@ -1,20 +1,31 @@
 """What tokens cost, as dated data: USD for a million tokens. An unknown price is None, never zero.
 
-From the pricing page (ai.google.dev/gemini-api/docs/pricing), copies of August to October 2026; what they lack of the
-2.5 family from third parties' tables of April 2026, its long output price `assumed`. Text, image and video input; audio
+The table is from the pricing page (ai.google.dev/gemini-api/docs/pricing), copies of August to October 2026; what they lack of
+the 2.5 family from third parties' tables of April 2026, its long output price `assumed`. Text, image and video input; audio
 input of some models costs more, and so do grounding and cache storage, which the usage of a row does not show.
+
+Prices of the user go before the table, and a maintained library (``jobs.price_list``) comes after it. Which of them a batch
+goes by is decided once and stands in its ledger, so that what is charged and what is settled are counted alike.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
+import msgspec
+
+from airflow_provider_geminibatch.core.errors import Unusable
 from airflow_provider_geminibatch.core.model import Usage
+from airflow_provider_geminibatch.core.names import short
 
 AS_OF = date(2026, 10, 31)
+
+TABLE = "the package's table"
+"""The source of a price that stands here."""
 
 BATCH_SHARE = Decimal("0.5")
 """What batch costs of the standard price (batch guide of 2026-09-18)."""
@@ -31,13 +42,44 @@ _EXACT = Decimal("0.000000000001")
 
 
 class Price(NamedTuple):
-    """Standard prices, valid before ``until``; the long ones above ``LONG_PROMPT_TOKENS``."""
+    """Standard prices, valid before ``until``; the long ones for prompts above ``long_above`` tokens.
+
+    Batch (and flex) prices are given where they are not ``BATCH_SHARE`` of the standard ones; ``assumed_batch`` says that a
+    source names none, so that the share is an assumption. ``cached`` is the caching price, of a batch too.
+    """
 
     input: Decimal
     output: Decimal
     long_input: Decimal | None = None
     long_output: Decimal | None = None
     until: date | None = None
+    cached: Decimal | None = None
+    long_cached: Decimal | None = None
+    batch_input: Decimal | None = None
+    batch_output: Decimal | None = None
+    batch_long_input: Decimal | None = None
+    batch_long_output: Decimal | None = None
+    long_above: int = LONG_PROMPT_TOKENS
+    assumed_batch: bool = False
+
+
+class PriceList(msgspec.Struct, frozen=True):
+    """The prices of one model over time, and who says so."""
+
+    rows: tuple[Price, ...]
+    source: str = TABLE
+    as_of: str = AS_OF.isoformat()
+
+    def at(self, moment: datetime) -> Price | None:
+        """The price on the day of ``moment`` (UTC); None when the list ends before."""
+        day = moment.astimezone(UTC).date()
+        return next((price for price in self.rows if price.until is None or day < price.until), None)
+
+    def told(self, moment: datetime) -> str:
+        """Where the price of that day is from, and what of it is assumed."""
+        price = self.at(moment)
+        doubt = ", batch assumed to cost 50 % of it" if price and price.assumed_batch else ""
+        return f"{self.source}{f' of {self.as_of}' if self.as_of else ''}{doubt}"
 
 
 def _usd(*texts: str, until: date | None = None) -> Price:
@@ -64,12 +106,80 @@ PRICES: dict[str, tuple[Price, ...]] = {
 _SUFFIX = re.compile(r"(-preview(-\d{2}-\d{2,4})?|-\d{3})$")
 
 
-def price_of(model: str, at: datetime) -> Price | None:
-    """The price of a model on the day of ``at`` (UTC), or None for a model that the table does not have."""
+T = TypeVar("T")
+
+
+def of_model(prices: Mapping[str, T], model: str) -> T | None:
+    """The entry of a model in a table of prices: its own, else that of its family, else None."""
     name = model.removeprefix("models/")
-    prices = PRICES.get(name) or PRICES.get(_SUFFIX.sub("", name), ())
-    day = at.astimezone(UTC).date()
-    return next((price for price in prices if price.until is None or day < price.until), None)
+    return prices.get(name) or prices.get(_SUFFIX.sub("", name))
+
+
+def table_prices(model: str) -> PriceList | None:
+    """What the table says of a model."""
+    rows = of_model(PRICES, model)
+    return PriceList(rows) if rows else None
+
+
+def price_of(model: str, at: datetime) -> Price | None:
+    """The table's price of a model on the day of ``at`` (UTC), or None for a model that it does not have."""
+    found = table_prices(model)
+    return found.at(at) if found else None
+
+
+class _Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A price as users write it."""
+
+    input: Decimal
+    output: Decimal = Decimal(0)
+    long_input: Decimal | None = None
+    long_output: Decimal | None = None
+    until: date | None = None
+    cached: Decimal | None = None
+    long_cached: Decimal | None = None
+    batch_input: Decimal | None = None
+    batch_output: Decimal | None = None
+    batch_long_input: Decimal | None = None
+    batch_long_output: Decimal | None = None
+    long_above: int = LONG_PROMPT_TOKENS
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    models: dict[str, tuple[_Row, ...]]
+    as_of: date | None = None
+
+
+_FORM = 'Write {"as_of": "2026-11-01", "models": {"gemini-…": [{"input": "0.75", "output": "3.75", "until": "2027-01-01"}, …]}}.'
+
+
+def parse_prices(data: bytes, uri: str) -> dict[str, PriceList]:
+    """The users' own prices from their file. Raises Unusable, naming what is wrong in it."""
+    try:
+        given = msgspec.json.decode(data, type=_File)
+    except (msgspec.MsgspecError, ArithmeticError) as error:
+        raise Unusable(uri, f"it is no list of prices ({error})", _FORM) from None
+    return {model.removeprefix("models/"): _own(model, rows, given.as_of, uri) for model, rows in given.models.items()}
+
+
+def _own(model: str, rows: tuple[_Row, ...], as_of: date | None, uri: str) -> PriceList:
+    prices = tuple(Price(**msgspec.structs.asdict(row)) for row in rows)
+    amounts = [amount for price in prices for amount in price if isinstance(amount, Decimal)]
+    if not prices or any(not amount.is_finite() or amount < 0 for amount in amounts):
+        raise Unusable(uri, f"a price of {model} is missing or no amount of money", _FORM)
+    dates = [price.until or date.max for price in prices]
+    if dates != sorted(set(dates)):
+        raise Unusable(
+            uri, f"the prices of {model} are not in the order of their until", "The last one may be without."
+        )
+    return PriceList(prices, uri, as_of.isoformat() if as_of else "")
+
+
+def identity_of(lists: Iterable[PriceList]) -> str:
+    """What stands for the prices that a cost was counted by: equal lists, equal text."""
+    lists = tuple(lists)
+    table = {one.as_of for one in lists if one.source == TABLE}
+    others = sorted(f"{one.source} {one.as_of} {short(repr(one.rows))}" for one in lists if one.source != TABLE)
+    return "; ".join([*sorted(table), *others]) or AS_OF.isoformat()
 
 
 TIER_SHARES = {"batch": BATCH_SHARE, "flex": BATCH_SHARE, "standard": Decimal(1), "priority": Decimal(2)}
@@ -81,17 +191,38 @@ def tier_share(tier: str) -> Decimal:
     return TIER_SHARES.get(tier, max(TIER_SHARES.values()))
 
 
+class Rates(NamedTuple):
+    """What a token costs, in USD for a million, for a prompt of a certain length asked in a certain way."""
+
+    input: Decimal
+    output: Decimal
+    cached: Decimal
+
+
+def rates(price: Price, prompt_tokens: int, share: Decimal = BATCH_SHARE) -> Rates:
+    """The rates for a prompt of that length, by batch unless another share is given."""
+    long, batch = prompt_tokens > price.long_above, share == BATCH_SHARE
+    per_input = price.long_input if long and price.long_input is not None else price.input
+    per_output = price.long_output if long and price.long_output is not None else price.output
+    cached = price.long_cached if long and price.long_input is not None else price.cached
+    own_input = price.batch_long_input if long and price.long_input is not None else price.batch_input
+    own_output = price.batch_long_output if long and price.long_output is not None else price.batch_output
+    return Rates(
+        own_input if batch and own_input is not None else per_input * share,
+        own_output if batch and own_output is not None else per_output * share,
+        per_input * _CACHED_SHARE if cached is None else cached,
+    )
+
+
 def batch_cost(price: Price, usage: Usage, share: Decimal = BATCH_SHARE) -> Decimal:
     """What one row costs, in USD; by batch unless another share is given.
 
     Thoughts are billed as output, cached tokens at the caching price.
     """
-    long = usage.prompt > LONG_PROMPT_TOKENS
-    per_input = (price.long_input if long else None) or price.input
-    per_output = (price.long_output if long else None) or price.output
+    per = rates(price, usage.prompt, share)
     cached = min(usage.cached, usage.prompt)
-    fresh = (usage.prompt - cached) * per_input + (usage.candidates + usage.thoughts) * per_output
-    return ((fresh * share + cached * per_input * _CACHED_SHARE) / _MILLION).quantize(_EXACT)
+    fresh = (usage.prompt - cached) * per.input + (usage.candidates + usage.thoughts) * per.output
+    return ((fresh + cached * per.cached) / _MILLION).quantize(_EXACT)
 
 
 class Spent(NamedTuple):
@@ -123,11 +254,19 @@ __all__ = [
     "LONG_PROMPT_TOKENS",
     "NOTHING_SPENT",
     "PRICES",
+    "TABLE",
     "TIER_SHARES",
     "Price",
+    "PriceList",
+    "Rates",
     "Spent",
     "batch_cost",
+    "identity_of",
+    "of_model",
+    "parse_prices",
     "price_of",
+    "rates",
     "spent_on",
+    "table_prices",
     "tier_share",
 ]

@@ -132,12 +132,13 @@ def _order(outcome: Outcome) -> bytes:
     return msgspec.json.encode(outcome, order="deterministic")
 
 
-def distrust(found: Reconciled) -> str:
+def distrust(found: Reconciled, not_asked: int = 0) -> str:
     """Why nothing of a result file may be used, or an empty text.
 
-    Lines without a key may be the lost lines of missing rows; only those beyond the missing rows are foreign for sure.
+    Lines without a key may be the lost lines of missing rows; only those beyond the missing rows are foreign for sure. So many
+    rows that were ``not_asked`` miss nothing.
     """
-    lines, missing = found.lines, found.counts[Outcomes.MISSING]
+    lines, missing = found.lines, max(0, found.counts[Outcomes.MISSING] - not_asked)
     foreign = lines.unknown + max(0, lines.keyless + lines.unreadable - missing)
     if foreign <= max(FOREIGN_FEW, lines.lines * FOREIGN_SHARE):
         return ""

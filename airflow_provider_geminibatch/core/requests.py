@@ -2,306 +2,283 @@
 
 The walk accepts what proto3 JSON accepts (camelCase and snake_case names, null as unset, numbers as text, words of an
 enum in any case) and returns the request as we send it: camelCase, the enum's own words, nulls left out. It never stops
-at the first mistake. ``fields.py`` says what exists; the rules over several fields of a message are in ``_RULES`` below.
+at the first mistake. ``fields.py`` says what exists on which route; rules over several fields are in ``request_rules.py``,
+what a model can do in ``capabilities.py``.
 """
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
-from airflow_provider_geminibatch.core import limits
-from airflow_provider_geminibatch.core.errors import Problem
-from airflow_provider_geminibatch.core.fields import ENUMS, MESSAGES, PAYLOADS, ROOTS, snake
-from airflow_provider_geminibatch.core.hints import unknown_field, unknown_word, wrong_kind
+from airflow_provider_geminibatch.core.capabilities import BUILT_IN, Capabilities, feature_faults
+from airflow_provider_geminibatch.core.errors import Problem, Unusable
+from airflow_provider_geminibatch.core.fields import (
+    ROOTS,
+    ROUTES,
+    element,
+    elsewhere,
+    enums,
+    messages,
+    snake,
+    witnessed,
+    witnessed_words,
+)
+from airflow_provider_geminibatch.core.hints import close_names, unknown_field, unknown_word, wrong_kind
+from airflow_provider_geminibatch.core.request_rules import WARNINGS, rules
+from airflow_provider_geminibatch.core.wire_values import (
+    SCALARS,
+    Check,
+    Path,
+    Report,
+    as_it_is,
+    list_of,
+    map_of,
+    spelled,
+    wrong,
+)
 
-# A path is a linked list, the last name first: cheap to make for every node, spelled out only for a problem.
-Path = tuple[Any, str]
-Report = Callable[[Path, str, str], None]
-Check = Callable[[Any, Path, Report], Any]
+AllowFields = Mapping[str, Iterable[str]]
+"""Fields to let through although no table knows them, by message: ``{"GenerationConfig": ["newField"]}``."""
 
 
 class Checked(NamedTuple):
-    """A request as it goes on the wire, or what is wrong with it."""
+    """A request as it goes on the wire, what is wrong with it, and what may be."""
 
     request: dict[str, Any]
     problems: tuple[Problem, ...]
+    warnings: tuple[Problem, ...] = ()
 
 
-def check_request(request: object, *, kind: str = "generate", model: str = "", name: str = "request") -> Checked:
-    """Check a request of a batch of ``kind`` for ``model``; problems are placed below ``name``."""
-    return check_message(ROOTS[kind], request, name=name, model=model)
+def check_request(
+    request: object,
+    *,
+    kind: str = "generate",
+    model: str = "",
+    route: str = "developer",
+    allow_fields: AllowFields | None = None,
+    capabilities: Capabilities = BUILT_IN,
+    name: str = "request",
+) -> Checked:
+    """Check a request of a batch of ``kind`` for ``model`` on ``route``; problems are placed below ``name``.
+
+    With a model, what the request asks of it is held against ``capabilities``. Whether the model runs batches at all is
+    asked once for a batch: ``Capabilities.model_faults``.
+    """
+    return check_message(
+        ROOTS[kind], request, name=name, model=model, route=route, allow_fields=allow_fields, capabilities=capabilities
+    )
 
 
-def check_message(message: str, value: object, *, name: str, model: str = "") -> Checked:
+def check_message(
+    message: str,
+    value: object,
+    *,
+    name: str,
+    model: str = "",
+    route: str = "developer",
+    allow_fields: AllowFields | None = None,
+    capabilities: Capabilities = BUILT_IN,
+) -> Checked:
     """Check any message of the field table by its name."""
     problems: list[Problem] = []
+    warnings: list[Problem] = []
 
-    def report(path: Path, what: str, hint: str) -> None:
-        problems.append(Problem(_spelled(path), what, hint))
+    def report(path: Path, rule: str, what: str, hint: str) -> None:
+        (warnings if rule in WARNINGS else problems).append(Problem(spelled(path), what, hint, rule))
 
     root: Path = (None, name)
     try:
-        wire = _CHECKS[message](value, root, report)
+        wire = _checks(route, allowed_fields(allow_fields, route) if allow_fields else ())[message](value, root, report)
     except RecursionError:
-        report(root, "is nested too deeply to be read", "flatten it")
+        report(root, "too-deep", "is nested too deeply to be read", "flatten it")
         wire = {}
-    named = wire.get("model") if isinstance(wire, dict) else None
-    if model and isinstance(named, str) and named.removeprefix("models/") != model:
-        report((root, ".model"), "is not the model of the batch", "leave it out: the task's model= decides")
-    return Checked(wire if isinstance(wire, dict) else {}, tuple(problems))
+    if not isinstance(wire, dict):
+        return Checked({}, tuple(problems), tuple(warnings))
+    if model:
+        _ask_of_model(wire, model, capabilities, root, problems, warnings)
+    return Checked(wire, tuple(problems), tuple(warnings))
 
 
-def _spelled(path: Path) -> str:
-    names = []
-    while path is not None:
-        path, name = path
-        names.append(name)
-    return "".join(reversed(names))
+def _ask_of_model(
+    wire: dict[str, Any],
+    model: str,
+    capabilities: Capabilities,
+    root: Path,
+    problems: list[Problem],
+    warnings: list[Problem],
+) -> None:
+    named = wire.get("model")
+    if isinstance(named, str) and named.removeprefix("models/") != model:
+        hint = "leave it out: the task's model= decides"
+        problems.append(Problem(spelled((root, ".model")), "is not the model of the batch", hint, "other-model"))
+    config = wire.get("generationConfig")
+    row = capabilities.row(model) if isinstance(config, dict) else None
+    if row and isinstance(config, dict):
+        for fault in feature_faults(config, row, model):
+            found = Problem(spelled((root, f".{fault.field}")), fault.what, fault.hint, fault.rule)
+            (warnings if fault.warns else problems).append(found)
 
 
-def _said(value: object) -> str:
-    """The type of a value in JSON's words. Never the value."""
-    if value is None:
-        return "null"
-    for kinds, word in (
-        (str, "text"),
-        (bool, "true/false"),
-        (int | float, "a number"),
-        (Mapping, "an object"),
-        (list | tuple, "a list"),
-    ):
-        if isinstance(value, kinds):
-            return word
-    return f"a Python {type(value).__name__}"
+Allowed = tuple[tuple[str, frozenset[str]], ...]
 
 
-def _wrong(value: object, wanted: str, hint: str, path: Path, report: Report) -> None:
-    report(path, f"must be {wanted}, not {_said(value)}", hint)
+def allowed_fields(given: AllowFields, route: str = "developer") -> Allowed:
+    """``allow_fields`` as a value that can be compared. Raises Unusable for a message that the table does not have."""
+    for name in given:
+        if name not in messages(route):
+            close = close_names(name, tuple(messages(route)))
+            do = (
+                f"Did you mean {close[0]}?" if close else "Name a message of the field table, GenerationConfig for one."
+            )
+            raise Unusable("allow_fields", f"{ROUTES[route]} has no message {name!r}", do)
+    return tuple(sorted((name, frozenset(fields)) for name, fields in given.items()))
 
 
-def _text(value: Any, path: Path, report: Report) -> Any:
-    if type(value) is not str:
-        _wrong(value, "text", "", path, report)
-    return value
+@lru_cache(maxsize=8)
+def _checks(route: str, allowed: Allowed) -> dict[str, Check]:
+    """The check of every message of a route. Messages refer to each other, and Schema to itself: so they are made first."""
+    made: dict[str, Check] = {}
+    fill: list[Callable[[], None]] = []
+    own, beside = rules(route), dict(allowed)
+    for name in messages(route):
+        made[name], later = _message(name, route, own.get(name, ()), beside.get(name, frozenset()), made)
+        fill.append(later)
+    for later in fill:
+        later()
+    return made
 
 
-_BASE64 = re.compile(r"[A-Za-z0-9+/_-]*={0,2}\Z")
-
-
-def _base64(value: Any, path: Path, report: Report) -> Any:
-    if type(value) is not str:
-        _wrong(value, "text", wrong_kind("base64"), path, report)
-    elif not _BASE64.match(value):
-        report(path, "is not base64", wrong_kind("base64"))
-    return value
-
-
-def _bool(value: Any, path: Path, report: Report) -> Any:
-    if type(value) is not bool:
-        _wrong(value, "true or false", "", path, report)
-    return value
-
-
-_INT = re.compile(r"-?\d{1,19}\Z", re.ASCII)
-
-
-def _int(value: Any, path: Path, report: Report) -> Any:
-    if type(value) is int:
-        return value
-    if type(value) is str and _INT.match(value):
-        return int(value)
-    if type(value) is float and value.is_integer():
-        return int(value)
-    if type(value) is float:
-        report(path, "must be a whole number", "")
-    else:
-        _wrong(value, "a whole number", "", path, report)
-    return value
-
-
-_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?\Z", re.ASCII)
-
-
-def _number(value: Any, path: Path, report: Report) -> Any:
-    if type(value) is str and _NUMBER.match(value):
-        value = float(value)
-    if type(value) is int:
-        return value
-    if type(value) is not float:
-        _wrong(value, "a number", "", path, report)
-    elif not math.isfinite(value):
-        report(path, "must be a finite number", "")
-    return value
-
-
-def _value(value: Any, path: Path, report: Report) -> Any:
-    return value
-
-
-def _object(value: Any, path: Path, report: Report) -> Any:
-    if not isinstance(value, Mapping):
-        _wrong(value, "an object", "", path, report)
-    return value
-
-
-def _enum(name: str) -> Check:
-    words = ENUMS[name]
+def _enum(name: str, route: str) -> Check:
+    words, unlisted = enums(route)[name], witnessed_words(route).get(name, frozenset())
     by_case = {word.upper(): word for word in words}
 
     def check(value: Any, path: Path, report: Report) -> Any:
         if type(value) is not str:
             nullable = name == "Type" and type(value) is list
-            hint = 'write one type, and "nullable": true for null' if nullable else unknown_word(name, "")
-            _wrong(value, "one of the words of this field", hint, path, report)
+            hint = 'write one type, and "nullable": true for null' if nullable else unknown_word(name, "", route)
+            wrong(value, "one of the words of this field", hint, path, report)
         elif value not in words:
             # The docs' own samples write "type": "object", "thinkingLevel": "low" and "media_resolution_high".
             if value.upper() in by_case:
                 return by_case[value.upper()]
-            hint = unknown_word(name, value)
+            if value.upper() in unlisted:
+                report(
+                    path,
+                    "unlisted-word",
+                    f"{value!r} is not in the field table",
+                    "google-genai knows it, so it is sent",
+                )
+                return value.upper()
+            hint = unknown_word(name, value, route)
             # A word that resembles none of the enum's may be anything, a row's content too, and is not shown.
-            report(path, "unknown value" if hint.startswith("known: ") else f"unknown value {value!r}", hint)
+            what = "unknown value" if hint.startswith("known: ") else f"unknown value {value!r}"
+            report(path, "unknown-word", what, hint)
         return value
 
     return check
 
 
-def _list(kind: str, each: Check) -> Check:
-    hint = wrong_kind(f"[{kind}]")
-
-    def check(value: Any, path: Path, report: Report) -> Any:
-        if type(value) is not list and type(value) is not tuple:
-            _wrong(value, "a list", hint, path, report)
-            return value
-        return [each(item, (path, f"[{at}]"), report) for at, item in enumerate(value)]
-
-    return check
-
-
-def _map(each: Check) -> Check:
-    def check(value: Any, path: Path, report: Report) -> Any:
-        if not isinstance(value, Mapping):
-            _wrong(value, "an object", "", path, report)
-            return value
-        return {name: each(item, (path, f".{name}"), report) for name, item in value.items()}
-
-    return check
-
-
-def _message(name: str) -> Check:
-    rule = _RULES.get(name)
-    required = tuple(field for field, kind in MESSAGES[name].items() if kind.endswith("!"))
+def _message(
+    name: str, route: str, own_rules: tuple[Any, ...], allowed: frozenset[str], made: dict[str, Check]
+) -> tuple[Check, Callable[[], None]]:
+    """The check of a message, and what is to be called once every message has one."""
+    fields = messages(route)[name]
+    required = tuple(field for field, kind in fields.items() if kind.endswith("!"))
     known: dict[str, tuple[str, Check]] = {}
+    strange = _strange(name, route, allowed)
+    # A Vertex AI batch goes through a schema import that fails on a struct without fields (python-genai#2123, and others).
+    no_empty = route == "vertex"
 
     def check(value: Any, path: Path, report: Report) -> Any:
         if not isinstance(value, Mapping):
-            _wrong(value, "an object", wrong_kind(name), path, report)
+            wrong(value, "an object", wrong_kind(name), path, report)
             return value
         wire: dict[str, Any] = {}
         for field, item in value.items():
             found = known.get(field)
             if found is None:
-                report((path, f".{field}"), "unknown field", unknown_field(name, str(field)))
+                field_name = strange(str(field), (path, f".{field}"), report)
+                if field_name and item is not None:
+                    wire[field_name] = item
             elif item is not None:
                 if found[0] in wire:
-                    report((path, f".{field}"), "is given twice, in both spellings", f"keep {found[0]}")
+                    hint = f"keep {found[0]}"
+                    report((path, f".{field}"), "given-twice", "is given twice, in both spellings", hint)
                 wire[found[0]] = found[1](item, (path, f".{field}"), report)
         for field in required:
-            if wire.get(field) in (None, "", []):
-                report(
-                    (path, f".{field}"),
-                    "is missing" if field not in wire else "is empty",
-                    wrong_kind(MESSAGES[name][field]),
-                )
-        if rule:
-            for field, what, hint in rule(wire):
-                report((path, field and f".{field}"), what, hint)
+            held = wire.get(field)
+            if held in (None, "", []):
+                hint = wrong_kind(fields[field])
+                missing = field not in wire
+                what = ("missing", "is missing") if missing else ("empty", "is empty")
+                report((path, f".{field}"), *what, hint)
+        for rule in own_rules:
+            for place, word, what, hint in rule(wire):
+                report((path, place and f".{place}"), word, what, hint)
+        if no_empty and not wire:
+            report(
+                path,
+                "empty-object",
+                "is an empty object, and the import of a Vertex AI batch fails on those",
+                _filled(name),
+            )
         return wire
 
     def fill() -> None:
-        for field, kind in MESSAGES[name].items():
-            known[field] = known[snake(field)] = (field, _check_of(kind))
+        for field, kind in fields.items():
+            known[field] = known[snake(field)] = (field, _check_of(kind, route, made))
 
-    _LATER.append(fill)
-    return check
-
-
-# Messages refer to each other, and Schema to itself: the tables of fields are filled once every message has its check.
-_LATER: list[Callable[[], None]] = []
-_SCALARS: dict[str, Check] = {
-    "text": _text,
-    "base64": _base64,
-    "bool": _bool,
-    "int": _int,
-    "number": _number,
-    "value": _value,
-    "object": _object,
-}
+    return check, fill
 
 
-def _check_of(kind: str) -> Check:
-    kind = kind.rstrip("!")
-    if kind.startswith("["):
-        return _list(kind[1:-1], _check_of(kind[1:-1]))
-    if kind.startswith("{"):
-        return _map(_check_of(kind[1:-1]))
-    if kind.startswith("="):
-        return _enum(kind[1:])
-    return _SCALARS.get(kind) or _CHECKS[kind]
+def _filled(name: str) -> str:
+    """What to write instead of an empty message (python-genai#2123 has the work-around)."""
+    if name == "GoogleSearch":
+        return 'write {"excludeDomains": ["example.invalid"]}'
+    return "leave it out; no form of it that is not empty is known"
 
 
-Found = Iterator[tuple[str, str, str]]
+def _strange(name: str, route: str, allowed: frozenset[str]) -> Callable[[str, Path, Report], str]:
+    """What becomes of a field that the table lacks: its name on the wire, or an empty text and a problem."""
+    let_through = {spelling: field for field in allowed for spelling in (field, snake(field))}
+    unlisted = witnessed(route).get(name, {})
+    by_spelling = {spelling: field for field in unlisted for spelling in (field, snake(field))}
+    refused = {spelling for field in elsewhere(route).get(name, ()) for spelling in (field, snake(field))}
+
+    def strange(field: str, path: Path, report: Report) -> str:
+        if field in let_through:
+            return let_through[field]
+        if field in by_spelling:
+            hint = f"{unlisted[by_spelling[field]]} knows it, so it is sent as it is"
+            report(path, "unlisted-field", "is not in the field table", hint)
+            return by_spelling[field]
+        rule = "other-route" if field in refused else "unknown-field"
+        report(path, rule, "unknown field", unknown_field(name, field, route))
+        return ""
+
+    return strange
 
 
-def _one_payload(part: dict[str, Any]) -> Found:
-    held = [name for name in PAYLOADS if name in part]
-    if not held:
-        yield "", "holds nothing", f"write one of {', '.join(PAYLOADS)}"
-    elif len(held) > 1:
-        yield "", f"holds {' and '.join(held)}", "a part holds one of them; make several parts"
+def _check_of(kind: str, route: str, made: dict[str, Check]) -> Check:
+    bare = kind.rstrip("!")
+    if bare.startswith("["):
+        return list_of(_check_of(element(kind), route, made), wrong_kind(bare))
+    if bare.startswith("{"):
+        return map_of(_check_of(element(kind), route, made))
+    if bare.startswith("="):
+        return _enum(bare[1:], route)
+    if bare == "object" and route == "vertex":
+        return _filled_object
+    return SCALARS.get(bare) or made[bare]
 
 
-def _structured_output(config: dict[str, Any]) -> Found:
-    schemas = [name for name in ("responseSchema", "responseJsonSchema", "_responseJsonSchema") if name in config]
-    mime = config.get("responseMimeType")
-    if len(schemas) > 1:
-        yield schemas[1], f"stands beside {schemas[0]}", "keep one of them"
-    if schemas and mime is None:
-        yield "responseMimeType", f"is missing beside {schemas[0]}", "write application/json"
-    elif schemas and mime not in ("application/json", "text/x.enum"):
-        yield "responseMimeType", f"does not fit {schemas[0]}", "write application/json"
-    stops = config.get("stopSequences")
-    if isinstance(stops, list) and len(stops) > limits.STOP_SEQUENCES:
-        yield "stopSequences", f"has {len(stops)} entries", f"the service takes {limits.STOP_SEQUENCES}"
+def _filled_object(value: Any, path: Path, report: Report) -> Any:
+    if isinstance(value, Mapping) and not value:
+        what = "is an empty object, and the import of a Vertex AI batch fails on those"
+        report(path, "empty-object", what, "leave it out, or put a field in")
+    return SCALARS["object"](value, path, report)
 
 
-_BESIDE_A_CACHE = ("systemInstruction", "tools", "toolConfig")
-
-
-def _cache_alone(request: dict[str, Any]) -> Found:
-    # 400 "CachedContent can not be used with GenerateContent request setting system_instruction, tools or tool_config".
-    if "cachedContent" in request:
-        for name in _BESIDE_A_CACHE:
-            if name in request:
-                yield name, "cannot stand beside cachedContent", "put it into the cached content"
-
-
-def _typed(schema: dict[str, Any]) -> Found:
-    if "type" not in schema and "anyOf" not in schema:
-        yield "type", "is missing", "write STRING, NUMBER, INTEGER, BOOLEAN, ARRAY or OBJECT"
-    elif schema.get("type") == "ARRAY" and "items" not in schema:
-        yield "items", "is missing", "an ARRAY says what it holds"
-
-
-_RULES: dict[str, Callable[[dict[str, Any]], Found]] = {
-    "Part": _one_payload,
-    "GenerationConfig": _structured_output,
-    "GenerateContentRequest": _cache_alone,
-    "Schema": _typed,
-}
-
-_CHECKS: dict[str, Check] = {name: _message(name) for name in MESSAGES}
-for _fill in _LATER:
-    _fill()
+__all__ = ["AllowFields", "Checked", "allowed_fields", "as_it_is", "check_message", "check_request"]

@@ -8,15 +8,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from datetime import date, time
+from datetime import date, datetime, time
 from decimal import Decimal
-from hashlib import blake2b
 from numbers import Number
 from typing import Any, NamedTuple
 
 import msgspec
 
 from airflow_provider_geminibatch.core.errors import Problem
+from airflow_provider_geminibatch.core.fields import MESSAGES, ROOTS
 from airflow_provider_geminibatch.core.limits import SHARD_BYTES
 from airflow_provider_geminibatch.core.requests import check_request
 
@@ -26,7 +26,22 @@ OWN_FIELDS = frozenset({"key", "request"})
 LINE_BYTES = 64
 """What a line holds beside its request, at most: the wire key and the JSON around it."""
 
-encode_json = msgspec.json.Encoder(decimal_format="string").encode
+
+def _by_its_base(value: Any) -> Any:
+    """What is a kind of text, number or time, as plain text, number or time: msgspec writes exact types only."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, datetime):
+        return datetime.combine(date(value.year, value.month, value.day), value.timetz())
+    if isinstance(value, date):
+        return date(value.year, value.month, value.day)
+    for base in (int, float):
+        if isinstance(value, base):
+            return base(value)
+    raise TypeError(f"a {type(value).__name__} is nothing that JSON knows")
+
+
+encode_json = msgspec.json.Encoder(decimal_format="string", enc_hook=_by_its_base).encode
 _decode_json = msgspec.json.Decoder().decode
 
 
@@ -37,7 +52,7 @@ class Fault(NamedTuple):
     hint: str = ""
 
 
-class Row(NamedTuple):
+class Row(msgspec.Struct, frozen=True, gc=False):
     """One row of a source and where it stands: ``rows.csv line`` and 17. ``bytes`` are a line of JSON, not yet read."""
 
     place: str
@@ -45,23 +60,36 @@ class Row(NamedTuple):
     data: Mapping[str, Any] | bytes | Fault
 
 
-class Encoded(NamedTuple):
-    """What an encoder makes of a row."""
+class Encoded(msgspec.Struct, frozen=True, gc=False):
+    """What an encoder makes of a row.
+
+    ``varying`` is what of the request differs from row to row, where the rest is known beforehand: two requests of one
+    encoder are equal if and only if their ``varying`` are. None stands for the request itself.
+    """
 
     key: str
     request: bytes
+    varying: bytes | None = None
 
 
-class Ready(NamedTuple):
-    """A row that can be packed: its key and passthrough columns as JSON, its request as it goes on the wire."""
+class Ready(msgspec.Struct, frozen=True, gc=False):
+    """A row that can be packed: its key and passthrough columns as JSON, its request as it goes on the wire.
+
+    ``varying`` as in ``Encoded``.
+    """
 
     key: bytes
     request: bytes
     columns: bytes
+    varying: bytes | None = None
 
+
+# These three are made for every row, and a Struct costs a quarter of a named tuple. None of them can be part of a cycle.
 
 Problems = list[Problem]
 Encode = Callable[[Mapping[str, Any]], Encoded | Problems]
+Quick = Callable[[Any], Ready | None]
+"""A short road for what a row holds: what it can vouch for, and None for all that has to be looked at more closely."""
 
 
 def ready_rows(
@@ -71,28 +99,29 @@ def ready_rows(
     columns: tuple[str, ...] = (),
     own: frozenset[str] = frozenset(),
     max_bytes: int = SHARD_BYTES,
+    quick: Quick | None = None,
 ) -> Iterator[Ready | Problems]:
-    """Each row in order, as something to pack or as the list of its problems.
+    """Each row in order, as something to pack or as the list of its problems. That keys are unique is not looked at.
 
-    ``own`` are fields that ``*`` does not count as columns. A digest of each key is kept, to find those given twice.
+    ``own`` are fields that ``*`` does not count as columns. What ``quick`` lets through must be what ``encode`` would make.
     """
-    seen: set[bytes] = set()
+    most = max_bytes - LINE_BYTES
     for row in rows:
-        made = _ready(row.data, encode, columns, own)
-        if type(made) is Ready and len(made.request) + LINE_BYTES > max_bytes:
-            made = [
-                Problem("request", f"has {len(made.request):,} bytes, and a shard may have {max_bytes:,}", "split it")
-            ]
+        made: Any = None if quick is None else quick(row.data)
+        if made is None:
+            made = _ready(row.data, encode, columns, own)
         if type(made) is Ready:
-            mark = blake2b(made.key, digest_size=16).digest()
-            if mark not in seen:
-                seen.add(mark)
+            if len(made.request) <= most:
                 yield made
                 continue
-            made = [
-                Problem("key", f"{_shown(made.key)} stands in an earlier row too", "a key is unique within its source")
-            ]
-        yield [replace(problem, where=f"{row.place} {row.number}: {problem.where}".rstrip(": ")) for problem in made]
+            what = f"has {len(made.request):,} bytes, and a shard may have {max_bytes:,}"
+            made = [Problem("request", what, "split it")]
+        yield placed(row, made)
+
+
+def placed(row: Row, problems: Problems) -> Problems:
+    """The problems of a row with its place before their own."""
+    return [replace(problem, where=f"{row.place} {row.number}: {problem.where}".rstrip(": ")) for problem in problems]
 
 
 def _ready(
@@ -117,10 +146,11 @@ def _ready(
         return [Problem("key", *NOT_TEXT)]
     if not encoded.key.strip():
         return [Problem("key", "is empty", "every row needs its own key")]
-    return Ready(key, encoded.request, along)
+    return Ready(key, encoded.request, along, encoded.varying)
 
 
-def _shown(key: bytes) -> str:
+def shown_key(key: bytes) -> str:
+    """A key as messages show it."""
     text = key.decode()
     return text if len(text) <= 80 else text[:79] + "…"
 
@@ -184,7 +214,7 @@ def text_of(value: Any) -> str | None:
     Absent is empty, truth is JSON's, times are ISO, lists and mappings are JSON.
     """
     if isinstance(value, str):
-        return value
+        return str.__str__(value)  # of a subclass too: columns may hold such, and msgspec writes exact types only
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -202,10 +232,17 @@ def text_of(value: Any) -> str | None:
     return None
 
 
-def request_encoder(kind: str, model: str, note: Callable[[dict[str, Any]], object] = lambda request: None) -> Encode:
+def request_encoder(
+    kind: str,
+    model: str,
+    note: Callable[[dict[str, Any]], object] = lambda request: None,
+    *,
+    ordered: bool = True,
+) -> Encode:
     """The encoder for rows that are requests already: ``{"key": …, "request": {…}}``, perhaps with more columns.
 
-    ``note`` is shown every request that is in order.
+    ``note`` is shown every request that is in order. Without ``ordered`` its fields keep the order in which they came,
+    as in builds that were sealed before there was a short road (``fast_requests``).
     """
 
     def encode(fields: Mapping[str, Any]) -> Encoded | Problems:
@@ -217,7 +254,7 @@ def request_encoder(kind: str, model: str, note: Callable[[dict[str, Any]], obje
             return [*problems, *checked.problems]
         note(checked.request)
         try:
-            return Encoded(fields["key"], encode_json(checked.request))
+            return Encoded(fields["key"], encode_json(canonical(checked.request, kind) if ordered else checked.request))
         except UnicodeEncodeError:
             return [Problem("request", *NOT_TEXT)]
         except TypeError as error:
@@ -226,11 +263,26 @@ def request_encoder(kind: str, model: str, note: Callable[[dict[str, Any]], obje
     return encode
 
 
+def canonical(request: dict[str, Any], kind: str) -> dict[str, Any]:
+    """A request with its own fields, and those of its turns, in the order of the field table, whichever road it took."""
+    out = {name: request[name] for name in MESSAGES[ROOTS[kind]] if name in request}
+    out.update(request)
+    for name, word in MESSAGES[ROOTS[kind]].items():
+        if name in out and word.strip("[]!") == "Content":
+            turns = out[name]
+            out[name] = [_turn(turn) for turn in turns] if isinstance(turns, list) else _turn(turns)
+    return out
+
+
+def _turn(turn: dict[str, Any]) -> dict[str, Any]:
+    return {name: turn[name] for name in ("role", "parts") if name in turn}
+
+
 def _key_problems(fields: Mapping[str, Any]) -> Iterator[Problem]:
     key = fields.get("key")
     if key is None:
         yield Problem("key", "is missing", 'a line is {"key": "…", "request": {…}}')
-    elif type(key) is not str:
+    elif not isinstance(key, str):
         yield Problem("key", f"must be text, not {type(key).__name__}", "put it in quotes")
 
 

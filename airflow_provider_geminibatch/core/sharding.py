@@ -26,40 +26,56 @@ class Block(NamedTuple):
     content: bytes
 
 
-def pack(rows: Iterable[Ready], *, tag: str, max_rows: int, max_bytes: int) -> Iterator[Block]:
-    """Blocks in the order of the rows. A shard ends before the row that would take it over a limit.
+def pack(
+    rows: Iterable[Ready], *, tag: str, max_rows: int, max_bytes: int, first: int = 0, brief: bool = False
+) -> Iterator[Block]:
+    """Blocks in the order of the rows, in shards numbered from ``first``. A shard ends before the row over a limit.
 
-    That no row alone is larger than ``max_bytes`` is for ``ready_rows`` to see to.
+    With ``brief`` the content holds only what varies from row to row, where a row says what that is. That no row alone is
+    larger than ``max_bytes`` is for ``ready_rows`` to see to.
     """
-    shard = row = size = 0
-    pending: list[tuple[bytes, Ready]] = []
-    pending_bytes = 0
+    shard, row, size = first, 0, 0
+    head, block = _head(tag, shard), _Pending(shard)
     for ready in rows:
-        line = _line(tag, shard, row, ready.request)
-        if row and (row >= max_rows or size + len(line) > max_bytes):
-            if pending:
-                yield _block(shard, pending)
-            shard, row, size, pending, pending_bytes = shard + 1, 0, 0, [], 0
-            line = _line(tag, shard, row, ready.request)
-        pending.append((line, ready))
-        row, size, pending_bytes = row + 1, size + len(line), pending_bytes + len(line)
-        if len(pending) >= BLOCK_ROWS or pending_bytes >= BLOCK_BYTES:
-            yield _block(shard, pending)
-            pending, pending_bytes = [], 0
-    if pending:
-        yield _block(shard, pending)
+        request = ready.request
+        start = b'%b%07d","request":' % (head, row)
+        length = len(start) + len(request) + 2
+        if row and (row >= max_rows or size + length > max_bytes):
+            if block.rows:
+                yield block.made()
+            shard, row, size = shard + 1, 0, 0
+            head, block = _head(tag, shard), _Pending(shard)
+            start = b'%b%07d","request":' % (head, row)
+            length = len(start) + len(request) + 2
+        block.lines += (start, request, b"}\n")
+        block.keys += (b"[", ready.key, b",", ready.columns, b"]\n")
+        varying = ready.varying if brief else None
+        block.content += (ready.key, b" ", request if varying is None else varying, b"\n")
+        row, size = row + 1, size + length
+        block.rows, block.size_bytes = block.rows + 1, block.size_bytes + length
+        if block.rows >= BLOCK_ROWS or block.size_bytes >= BLOCK_BYTES:
+            yield block.made()
+            block = _Pending(shard)
+    if block.rows:
+        yield block.made()
 
 
-def _line(tag: str, shard: int, row: int, request: bytes) -> bytes:
-    return b'{"key":"%b","request":%b}\n' % (wire_key(tag, shard, row).encode(), request)
+def _head(tag: str, shard: int) -> bytes:
+    """What the lines of a shard begin with, up to the number of the row, in the form of ``names.wire_key``."""
+    return b'{"key":"%b' % wire_key(tag, shard, 0).removesuffix("0000000").encode()
 
 
-def _block(shard: int, pending: list[tuple[bytes, Ready]]) -> Block:
-    return Block(
-        shard=shard,
-        rows=len(pending),
-        lines=b"".join([line for line, _ in pending]),
-        keys=b"".join([b"[%b,%b]\n" % (ready.key, ready.columns) for _, ready in pending]),
+class _Pending:
+    """The pieces of a block in the making; a thousand small joins would cost more than one large."""
+
+    __slots__ = ("content", "keys", "lines", "rows", "shard", "size_bytes")
+
+    def __init__(self, shard: int) -> None:
+        self.shard, self.rows, self.size_bytes = shard, 0, 0
+        self.lines: list[bytes] = []
+        self.keys: list[bytes] = []
         # Compact JSON holds no raw line break, and a JSON string says itself where it ends: no two contents look alike.
-        content=b"".join([b"%b %b\n" % (ready.key, ready.request) for _, ready in pending]),
-    )
+        self.content: list[bytes] = []
+
+    def made(self) -> Block:
+        return Block(self.shard, self.rows, b"".join(self.lines), b"".join(self.keys), b"".join(self.content))

@@ -7,12 +7,20 @@ JSON both stay usable in a prompt.
 from __future__ import annotations
 
 import string
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 from airflow_provider_geminibatch.core import names
 from airflow_provider_geminibatch.core.errors import Problem, Unusable
+from airflow_provider_geminibatch.core.media import (
+    INLINE_BYTES,
+    INLINE_REQUEST_BYTES,
+    MEDIA_FIELD,
+    Media,
+    media_of,
+    stand_in,
+)
 from airflow_provider_geminibatch.core.requests import check_request
 from airflow_provider_geminibatch.core.response_schema import json_schema_of, openapi_schema
 from airflow_provider_geminibatch.core.rows import (
@@ -38,6 +46,10 @@ class RequestTemplate:
     :param generation: Fields of ``generationConfig`` as a dict: ``{"temperature": 0, "max_output_tokens": 500}``.
     :param tools: A tool or a list of tools, in wire form.
     :param safety: Safety settings in wire form, or ``{category: threshold}``.
+    :param media: Images, audio, video and documents of each row, which go before the text: ``"$image"`` (a column with a path,
+        a URI or bytes), ``Media("$clip", video={"fps": 1})``, or a list of those.
+    :param on_missing_media: ``fail``, or ``omit`` to ask a row without the medium that its column does not name.
+    :param inline_limit_bytes: Larger media are uploaded, once per content, and not put into the request.
     :param columns: Columns of the source that come back beside each answer; ``"*"`` for all.
     :param schema_field: The field that carries the schema; ``core.response_schema`` says why this one is the default.
     """
@@ -51,22 +63,31 @@ class RequestTemplate:
     safety: list[Any] | dict[str, str] | None = None
     columns: tuple[str, ...] | str = ()
     schema_field: str = "responseSchema"
+    media: Any = ()
+    on_missing_media: str = "fail"
+    inline_limit_bytes: int = INLINE_BYTES
 
     def __post_init__(self) -> None:
         # Types are turned into data at once, so that nothing in here depends on where a Dag file was loaded from.
         schema = None if self.response_schema is None else json_schema_of(self.response_schema)
         columns = (self.columns,) if isinstance(self.columns, str) else tuple(self.columns)
-        values = {"response_schema": schema, "columns": columns}
+        values = {"response_schema": schema, "columns": columns, "media": media_of(self.media)}
         for name in ("generation", "tools", "safety"):
             values[name] = _plain(getattr(self, name), name)
         for name, value in values.items():
             object.__setattr__(self, name, value)
+        if self.on_missing_media not in ("fail", "omit"):
+            raise Unusable("RequestTemplate(on_missing_media=)", "it is not known", "Use 'fail' or 'omit'.")
+        if not 0 <= self.inline_limit_bytes <= INLINE_REQUEST_BYTES:
+            do = f"Pass a number from 0 to {INLINE_REQUEST_BYTES:,}."
+            raise Unusable("RequestTemplate(inline_limit_bytes=)", "no request is that large", do)
 
     def serialize(self) -> dict[str, Any]:
         """The arguments that were given, as plain data. Airflow shows this and builds the Dag's version from it."""
         every = {field.name: getattr(self, field.name) for field in fields(self)}
         given = {field.name: every[field.name] for field in fields(self) if every[field.name] != field.default}
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
+        media = {"media": [medium.serialize() for medium in self.media]} if self.media else {}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()} | media
 
     def declaration(self) -> str:
         """Canonical JSON of everything that decides the meaning of an answer."""
@@ -77,7 +98,8 @@ class RequestTemplate:
         texts = ("prompt", "key", "system_instruction")
         values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         changed = {name: render(value) for name, value in values.items() if name in texts and value is not None}
-        return RequestTemplate(**{**values, **changed})
+        media = tuple(medium.rendered(render) for medium in self.media)
+        return RequestTemplate(**{**values, **changed, "media": media})
 
     def resolve(self, context: Mapping[str, Any]) -> RequestTemplate:
         """What Airflow's templating calls: the texts rendered with the task's own Jinja environment."""
@@ -133,17 +155,28 @@ def parse_text(text: str, what: str) -> tuple[str | Column, ...]:
     return tuple(piece for piece in (*pieces, text[end:]) if piece)
 
 
+class MediaSlot(NamedTuple):
+    """A medium of each row: its source as pieces and columns, and what its encoded part says beside the data."""
+
+    medium: Media
+    source: tuple[str | Column, ...]
+    more: bytes
+
+
 @dataclass(frozen=True)
 class WireTemplate:
     """A template ready for splicing: constant bytes, and the columns that go between them.
 
     ``spoken`` are the columns of a prompt that has no words of its own: one of them has to say something in every row.
+    ``raw`` are places where a row brings JSON that is encoded already, under the name beside it.
     """
 
     pieces: tuple[bytes, ...]
     slots: tuple[tuple[int, str], ...]
     key: tuple[str | Column, ...]
     spoken: tuple[str, ...]
+    raw: tuple[tuple[int, str], ...] = ()
+    media: tuple[MediaSlot, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -151,15 +184,26 @@ class WireTemplate:
         found = [column for _, column in self.slots] + [piece.name for piece in self.key if isinstance(piece, Column)]
         return tuple(dict.fromkeys(found))
 
+    @property
+    def constant(self) -> str:
+        """A digest of what all requests have in common."""
+        return names.digest(*(piece.decode() for piece in self.pieces))
+
+    def varying(self, filled: Sequence[bytes]) -> bytes:
+        """What makes a request another than the others: the pieces that its row filled in. None of them has a line break."""
+        return b"\n".join([filled[at] for at, _ in (*self.slots, *self.raw)])
+
     def encode(self, row: Mapping[str, Any]) -> Encoded | Problems:
         """The row's key and request, or what keeps it from having them."""
         out = list(self.pieces)
         try:
             for at, column in self.slots:
                 out[at] = encode_json(_text(row[column]))[1:-1]
+            for at, name in self.raw:
+                out[at] = row[name]
             key = "".join([piece if isinstance(piece, str) else _text(row[piece.name]) for piece in self.key])
             if not self.spoken or any(_text(row[column]).strip() for column in self.spoken):
-                return Encoded(key, b"".join(out))
+                return Encoded(key, b"".join(out), self.varying(out))
         except (KeyError, ValueError):
             return [problem for column in self.columns for problem in _column_problems(row, column)]
         return [Problem("prompt", "is empty", "its columns hold nothing in this row")]
@@ -207,10 +251,23 @@ def compile_template(template: RequestTemplate, kind: str = "generate") -> WireT
         raise Unusable(
             _argument(first.where), f"{first.where}: {first.what}", _sentence(first.hint or "correct the template")
         )
-    pieces, slots = marks.split(encode_json(checked.request))
+    more = _take_media(checked.request, len(template.media), marks)
+    pieces, slots, raw = marks.split(encode_json(checked.request))
+    sources = [parse_text(medium.source, "RequestTemplate(media=)") for medium in template.media]
+    media = tuple(map(MediaSlot, template.media, sources, more))
     wordless = all(isinstance(piece, Column) or piece.isspace() for piece in prompt)
     spoken = tuple(piece.name for piece in prompt if isinstance(piece, Column)) if wordless else ()
-    return WireTemplate(pieces, slots, key, spoken)
+    return WireTemplate(pieces, slots, key, spoken, raw, media)
+
+
+def _take_media(request: dict[str, Any], count: int, marks: _Marks) -> list[bytes]:
+    """Put one mark in the place of all media parts of a checked request; what they said beside their data."""
+    if not count:
+        return []
+    parts = request["contents"][0]["parts"]
+    beside = [{name: value for name, value in part.items() if name != "fileData"} for part in parts[:count]]
+    parts[:count] = [{"text": marks.put((Column(MEDIA_FIELD),))}]
+    return [b"," + encode_json(more)[1:-1] if more else b"" for more in beside]
 
 
 def _checkable(schema: Mapping[str, Any]) -> None:
@@ -220,6 +277,9 @@ def _checkable(schema: Mapping[str, Any]) -> None:
     schema_check(schema)
     if ref := dangling(schema):
         raise Unusable("response_schema", f"{ref} is not defined in the schema", "Define it under $defs.")
+
+
+_Slots = tuple[tuple[int, str], ...]
 
 
 class _Marks:
@@ -239,18 +299,25 @@ class _Marks:
                 out.append(piece)
         return "".join(out)
 
-    def split(self, encoded: bytes) -> tuple[tuple[bytes, ...], tuple[tuple[int, str], ...]]:
-        """The encoded request with an empty piece for each column, and which column goes where."""
+    def split(self, encoded: bytes) -> tuple[tuple[bytes, ...], _Slots, _Slots]:
+        """The encoded request with an empty piece for each column, and which column goes where: as text, and as it is."""
         first, *rest = encoded.split(self._mark.encode())
-        pieces, slots = [first], []
+        pieces: list[bytes] = [first]
+        slots: list[tuple[int, str]] = []
+        raw: list[tuple[int, str]] = []
         for chunk in rest:
-            slots.append((len(pieces), self._columns[int(chunk[:6])]))
-            pieces += [b"", chunk[6:]]
-        return tuple(pieces), tuple(slots)
+            column, following = self._columns[int(chunk[:6])], chunk[6:]
+            if column == MEDIA_FIELD:  # a whole part and the comma behind it: the prompt's part always follows
+                pieces[-1], following = pieces[-1].removesuffix(b'{"text":"'), following.removeprefix(b'"},')
+            (raw if column == MEDIA_FIELD else slots).append((len(pieces), column))
+            pieces += [b"", following]
+        return tuple(pieces), tuple(slots), tuple(raw)
 
 
 def _request(template: RequestTemplate, prompt: str, system: str) -> dict[str, Any]:
-    request: dict[str, Any] = {"contents": [{"role": "user", "parts": [{"text": prompt}]}]}
+    # Media before text: so the guides on images and video advise it for a single medium ("place the text prompt after").
+    media = [{"fileData": {"fileUri": stand_in("0" * 64)}, **medium.more} for medium in template.media]
+    request: dict[str, Any] = {"contents": [{"role": "user", "parts": [*media, {"text": prompt}]}]}
     if system:
         request["systemInstruction"] = {"parts": [{"text": system}]}
     config = {**_structured(template), **(template.generation or {})}
@@ -297,6 +364,7 @@ _ARGUMENTS = {
 
 def _argument(where: str) -> str:
     name = next((name for path, name in _ARGUMENTS.items() if where.startswith(path)), "prompt")
+    name = "media" if ".videoMetadata" in where or ".mediaResolution" in where else name
     return f"RequestTemplate({name}=)"
 
 

@@ -64,6 +64,8 @@ class Batches:
         batch: Json = field(body, "batch", {})
         name: str = field(batch, "displayName", "")
         rows, input_file = self._rows(call, kind, field(batch, "inputConfig", {}), name)
+        if any("opaque_refusal" in effects for effects in rows.effects.values()):
+            raise refused("bad_argument")
         self._check_quota(call, model, rows)
         self._leave_foreign(call, name, model)
         job = self._new(call, model, name, input_file, rows, self._created)

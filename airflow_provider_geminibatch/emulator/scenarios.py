@@ -116,6 +116,9 @@ _TABLE = (
         "reported",
     ),
     Scenario(
+        "opaque_refusal", "row", "A create whose file holds the row is refused without a word on which.", "reported"
+    ),
+    Scenario(
         "burst_429",
         "call",
         "The next `times` calls of `endpoint` meet the quota, with a Retry-After of `retry_after` s unless that is 0.",

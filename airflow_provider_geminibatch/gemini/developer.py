@@ -29,6 +29,7 @@ from airflow_provider_geminibatch.gemini.gateway import (
     ModelInfo,
     Refused,
     Tier,
+    TokenCount,
     UploadedFile,
 )
 
@@ -173,12 +174,27 @@ class DeveloperGateway:
             return GenerateReply(error={"code": 504, "message": f"no answer came: {_named(error)}"})
         return wire.generate_reply(doing, _reply(answer))
 
+    def count_tokens(self, model: str, request: Mapping[str, Any]) -> TokenCount:
+        doing = f"countTokens of {model}"
+        reply = self._send("POST", f"/models/{model}:countTokens", doing, json=wire.count_body(model, request))
+        return wire.token_count(doing, _ok(reply, doing))
+
     def model(self, name: str) -> ModelInfo:
         doing = f"model {name!r}"
         reply = self._send("GET", f"/models/{name}", doing)
         if reply.status == 404:
             raise ModelUnknown(doing, 404, wire.error_text(reply))
         return wire.model_info(_ok(reply, doing).json() or {})
+
+    def models(self) -> tuple[ModelInfo, ...]:
+        doing, found, token = "list of models", list[ModelInfo](), ""
+        while True:
+            reply = _ok(self._send("GET", "/models", doing, params=_page_query(token)), doing)
+            page, following = wire.model_page(doing, reply)
+            found += page
+            if not following or following == token:
+                return tuple(found)
+            token = following
 
     @contextmanager
     def download(self, file_name: str, offset: int = 0) -> Iterator[Download]:

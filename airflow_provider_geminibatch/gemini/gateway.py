@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, Literal, Protocol
 
 import msgspec
 
+from airflow_provider_geminibatch.core.capabilities import ModelInfo as ModelInfo
 from airflow_provider_geminibatch.core.model import JobSnapshot, ServiceIdentity
 
 
@@ -92,13 +93,13 @@ class JobPage(msgspec.Struct, frozen=True):
     at: datetime | None = None
 
 
-class ModelInfo(msgspec.Struct, frozen=True):
-    """A model as the service lists it."""
+class TokenCount(msgspec.Struct, frozen=True, kw_only=True):
+    """How many tokens the prompt of a request has, as the service counts them. ``cached`` of them come from a cache."""
 
-    name: str
-    methods: tuple[str, ...] = ()
-    input_token_limit: int | None = None
-    output_token_limit: int | None = None
+    total: int
+    cached: int = 0
+    modalities: tuple[tuple[str, int], ...] = ()
+    """Tokens by modality (``TEXT``, ``IMAGE`` …), where the service says so."""
 
 
 class Download(Protocol):
@@ -158,7 +159,15 @@ class Gateway(Protocol):
         """
         ...
 
+    def count_tokens(self, model: str, request: Mapping[str, Any]) -> TokenCount:
+        """The tokens of a request's prompt, system instruction and tools included. Free; may be called from several threads."""
+        ...
+
     def model(self, name: str) -> ModelInfo: ...
+
+    def models(self) -> tuple[ModelInfo, ...]:
+        """Every model that the service lists, all pages of it."""
+        ...
 
     def close(self) -> None: ...
 

@@ -25,6 +25,7 @@ from airflow_provider_geminibatch.gemini.gateway import (
     ModelInfo,
     Refused,
     Tier,
+    TokenCount,
     UploadedFile,
 )
 
@@ -115,6 +116,15 @@ def model_info(fields: Mapping[str, Any]) -> ModelInfo:
     )
 
 
+def model_page(doing: str, reply: Reply) -> tuple[list[ModelInfo], str]:
+    """One page of the list of models, and the token of the next."""
+    body = reply.json()
+    if not isinstance(body, dict):
+        raise ServiceBusy(doing, reply.status, "a reply that is not a page")
+    entries = [entry for entry in body.get("models") or () if isinstance(entry, dict)]
+    return [model_info(entry) for entry in entries], str(body.get("nextPageToken") or "")
+
+
 def create_reply(reply: Reply) -> CreateReply:
     """What may be concluded from the answer to a create.
 
@@ -148,6 +158,30 @@ def generate_reply(doing: str, reply: Reply) -> GenerateReply:
     named = _object((body or {}).get("error")).get("status")
     error = {"code": reply.status, "message": text, **({"status": named} if isinstance(named, str) else {})}
     return GenerateReply(error=error, code=reply.status, retry_after_seconds=retry_after(reply), tier=tier)
+
+
+def count_body(model: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    """The body of ``countTokens``. In this form system instruction and tools are counted; bare ``contents`` leaves them out.
+
+    The inner request has to name its model (API reference of ``models.countTokens``; so do all clients that were looked at).
+    Whether a response schema counts is not documented, nor whether it is billed: ``assumed`` the same of both.
+    """
+    return {"generateContentRequest": {**request, "model": f"models/{model.removeprefix('models/')}"}}
+
+
+def token_count(doing: str, reply: Reply) -> TokenCount:
+    """The count in a reply. One without ``totalTokens`` raises ServiceError: nobody asks about a prompt of no tokens."""
+    body = reply.json() or {}
+    total = _count(body.get("totalTokens"))
+    if total <= 0:
+        raise ServiceError(doing, reply.status, "a reply without totalTokens")
+    details = body.get("promptTokensDetails")
+    each = [_object(detail) for detail in details] if isinstance(details, list) else []
+    return TokenCount(
+        total=total,
+        cached=_count(body.get("cachedContentTokenCount")),
+        modalities=tuple((str(one.get("modality") or ""), _count(one.get("tokenCount"))) for one in each),
+    )
 
 
 def error_text(reply: Reply) -> str:

@@ -23,6 +23,12 @@ class Attempt(NamedTuple):
     max_tries: int | None
 
 
+def in_backfill(context: Mapping[str, Any]) -> bool:
+    """True for a task of a backfill's run."""
+    run_type = getattr(context.get("dag_run"), "run_type", None)
+    return str(getattr(run_type, "value", run_type)) == "backfill"
+
+
 def attempt_of(context: Mapping[str, Any]) -> Attempt:
     """The attempt that this context belongs to."""
     ti = context["ti"]

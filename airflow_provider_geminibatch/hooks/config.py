@@ -6,9 +6,13 @@ them.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from datetime import timedelta
 
 from airflow.providers.common.compat.sdk import conf
+
+from airflow_provider_geminibatch.core.errors import Unusable
 
 SECTION = "geminibatch"
 
@@ -36,3 +40,24 @@ def settle_time() -> timedelta:
 def allow_weak_workspace() -> bool:
     """Whether a workspace without create-only writes is accepted."""
     return bool(conf.getboolean(SECTION, "allow_weak_workspace", fallback=False))
+
+
+def models() -> str:
+    """Where a list of the service's models is kept, or an empty text."""
+    return str(conf.get(SECTION, "models", fallback="")).strip()
+
+
+def allow_fields() -> Mapping[str, list[str]]:
+    """Fields of requests that go through although no table knows them. Raises Unusable for what is no such JSON."""
+    text = str(conf.get(SECTION, "allow_fields", fallback="")).strip()
+    try:
+        found = json.loads(text) if text else {}
+    except ValueError:
+        found = None
+    right = isinstance(found, dict) and all(
+        isinstance(fields, list) and all(isinstance(field, str) for field in fields) for fields in found.values()
+    )
+    if not right or not isinstance(found, dict):
+        do = 'Write for example {"GenerationConfig": ["newField"]}.'
+        raise Unusable("[geminibatch] allow_fields", "it is no JSON object of lists of names", do)
+    return found

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from glob import has_magic
 from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import urlsplit
 
@@ -12,7 +13,7 @@ from airflow.providers.common.compat.sdk import conf
 from airflow_provider_geminibatch.core.errors import StoreUnreadable, Unusable
 from airflow_provider_geminibatch.hooks import config
 from airflow_provider_geminibatch.storage import facts, stores
-from airflow_provider_geminibatch.storage.sources import PlainFiles
+from airflow_provider_geminibatch.storage.files import PlainFiles, sizes_in
 from airflow_provider_geminibatch.storage.store import Store
 
 log = logging.getLogger(__name__)
@@ -69,11 +70,24 @@ class AirflowFiles:
         if not _names_connection(pattern):
             return self._plain.match(pattern)
         file_system, path = _airflow_file_system(pattern)
-        scheme, netloc = urlsplit(pattern)[:2]
-        prefix = f"{scheme}://{netloc.rpartition('@')[0]}@"
-        return sorted(prefix + str(name).lstrip("/") for name in file_system.glob(path))
+        return sorted(_with_connection(pattern, name) for name in file_system.glob(path))
+
+    def sizes(self, pattern: str) -> Mapping[str, int]:
+        """The same files, or the one that a plain path names, with their sizes in bytes."""
+        if not _names_connection(pattern):
+            return self._plain.sizes(pattern)
+        file_system, path = _airflow_file_system(pattern)
+        if not has_magic(pattern):
+            return {pattern: int(file_system.size(path))}
+        return {_with_connection(pattern, name): size for name, size in sizes_in(file_system, path).items()}
 
     _plain = PlainFiles()
+
+
+def _with_connection(pattern: str, name: object) -> str:
+    """A file that a pattern named, as a URI with the connection that the pattern has."""
+    scheme, netloc = urlsplit(pattern)[:2]
+    return f"{scheme}://{netloc.rpartition('@')[0]}@{str(name).lstrip('/')}"
 
 
 def open_store(uri: str) -> Store:

@@ -15,7 +15,8 @@ import msgspec
 from airflow_provider_geminibatch.core.budget import Account, account, upper_bound
 from airflow_provider_geminibatch.core.ledger import Charge, Claim, Refusal, ShardFacts, Spending, attempt_path
 from airflow_provider_geminibatch.core.model import Build, ServiceIdentity, Shard
-from airflow_provider_geminibatch.core.prices import BATCH_SHARE, Price, price_of
+from airflow_provider_geminibatch.core.prices import BATCH_SHARE, Price
+from airflow_provider_geminibatch.jobs.price_list import prices_of_build
 from airflow_provider_geminibatch.storage import facts as fact_store
 from airflow_provider_geminibatch.storage.store import Store
 
@@ -30,7 +31,7 @@ class Books:
         self, store: Store, generation: str, limit_usd: Decimal | None, *, me: str, now: Callable[[], datetime]
     ) -> None:
         self._store, self._folder, self._limit = store, f"{generation}/charges", limit_usd
-        self._me, self._now = me, now
+        self.me, self.now = me, now
         self._charges: list[tuple[Charge, Decimal | None]] = []
 
     @property
@@ -52,7 +53,7 @@ class Books:
                 return True
             if not standing.bears(upper_usd):
                 return False
-            mine = Charge(owner=self._me, at=self._now(), purpose=purpose, upper_bound_usd=f"{upper_usd:f}")
+            mine = Charge(owner=self.me, at=self.now(), purpose=purpose, upper_bound_usd=f"{upper_usd:f}")
             if self._store.create(self._path(len(self._charges)), msgspec.json.encode(mine)):
                 self._charges.append((mine, None))
                 return True
@@ -62,7 +63,7 @@ class Books:
         self._read_on()
         for number, (charge, real) in enumerate(self._charges):
             if charge.purpose == purpose and real is None:
-                mine = Spending(owner=self._me, at=self._now(), usd=f"{real_usd:f}")
+                mine = Spending(owner=self.me, at=self.now(), usd=f"{real_usd:f}")
                 standing = fact_store.put(self._store, self._path(number, "spent.json"), mine)
                 self._charges[number] = (charge, Decimal(standing.usd))
 
@@ -112,7 +113,8 @@ def charge_build(books: Books, store: Store, build: Build, at: datetime) -> str:
     """Charge a build at its upper bound before it is submitted. Why it may not be, or an empty text; once charged, always so."""
     if not books.limited or books.has(_purpose(build)):
         return ""
-    price = price_of(build.model, at)
+    prices = prices_of_build(store, build, me=books.me, now=books.now)
+    price = prices.at(at) if prices else None
     if price is None:
         return f"no price is known for {build.model}, so that no budget can be held"
     upper = sum((shard_upper_bound(store, shard, price, BATCH_SHARE) for shard in build.shards), Decimal(0))

@@ -8,30 +8,50 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from datetime import datetime, timedelta
 from itertools import chain, islice
-from typing import Any
+from typing import Any, NamedTuple, cast
 
-from airflow_provider_geminibatch.core.errors import BadRows, StoreError
+from airflow_provider_geminibatch.core.errors import BadRows, Problem, StoreError
 from airflow_provider_geminibatch.core.model import Shard
 from airflow_provider_geminibatch.core.rows import Problems, Ready, Row
 from airflow_provider_geminibatch.core.sharding import Block, pack
+from airflow_provider_geminibatch.jobs.unique_keys import NAMED, KeyMarks, repeats
 from airflow_provider_geminibatch.storage.store import Store
 
 SHOWN_PROBLEMS = 20
+BRIEF = "2:"
+"""What the content of a shard begins with in its second form. Contents of two forms are never equal."""
+
 PROGRESS_ROWS = 100_000
 PROGRESS_TIME = timedelta(seconds=10)
 
 
 class ShardWriter:
-    """Streams the rows of a source into the shard files of one build."""
+    """Streams the rows of a source into the shard files of one build, numbered from ``first``.
 
-    def __init__(self, store: Store, home: str, tag: str, progress: Progress, log: logging.Logger) -> None:
+    ``constant`` stands for all that the requests have in common; then the content of a shard covers it and what varies, and
+    says so by ``BRIEF``. Without it the content covers every request whole, as in builds from before there were two forms.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        home: str,
+        tag: str,
+        progress: Progress,
+        log: logging.Logger,
+        *,
+        constant: str | None = None,
+        first: int = 0,
+    ) -> None:
         self._store, self._home, self._tag, self._progress, self._log = store, home, tag, progress, log
+        self._constant, self._first = constant, first
         self._made: list[Shard] = []
         self._begun: list[str] = []
 
     def write(self, rows: Iterable[Ready], *, max_rows: int, max_bytes: int) -> tuple[Shard, ...]:
         """All shards, whole and closed; none for no rows. What ``rows`` raises ends it, and the shard in the making."""
-        blocks = pack(rows, tag=self._tag, max_rows=max_rows, max_bytes=max_bytes)
+        brief = self._constant is not None
+        blocks = pack(rows, tag=self._tag, max_rows=max_rows, max_bytes=max_bytes, first=self._first, brief=brief)
         block = next(blocks, None)
         while block is not None:
             block = self._write_shard(block, blocks)
@@ -43,6 +63,8 @@ class ShardWriter:
         path, keys_path = (f"{self._home}/{part}-{index:04d}.jsonl" for part in ("shard", "keys"))
         self._begun += [path, keys_path]
         lines_hash, keys_hash, content_hash = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
+        if self._constant is not None:
+            content_hash.update(b"%b\n" % self._constant.encode())
         following: Block | None = block
         with ExitStack() as streams:
             lines, keys = (streams.enter_context(self._store.writer(each)) for each in (path, keys_path))
@@ -66,7 +88,7 @@ class ShardWriter:
                 size_bytes=size,
                 sha256=lines_hash.hexdigest(),
                 keys_sha256=keys_hash.hexdigest(),
-                content=content_hash.hexdigest(),
+                content=("" if self._constant is None else BRIEF) + content_hash.hexdigest(),
             )
         )
         return following
@@ -97,22 +119,53 @@ class Progress:
 def located(rows: Iterable[Row | Mapping[str, Any] | bytes]) -> Iterator[Row]:
     """Rows with their place; what comes without one is numbered from 1."""
     for number, row in enumerate(rows, 1):
-        yield row if isinstance(row, Row) else Row("row", number, row)
+        yield row if type(row) is Row else Row("row", number, cast("Mapping[str, Any]", row))
 
 
-def flawless(rows: Iterable[Ready | Problems], source_name: str) -> Iterator[Ready]:
-    """The rows, as long as none has a problem. At the first that has, the rest is read for problems only, and BadRows raised."""
-    rest = iter(rows)
-    for row in rest:
-        if not isinstance(row, Ready):
-            raise _bad_rows(row, rest, source_name)
-        yield row
+class Road(NamedTuple):
+    """How the rows of a source become ready, and the digest of what their requests have in common."""
+
+    ready: Callable[[Iterable[Row]], Iterator[Ready | Problems]]
+    constant: str
+    source_name: str
+
+    def unique(self, source: Callable[[], Iterable[Any]], marks: KeyMarks) -> Iterator[Ready]:
+        """The rows, ready, as long as none has a problem; keys are noted in ``marks`` and compared at the end.
+
+        Raises BadRows with all problems of the source, in the order of its rows.
+        """
+        try:
+            yield from self.flawless(source(), marks)
+        except BadRows as bad:
+            self.refuse_repeats(source, marks, bad.total)
+            raise
+        self.refuse_repeats(source, marks)
+
+    def flawless(self, rows: Iterable[Any], marks: KeyMarks) -> Iterator[Ready]:
+        """The rows; at the first that has a problem, the rest is read for problems only, and BadRows raised."""
+        rest = marks.noting(self.ready(located(rows)))
+        for row in rest:
+            if type(row) is not Ready:
+                others = (problem for other in rest if type(other) is not Ready for problem in other)
+                raise _bad_rows(chain(row, others), self.source_name)
+            yield row
+
+    def refuse_repeats(self, source: Callable[[], Iterable[Any]], marks: KeyMarks, others: int = 0) -> None:
+        """Raises BadRows when a key stands twice: reads the source again, and ``others`` are the problems known of it."""
+        repeated = marks.repeated()
+        if not repeated.marks:
+            return
+        pairs = ((row, next(self.ready((row,)))) for row in located(source()))
+        found = _bad_rows(repeats(pairs, repeated, self.source_name), self.source_name)
+        if len(repeated.marks) >= NAMED:
+            found.total = others + repeated.rows
+        if found.total:  # else two keys that only share a hash
+            raise found
 
 
-def _bad_rows(first: Problems, rest: Iterator[Ready | Problems], source_name: str) -> BadRows:
-    every = chain(first, (problem for row in rest if not isinstance(row, Ready) for problem in row))
-    shown = tuple(islice(every, SHOWN_PROBLEMS))
-    return BadRows(source_name, shown, len(shown) + sum(1 for _ in every))
+def _bad_rows(problems: Iterator[Problem], source_name: str) -> BadRows:
+    shown = tuple(islice(problems, SHOWN_PROBLEMS))
+    return BadRows(source_name, shown, len(shown) + sum(1 for _ in problems))
 
 
 def delete(store: Store, path: str, log: logging.Logger) -> None:

@@ -15,7 +15,6 @@ from typing import Any
 
 import msgspec
 
-from airflow_provider_geminibatch.core import prices
 from airflow_provider_geminibatch.core.errors import Rejected
 from airflow_provider_geminibatch.core.landing import (
     CommitManifest,
@@ -33,13 +32,14 @@ from airflow_provider_geminibatch.core.landing import (
 )
 from airflow_provider_geminibatch.core.manifest import Manifest
 from airflow_provider_geminibatch.core.model import JobSnapshot, Outcomes, Owner
-from airflow_provider_geminibatch.core.prices import NOTHING_SPENT, Spent
+from airflow_provider_geminibatch.core.prices import NOTHING_SPENT, PriceList, Spent, identity_of
 from airflow_provider_geminibatch.core.reconcile import LineCounts
 from airflow_provider_geminibatch.core.schema_check import schema_check
 from airflow_provider_geminibatch.core.verdict import Thresholds, judge
 from airflow_provider_geminibatch.gemini.gateway import Gateway
 from airflow_provider_geminibatch.jobs import closing
 from airflow_provider_geminibatch.jobs.layers import BuiltLayer, Gateways, given_up_in, layers_of, rungs_of
+from airflow_provider_geminibatch.jobs.price_list import prices_of_build, standing_prices
 from airflow_provider_geminibatch.jobs.results import Answered, Desk, answered, is_open, shard_name, stray_spent
 from airflow_provider_geminibatch.jobs.rows import AnsweredBatch, LandedRows, money
 from airflow_provider_geminibatch.jobs.submit import read_build
@@ -195,8 +195,9 @@ def gathered(
     build = read_build(desk.store, manifest.path)
     check = schema_check(build.response_schema) if build.response_schema else None
     given_up = given_up_in(rungs_of(desk.store, build))
+    prices = prices_of_build(desk.store, build, me=desk.me, now=desk.now)
     shards = tuple(
-        answered(desk, build.model, shard, check, unless_open=unless_open, given_up=shard_name(shard) in given_up)
+        answered(desk, prices, shard, check, unless_open=unless_open, given_up=shard_name(shard) in given_up)
         for shard in build.shards
         if not (ended_only and is_open(fact_store.shard_facts(desk.store, shard.ledger)))
     )
@@ -227,13 +228,16 @@ def _draft(
     verdict = judge(counts, commission.thresholds, complete=complete)
     sealed = {batch.origin: _results(batch) for batch in batches}
     jobs = tuple(shard.job for shard in shards if shard.job is not None)
+    prices = _prices(desk, batches)
     created = [job.created_at for job in jobs if job.created_at]
     ended = [job.ended_at for job in jobs if job.ended_at]
     return CommitManifest(
         landing=commission.landing.name,
         window=commission.window,
         part=commission.part,
-        commit=commit_id(commission.window, commission.landing.format, sealed, part=commission.part),
+        commit=commit_id(
+            commission.window, commission.landing.format, sealed, identity_of(prices), part=commission.part
+        ),
         format=commission.landing.format,
         parts=(),
         rows=sum(counts.values()),
@@ -252,8 +256,20 @@ def _draft(
         finished_at=max(ended, default=None),
         committed_at=desk.now(),
         turnaround_s=turnaround(jobs),
+        price_as_of=identity_of(prices),
+        price_sources=tuple(dict.fromkeys(one.told(max(ended, default=desk.now())) for one in prices)),
         **_spending(desk, batches),
     )
+
+
+def _prices(desk: Desk, batches: Sequence[AnsweredBatch]) -> tuple[PriceList, ...]:
+    """The prices that the batches were counted by, of all models that were asked."""
+    found = (
+        standing_prices(batch.store, batch.origin.path, model, me=desk.me, now=desk.now)
+        for batch in batches
+        for model in _models([batch])
+    )
+    return tuple(dict.fromkeys(prices for prices in found if prices))
 
 
 def _spending(desk: Desk, batches: Sequence[AnsweredBatch]) -> dict[str, Any]:
@@ -270,7 +286,6 @@ def _spending(desk: Desk, batches: Sequence[AnsweredBatch]) -> dict[str, Any]:
         "tokens": spent.tokens,
         "cost_usd": money(spent.cost_usd),
         "strays_cost_usd": money(strayed.cost_usd) if strays else None,
-        "price_as_of": prices.AS_OF.isoformat(),
     }
 
 

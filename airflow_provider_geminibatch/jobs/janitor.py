@@ -48,11 +48,12 @@ from airflow_provider_geminibatch.core.ledger import (
 from airflow_provider_geminibatch.core.model import JobSnapshot
 from airflow_provider_geminibatch.core.names import name_mark, segment
 from airflow_provider_geminibatch.core.outcomes import classify
-from airflow_provider_geminibatch.core.prices import NOTHING_SPENT, price_of, spent_on
+from airflow_provider_geminibatch.core.prices import NOTHING_SPENT, PriceList, spent_on
 from airflow_provider_geminibatch.gemini.gateway import Gateway
 from airflow_provider_geminibatch.jobs.cancel import Target, cancel_jobs
 from airflow_provider_geminibatch.jobs.download import fetch
 from airflow_provider_geminibatch.jobs.lookup import pages
+from airflow_provider_geminibatch.jobs.price_list import PriceBook, standing_prices
 from airflow_provider_geminibatch.storage import facts as fact_store
 from airflow_provider_geminibatch.storage.store import Store
 
@@ -306,7 +307,8 @@ class _Janitor:
         came = fetch(
             self._gateway, self._store, seen.output_file, f"{path}.results.jsonl", what=job.name, log=self._log
         )
-        price, spent, lines = price_of(seen.model, seen.ended_at or self._now()), NOTHING_SPENT, 0
+        prices = self._prices(seen.model, known)
+        price, spent, lines = prices.at(seen.ended_at or self._now()) if prices else None, NOTHING_SPENT, 0
         with self._store.open(f"{path}.results.jsonl") as stream:
             for line in stream:
                 spent, lines = spent.plus(spent_on(classify(line).outcome.usage, price)), lines + 1
@@ -317,6 +319,12 @@ class _Janitor:
         )  # fmt: skip
         fact_store.put(self._store, f"{path}.json", late)
         return f"collected {lines} lines as {path}.results.jsonl" + (f" ({cost} USD)" if cost else "")
+
+    def _prices(self, model: str, known: Known | None) -> PriceList | None:
+        """Those that the job's batch was counted by, else those of today."""
+        if known is None:
+            return PriceBook().find(model)
+        return standing_prices(self._store, known.generation, model, me=self._me, now=self._now)
 
     def delete_file(self, name: str) -> str:
         return f"deleted {name}" if self._gateway.delete_file(name) else f"{name} was gone"

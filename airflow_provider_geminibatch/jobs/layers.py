@@ -1,4 +1,4 @@
-"""The layers above the root build: what rounds and rungs answered, read from their facts and streamed in the root's order."""
+"""The layers above the root build: what a canary, rounds and rungs answered, from their facts, streamed in the root's order."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from airflow_provider_geminibatch.core.names import generation_path
 from airflow_provider_geminibatch.core.outcomes import SchemaCheck, classify
 from airflow_provider_geminibatch.core.prices import NOTHING_SPENT, Spent, spent_on
 from airflow_provider_geminibatch.gemini.gateway import Gateway
+from airflow_provider_geminibatch.jobs.kept import KeptLayer, kept_layer
+from airflow_provider_geminibatch.jobs.price_list import prices_of_build
 from airflow_provider_geminibatch.jobs.results import Answered, Desk, answered, shard_name
 from airflow_provider_geminibatch.jobs.segments import rung_bill, segment_line, segment_outcomes, segment_paths
 from airflow_provider_geminibatch.jobs.submit import read_build
@@ -169,7 +171,7 @@ def segment_layer(
     return SegmentLayer(number, rung, root, store, check, tuple(results), spent)
 
 
-Layer = BuiltLayer | SegmentLayer
+Layer = BuiltLayer | SegmentLayer | KeptLayer
 
 
 def layers_of(
@@ -183,11 +185,14 @@ def layers_of(
     found: list[Layer] = []
     rungs = rungs_of(desk.store, root)
     given_up = given_up_in(rungs)
+    if (canary := kept_layer(1, root, desk.store, check)) is not None:
+        found.append(canary)
 
     def built(build: Build, conn_id: str | None, round_: int | None) -> None:
         its = desk if conn_id is None else replace(desk, gateway=gateways(conn_id))
+        prices = prices_of_build(desk.store, build, me=desk.me, now=desk.now)
         shards = tuple(
-            answered(its, build.model, shard, check, unless_open=unless_open, given_up=shard_name(shard) in given_up)
+            answered(its, prices, shard, check, unless_open=unless_open, given_up=shard_name(shard) in given_up)
             for shard in build.shards
         )
         found.append(BuiltLayer(len(found) + 1, build, its, check, shards, round_))

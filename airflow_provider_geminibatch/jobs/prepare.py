@@ -9,26 +9,31 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from airflow_provider_geminibatch.core import limits
 from airflow_provider_geminibatch.core.errors import DeclarationChanged, EmptySource, ServiceChanged, Unusable
+from airflow_provider_geminibatch.core.fast_requests import FastRequests
+from airflow_provider_geminibatch.core.fast_rows import quick_rows
 from airflow_provider_geminibatch.core.fields import ROOTS
 from airflow_provider_geminibatch.core.ledger import Checked, Forgotten, Opening
 from airflow_provider_geminibatch.core.manifest import Manifest
 from airflow_provider_geminibatch.core.model import BatchId, Build, ServiceIdentity, Shard
 from airflow_provider_geminibatch.core.names import digest, generation_path, short
+from airflow_provider_geminibatch.core.requests import check_request
 from airflow_provider_geminibatch.core.response_schema import CommonSchema
 from airflow_provider_geminibatch.core.rows import OWN_FIELDS, Ready, Row, ready_rows, request_encoder
 from airflow_provider_geminibatch.core.schema_check import dangling, schema_check
 from airflow_provider_geminibatch.core.template import RequestTemplate, compile_template
-from airflow_provider_geminibatch.jobs.building import Progress, ShardWriter, delete, flawless, located
+from airflow_provider_geminibatch.jobs.building import BRIEF, Progress, Road, ShardWriter, delete
 from airflow_provider_geminibatch.jobs.submit import read_build
+from airflow_provider_geminibatch.jobs.unique_keys import KeyMarks
 from airflow_provider_geminibatch.storage import facts
 from airflow_provider_geminibatch.storage.store import Store
 
@@ -75,13 +80,25 @@ class Declaration:
 
     def ready(self, source: RowFactory, common: CommonSchema) -> Iterator[Ready]:
         """The rows, encoded and checked. Raises Unusable for the template, BadRows for all that is wrong with the rows."""
+        with KeyMarks() as marks:
+            yield from self.road(common).unique(source, marks)
+
+    def road(self, common: CommonSchema, *, as_before: bool = False) -> Road:
+        """How rows become ready. ``as_before``: byte for byte as in builds from before there was a short road.
+
+        Raises Unusable for a template that cannot work.
+        """
+        options: dict[str, Any] = {"columns": self.passthrough, "max_bytes": self.max_shard_bytes}
         if self.template is None:
-            encode, own = request_encoder(self.kind, self.model, common.note), OWN_FIELDS
-        else:
-            encode, own = compile_template(self.template, self.kind).encode, frozenset[str]()
-            common.note({"generationConfig": self.template.generation})
-        rows = ready_rows(located(source()), encode, columns=self.passthrough, own=own, max_bytes=self.max_shard_bytes)
-        return flawless(rows, self.source_name)
+            encode = request_encoder(self.kind, self.model, common.note, ordered=not as_before)
+            check = partial(check_request, kind=self.kind, model=self.model)
+            fast = FastRequests(check, kind=self.kind, note=common.note, columns=self.passthrough, own=OWN_FIELDS)
+            options |= {"own": OWN_FIELDS, "quick": None if as_before else fast}
+            return Road(partial(ready_rows, encode=encode, **options), "", self.source_name)
+        common.note({"generationConfig": self.template.generation})
+        wire = compile_template(self.template, self.kind)
+        options["quick"] = quick_rows(wire, self.passthrough)
+        return Road(partial(ready_rows, encode=wire.encode, **options), wire.constant, self.source_name)
 
     def fingerprint(self, service: ServiceIdentity | None) -> str:
         """``version:digest`` over what is asked of whom. How it is cut, connections and credentials have no part in it."""
@@ -268,17 +285,22 @@ class _Preparation:
         home = f"{generation_path(self.batch, generation)}/builds/{build_id}"
         declared = self.declaration
         progress = Progress(declared.source_name, self.now, self.log)
-        writer = ShardWriter(self.store, home, short(build_id), progress, self.log)
         common = CommonSchema()
+        earlier = [read_build(self.store, _seal_path(opening)) for opening in lives]
+        as_before = any(not shard.content.startswith(BRIEF) for build in earlier for shard in build.shards)
         cut = {"max_rows": declared.max_rows_per_shard, "max_bytes": declared.max_shard_bytes}
+        road = declared.road(common, as_before=as_before)
+        constant = None if as_before else road.constant
+        writer = ShardWriter(self.store, home, short(build_id), progress, self.log, constant=constant)
         try:
-            written = writer.write(declared.ready(self.source, common), **cut)
+            with KeyMarks() as marks:
+                written = writer.write(road.unique(self.source, marks), **cut)
             if not written:
                 raise EmptySource(declared.source_name)
         except Exception:
             writer.discard()
             raise
-        known = self._known_shards(lives)
+        known = self._known_shards(lives, earlier)
         shards = tuple(self._shared(shard, known) for shard in written)
         return Build(
             id=build_id,
@@ -312,11 +334,10 @@ class _Preparation:
             self.log.warning("answers will not be held against the schema of the requests: %s is not defined", ref)
         return None if ref else schema
 
-    def _known_shards(self, lives: tuple[Opening, ...]) -> dict[str, Shard]:
+    def _known_shards(self, lives: Sequence[Opening], builds: Sequence[Build]) -> dict[str, Shard]:
         """Shards of earlier lives by what they ask, as far as they asked it of the same model at the same service."""
         known: dict[str, Shard] = {}
-        for opening in lives:
-            build = read_build(self.store, _seal_path(opening))
+        for opening, build in zip(lives, builds, strict=True):
             same = (build.model, build.kind, opening.service) == (
                 self.declaration.model,
                 self.declaration.kind,

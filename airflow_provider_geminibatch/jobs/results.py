@@ -18,7 +18,7 @@ from airflow_provider_geminibatch.core.ledger import Attempt, Collected, End, Sh
 from airflow_provider_geminibatch.core.model import JobSnapshot, Outcomes, Shard, state_row
 from airflow_provider_geminibatch.core.names import segment
 from airflow_provider_geminibatch.core.outcomes import Line, Outcome, SchemaCheck, classify
-from airflow_provider_geminibatch.core.prices import NOTHING_SPENT, Price, Spent, price_of, spent_on
+from airflow_provider_geminibatch.core.prices import NOTHING_SPENT, Price, PriceList, Spent, spent_on
 from airflow_provider_geminibatch.core.reconcile import KINDS, LineCounts, Reconciled, distrust, reconcile
 from airflow_provider_geminibatch.gemini.gateway import Gateway
 from airflow_provider_geminibatch.jobs.download import fetch
@@ -114,7 +114,7 @@ class Answered:
 
 def answered(
     desk: Desk,
-    model: str,
+    prices: PriceList | None,
     shard: Shard,
     check: SchemaCheck | None,
     *,
@@ -134,11 +134,12 @@ def answered(
     if attempt is None or attempt.job is None:
         return _without_job(shard, facts, strays)
     end, job = _ended(desk, shard, attempt, attempt.job.job_name)
+    not_asked = len(attempt.uploaded.left_out) if attempt.uploaded else 0
     reference = JobRef(
-        name=end.job_name, shard=shard_name(shard), rows=shard.rows, state=end.state, created_at=end.created_at,
+        name=end.job_name, shard=shard_name(shard), rows=shard.rows - not_asked, state=end.state, created_at=end.created_at,
         ended_at=end.ended_at, error=_why(end) if not state_row(end.state).succeeded else "",
     )  # fmt: skip
-    price = price_of(model, end.ended_at or end.created_at or end.at)
+    price = prices.at(end.ended_at or end.created_at or end.at) if prices else None
     common: dict[str, Any] = {
         "job": reference, "service": str(attempt.claim.service), "price": price, "strays": strays,
         "input_files": _inputs(facts),
@@ -148,7 +149,7 @@ def answered(
         failure = Outcome(kind=Outcomes.FAILED, reason=_why(end), code=end.error_code, transient=True)
         return Answered(shard, msgspec.structs.replace(result, failure=_why(end)), failure=failure, **common)
     collected, (found, spent) = _collected(desk, shard, attempt, job, check, price)
-    desk.log.info("%s: %s", end.job_name, _summary(found))
+    desk.log.info("%s: %s", end.job_name, _summary(found, not_asked))
     result = msgspec.structs.replace(result, path=collected.path, sha256=collected.sha256)
     return Answered(shard, result, found=found, spent=spent, **common)
 
@@ -224,7 +225,7 @@ def _collected(
         owner=desk.me, at=desk.now(), path=path, size_bytes=came.size_bytes, sha256=came.sha256, lines=0
     )  # fmt: skip
     read = _read(desk, shard, mine, check, price)
-    why = distrust(read[0])
+    why = distrust(read[0], len(attempt.uploaded.left_out) if attempt.uploaded else 0)
     if why:
         raise ResultsBroken(source.name, why)
     mine = msgspec.structs.replace(mine, lines=read[0].lines.lines)
@@ -304,8 +305,11 @@ def stray_spent(desk: Desk, answered: Answered, stray: JobSnapshot) -> Spent:
     return lines.spent
 
 
-def _summary(found: Reconciled) -> str:
-    rows = ", ".join(f"{count} {kind}" for kind, count in found.counts.items() if count)
+def _summary(found: Reconciled, not_asked: int) -> str:
+    counts = found.counts
+    # Rows that a canary answered are not in the job and miss no line.
+    counts[Outcomes.MISSING.value] = max(0, counts[Outcomes.MISSING] - not_asked)
+    rows = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
     odd = msgspec.structs.asdict(found.lines)
     total = odd.pop("lines")
     aside = ", ".join(f"{count} {kind}" for kind, count in odd.items() if count)

@@ -21,10 +21,11 @@ from airflow_provider_geminibatch.core.ledger import RungBack, RungDone, RungFac
 from airflow_provider_geminibatch.core.model import Build
 from airflow_provider_geminibatch.core.names import generation_path
 from airflow_provider_geminibatch.core.outcomes import classify
-from airflow_provider_geminibatch.core.prices import price_of, spent_on, tier_share
+from airflow_provider_geminibatch.core.prices import spent_on, tier_share
 from airflow_provider_geminibatch.gemini.gateway import GenerateReply, Tier
 from airflow_provider_geminibatch.jobs import segments
 from airflow_provider_geminibatch.jobs.budget import Books
+from airflow_provider_geminibatch.jobs.price_list import standing_prices
 from airflow_provider_geminibatch.jobs.segments import Place, SegmentLine, progress, root_requests, rung_path
 from airflow_provider_geminibatch.storage import facts as fact_store
 from airflow_provider_geminibatch.storage.store import Store
@@ -63,10 +64,13 @@ class RungLedger:
         self._fact, self._store, self._build, self._me, self._now, self._log = fact, store, build, me, now, log
         generation = generation_path(build.batch, build.generation)
         self._prefix = rung_path(generation, fact.number)
-        self.label = f"rung {fact.number} ({fact.kind}) of {build.batch}"
+        # Number 0 is no rung of the ladder.
+        called = f"rung {fact.number}" if fact.number else "canary"
+        self.label = f"{called} ({fact.kind}) of {build.batch}"
         self.tier: Tier = "flex" if fact.kind == "flex" else "standard"
         self.model = fact.model or build.model
-        self._price = price_of(self.model, fact.at)
+        prices = standing_prices(store, generation, self.model, me=me, now=now)
+        self._price = prices.at(fact.at) if prices else None
         self._books = Books(store, generation, limit_usd, me=me, now=now)
         self._ready: deque[Ask] = deque()
         self._blocks: dict[int, _Block] = {}

@@ -176,7 +176,7 @@ def _collected(desk: Desk, build: Build, shard: Shard) -> _Open | None:
     if standing is None or standing.end is None or standing.collected or not state_row(standing.end.state).readable:
         return None
     try:
-        answered(desk, build.model, shard, None)
+        answered(desk, None, shard, None)
     except (ServiceError, JobUnreachable, ResultsNotReady, ResultsBroken) as error:
         desk.log.warning("%s", error)
         return _Open(shard, standing, standing.end.at)

@@ -14,6 +14,7 @@ from airflow_provider_geminibatch.core.ledger import Command
 from airflow_provider_geminibatch.core.manifest import Manifest
 from airflow_provider_geminibatch.core.model import Build, JobSnapshot
 from airflow_provider_geminibatch.jobs.budget import charged_usd
+from airflow_provider_geminibatch.jobs.canary import report_of, report_uri
 from airflow_provider_geminibatch.jobs.collect import Commission
 from airflow_provider_geminibatch.jobs.ending import note_ends, read_batch
 from airflow_provider_geminibatch.jobs.layers import (
@@ -35,6 +36,7 @@ class Seen:
     """What one walk has seen and done; nothing of it outlives the process. ``submitted`` says until when, and why, a build waits."""
 
     looked: bool = False
+    canary_until: datetime | None = None
     submitted: dict[str, tuple[datetime | None, str]] = field(default_factory=dict)
     tally: Tally | None = None
     settle_until: dict[int, datetime] = field(default_factory=dict)
@@ -74,6 +76,9 @@ class Standing:
             label=str(root.batch),
             rows=root.rows,
             builds=tuple(self._sent(name, build, conn_id, seen) for name, build, conn_id in live),
+            canary=report_of(self._desk, root) if self._policy.canary else None,
+            canary_uri=report_uri(self._desk, root),
+            canary_until=seen.canary_until,
             begun_at=begun_at,
             tally=seen.tally,
             rounds=tuple(one.fact.rows for one in opened),
@@ -117,9 +122,10 @@ class Standing:
             note_ends(self._desk.store, batch, ended, owner=self._desk.me, now=self._desk.now())
 
     def _sent(self, name: str, build: Build, conn_id: str | None, seen: Seen) -> Sent:
-        pending, ended, jobs = 0, 0, []
+        pending, unclaimed, ended, jobs = 0, 0, 0, []
         for shard in build.shards:
             facts = fact_store.shard_facts(self._desk.store, shard.ledger)
+            unclaimed += not facts.attempts
             if not is_open(facts):
                 ended += shard.rows
             elif facts.current_job:
@@ -128,7 +134,7 @@ class Standing:
                 pending += 1
         until, why = seen.submitted.get(name, (None, ""))
         return Sent(
-            name=name, rows=build.rows, ended_rows=ended, pending=pending, open=tuple(jobs), conn_id=conn_id,
+            name=name, rows=build.rows, ended_rows=ended, pending=pending, unclaimed=unclaimed, open=tuple(jobs), conn_id=conn_id,
             submitted=name in seen.submitted, wait_until=until, wait_why=why,
         )  # fmt: skip
 

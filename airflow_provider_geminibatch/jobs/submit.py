@@ -5,10 +5,7 @@ The loop is ask, perform, record, ask again. All decisions are in ``core.steps``
 
 from __future__ import annotations
 
-import hashlib
-import io
 import logging
-import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import BinaryIO, TypeVar, cast
@@ -16,7 +13,7 @@ from typing import BinaryIO, TypeVar, cast
 import msgspec
 
 from airflow_provider_geminibatch.core import steps
-from airflow_provider_geminibatch.core.errors import LedgerUnreadable, ModelUnknown, ServiceBusy, StoreUnreadable
+from airflow_provider_geminibatch.core.errors import LedgerUnreadable, ModelUnknown, ServiceBusy
 from airflow_provider_geminibatch.core.ledger import (
     Absent,
     Claim,
@@ -38,8 +35,10 @@ from airflow_provider_geminibatch.core.model import Build, JobSnapshot, Shard
 from airflow_provider_geminibatch.core.names import batch_path, display_name, generation_path, short
 from airflow_provider_geminibatch.core.steps import Evidence, Policy
 from airflow_provider_geminibatch.gemini.gateway import Created, Gateway, Refused
+from airflow_provider_geminibatch.jobs.kept import left_out
 from airflow_provider_geminibatch.jobs.lookup import pages, sweep
 from airflow_provider_geminibatch.jobs.room import Wave
+from airflow_provider_geminibatch.jobs.sending import outgoing, with_keys
 from airflow_provider_geminibatch.storage import facts as fact_store
 from airflow_provider_geminibatch.storage.store import Store, must_read
 
@@ -81,17 +80,20 @@ def submit(
     max_tries: int | None = None,
     later_try: bool = False,
     policy: Policy = Policy(),  # noqa: B008 - frozen
+    answered: Callable[[Shard], frozenset[int]] | None = None,
 ) -> Submitted | Waiting:
     """Bring every shard of a build to a job, as far as that goes now.
 
     ``me`` is the token of this attempt of the task, the same over its deferrals; ``task`` names its task instance, whose
     ``max_tries`` tells a clear from a retry; ``later_try`` says that earlier tries, or this one before it waited, may have
-    left something.
+    left something. ``answered`` are rows of a shard that need not be sent, since they are answered already: those that a
+    canary kept, unless told otherwise.
     Raises what ``core.steps`` stops with, and ServiceError, StoreError from the doors.
     """
     build = read_build(store, manifest.path)
     begun = Evidence(label="", service=gateway.identity, task=task, max_tries=max_tries, later_try=later_try)
-    walker = _Walker(store, gateway, build, me, now, log, begun, policy)
+    known = answered or (lambda shard: left_out(store, shard))
+    walker = _Walker(store, gateway, build, me, now, log, begun, policy, known)
     try:
         ends = [walker.walk(shard) for shard in build.shards]
     finally:
@@ -120,10 +122,11 @@ class _Walker:
 
     def __init__(
         self, store: Store, gateway: Gateway, build: Build, me: str, now: Now,
-        log: logging.Logger, begun: Evidence, policy: Policy,
+        log: logging.Logger, begun: Evidence, policy: Policy, answered: Callable[[Shard], frozenset[int]],
     ) -> None:  # fmt: skip
         self._store, self._gateway, self._build, self._me = store, gateway, build, me
         self._now, self._log, self._begun, self._policy = now, log, begun, policy
+        self._answered = answered
         self._has_begun = False
         self.wave = Wave(store, gateway, build.model, now, policy, log)
         self._listed: dict[str, JobSnapshot] | None = None
@@ -211,14 +214,18 @@ class _Walker:
         self._put(shard, step.attempt, "uploaded", uploaded)
 
     def _uploaded(self, shard: Shard, display_name: str) -> Uploaded:
-        with self._store.open(shard.path) as source:
-            checked = _Sealed(source, shard, f"{self._store.uri}/{shard.path}")
-            sent = self._gateway.upload(cast(BinaryIO, checked), size_bytes=shard.size_bytes, display_name=display_name)
-            checked.confirm()
-        self._log.info("%s uploaded as %s (%d bytes)", shard, sent.name, shard.size_bytes)
+        answered = self._answered(shard)
+        with outgoing(self._store, shard, left_out=answered) as source:
+            size = source.size_bytes
+            sent = self._gateway.upload(cast(BinaryIO, source), size_bytes=size, display_name=display_name)
+            source.confirm()
+        self._log.info("%s uploaded as %s (%d bytes)", shard, sent.name, size)
         life = (sent.expires_at - sent.seen_at).total_seconds() if sent.expires_at and sent.seen_at else None
         now = self._now()
-        return Uploaded(owner=self._me, at=now, file_name=sent.name, file_at=now, life_seconds=life)
+        return Uploaded(
+            owner=self._me, at=now, file_name=sent.name, file_at=now, life_seconds=life,
+            left_out=tuple(sorted(answered)), sent_sha256=source.sha256,
+        )  # fmt: skip
 
     def _send(self, shard: Shard, facts: ShardFacts, step: steps.Send, evidence: Evidence) -> None:
         """The paid call. Between ``sending`` and the create there is one read and nothing else."""
@@ -237,7 +244,8 @@ class _Walker:
         if isinstance(reply, Created):
             self._named(shard, step.attempt, reply.job)
         elif isinstance(reply, Refused):
-            text = self._with_keys(shard, reply.text)
+            sent = facts.last.uploaded if facts.last else None
+            text = with_keys(self._store, shard, reply.text, frozenset(sent.left_out if sent else ()))
             self._put(
                 shard, step.attempt, "refused",
                 Refusal(owner=self._me, at=self._now(), code=reply.code, text=text, retry_after_seconds=reply.retry_after_seconds),
@@ -261,18 +269,6 @@ class _Walker:
             self._log.warning(
                 "%s came to life after it was proven absent; it was cancelled and may be billed", job.name
             )
-
-    def _with_keys(self, shard: Shard, text: str) -> str:
-        """The service's line numbers with the user's keys beside them."""
-        wanted = {int(number) for number in _LINE.findall(text)}
-        if not wanted:
-            return text
-        keys: dict[int, str] = {}
-        with self._store.open(shard.keys_path) as lines:
-            for number, line in enumerate(lines, 1):
-                if number in wanted:
-                    keys[number] = msgspec.json.decode(line)[0]
-        return _LINE.sub(lambda match: f"{match[0]} (key {keys.get(int(match[1]), '?')!r})", text)
 
     def _look_up(self, shard: Shard, facts: ShardFacts, step: steps.LookUp, evidence: Evidence) -> Evidence:
         try:
@@ -348,42 +344,3 @@ def end_fact(job: JobSnapshot, *, owner: str, at: datetime) -> End:
         owner=owner, at=at, job_name=job.name, state=job.state, created_at=job.created_at, ended_at=job.ended_at,
         counts=job.counts, error_code=job.error_code, error_text=job.error_text,
     )  # fmt: skip
-
-
-_LINE = re.compile(r"\bline (\d+)")
-
-
-class _Sealed(io.RawIOBase):
-    """A shard on its way out, read through its seal: what goes to the service is what was sealed, or nothing is sent."""
-
-    def __init__(self, source: BinaryIO, shard: Shard, uri: str) -> None:
-        self._source, self._shard, self._uri = source, shard, uri
-        self._hash, self._at = hashlib.sha256(), 0
-
-    def read(self, size: int = -1, /) -> bytes:
-        data = self._source.read(size)
-        self._at += len(data)
-        self._hash.update(data)
-        return data
-
-    def seek(self, offset: int, whence: int = 0, /) -> int:
-        at = self._source.seek(offset, whence)
-        if at == 0:
-            self._hash, self._at = hashlib.sha256(), 0
-        return at
-
-    def tell(self) -> int:
-        return self._source.tell()
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def confirm(self) -> None:
-        """Raises StoreUnreadable unless all that was sealed was read, unchanged."""
-        if (self._at, self._hash.hexdigest()) != (self._shard.size_bytes, self._shard.sha256):
-            raise StoreUnreadable(
-                self._uri, "it is not what was sealed (size or checksum differ); prepare the batch again"
-            )

@@ -17,6 +17,7 @@ import msgspec
 
 from airflow_provider_geminibatch.core import batch as planning
 from airflow_provider_geminibatch.core.batch import BatchPolicy, BatchSummary, Tally
+from airflow_provider_geminibatch.core.canary import CanaryReport
 from airflow_provider_geminibatch.core.errors import (
     Rejected,
     ResultsNotReady,
@@ -33,6 +34,7 @@ from airflow_provider_geminibatch.core.steps import Policy
 from airflow_provider_geminibatch.gemini.gateway import Gateway
 from airflow_provider_geminibatch.jobs import rounds
 from airflow_provider_geminibatch.jobs.budget import Books, charge_build, refuse_build, settle_build
+from airflow_provider_geminibatch.jobs.canary import run_canary
 from airflow_provider_geminibatch.jobs.cancel import Target, cancel_jobs
 from airflow_provider_geminibatch.jobs.collect import Commission, Landed, gathered, land, sum_of
 from airflow_provider_geminibatch.jobs.ending import read_batch
@@ -130,6 +132,7 @@ class _Walk:
         self._seen = Seen()
         self._answers: AnsweredBatch | None = None
         self._perform: Mapping[type, Callable[..., None]] = {
+            planning.RunCanary: self._run_canary,
             planning.Submit: self._submit,
             planning.CountUp: self._count_up,
             planning.CommitEarly: self._commit_early,
@@ -165,6 +168,16 @@ class _Walk:
             return
         why = f"it is past ({deadline:%Y-%m-%d %H:%M:%S %Z}) before anything was sent"
         raise Unusable("deadline", why, "Give a later one, or a span, which counts from the first intent.")
+
+    def _run_canary(self, step: planning.RunCanary) -> None:
+        policy = self._policy
+        assert policy.canary is not None
+        end = run_canary(
+            self._desk, self._root, policy.canary, limit_usd=policy.max_cost_usd, in_backfill=policy.in_backfill,
+            stop=self._told_otherwise,
+        )  # fmt: skip
+        self._seen.canary_until = None if isinstance(end, CanaryReport) else end.until
+        self._forget_answers()
 
     def _submit(self, step: planning.Submit) -> None:
         live = {name: (build, conn_id) for name, build, conn_id in self._standing.live(self._rungs())}

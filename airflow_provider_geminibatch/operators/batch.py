@@ -19,7 +19,7 @@ from airflow_provider_geminibatch.core.model import Owner
 from airflow_provider_geminibatch.core.verdict import Thresholds
 from airflow_provider_geminibatch.core.watch import Watch
 from airflow_provider_geminibatch.hooks import config
-from airflow_provider_geminibatch.hooks.attempt import attempt_of
+from airflow_provider_geminibatch.hooks.attempt import attempt_of, in_backfill
 from airflow_provider_geminibatch.hooks.commands import command_left, command_uri
 from airflow_provider_geminibatch.hooks.errors import airflow_errors
 from airflow_provider_geminibatch.hooks.gateways import Gateways
@@ -45,6 +45,7 @@ from airflow_provider_geminibatch.triggers.batch import GeminiBatchTrigger
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_geminibatch.core.canary import Canary
     from airflow_provider_geminibatch.jobs.collect import Landed
     from airflow_provider_geminibatch.jobs.whole import Waiting
 
@@ -64,6 +65,7 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
     jobs were long done, it climbs the ladder that was chosen beforehand. Takes all arguments of
     GeminiBatchPrepareOperator, and returns what GeminiBatchLoadOperator returns.
 
+    :param canary: Asks a sample first, row by row, and sends nothing when it comes back bad: ``Canary(rows=50)``.
     :param to: The landing. A mapped task needs ``outlets=[landing.outlet]`` in ``partial()`` too.
     :param part: Which of ``to.parts`` this task lands.
     :param window: The window; by default the run's own.
@@ -93,6 +95,7 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
         *,
         to: Landing,
         part: str | None = None,
+        canary: Canary | None = None,
         window: Window | None = None,
         window_offset: Offset | None = None,
         max_unresolved: float = Thresholds().max_unresolved,
@@ -116,6 +119,7 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
         if not isinstance(part, str) or "{{" not in part:
             # Told while the Dag is parsed, where it is not a template.
             to.place.own_part(part)
+        self.canary = canary
         self.window = window
         self.window_offset = window_offset
         self.max_unresolved = max_unresolved
@@ -220,8 +224,8 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
         return None if seconds is None else begun_at + timedelta(seconds=seconds)
 
     def _policy(self, deadline: timedelta | datetime | None, context: Mapping[str, Any]) -> BatchPolicy:
-        run_type = getattr(context.get("dag_run"), "run_type", None)
         return BatchPolicy(
+            canary=self.canary,
             max_rounds=self.rounds,
             deadline=deadline,
             ladder=self.on_deadline,
@@ -229,7 +233,7 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
             early=self.early,
             max_cost_usd=_money(self.max_cost_usd),
             standard_allowed=self.standard_allowed,
-            in_backfill=str(getattr(run_type, "value", run_type)) == "backfill",
+            in_backfill=in_backfill(context),
             rescue_in_backfill=self.rescue_in_backfill,
             thresholds=Thresholds(self.max_unresolved, self.min_answers),
         )

@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_geminibatch.core.manifest import Manifest, parse_manifests
 from airflow_provider_geminibatch.hooks import config
-from airflow_provider_geminibatch.hooks.attempt import Attempt, attempt_of
+from airflow_provider_geminibatch.hooks.attempt import attempt_of, in_backfill
 from airflow_provider_geminibatch.hooks.errors import airflow_errors
 from airflow_provider_geminibatch.hooks.gemini_batch import GeminiBatchHook
 from airflow_provider_geminibatch.hooks.storage import open_workspace
@@ -20,6 +20,7 @@ from airflow_provider_geminibatch.jobs.wait import pause_until, utc_now
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_geminibatch.core.canary import Canary
     from airflow_provider_geminibatch.gemini.gateway import Gateway
     from airflow_provider_geminibatch.jobs.submit import Submitted, Waiting
 
@@ -37,6 +38,7 @@ class GeminiBatchSubmitOperator(BaseOperator):
 
     :param prepared: What Prepare returned: its manifest, the JSON text of one, the URI of a seal, or a list of those.
     :param gemini_conn_id: Connection of type ``geminibatch``.
+    :param canary: Asks a sample first, row by row, and sends nothing when it comes back bad: ``Canary(rows=50)``.
     :param deferrable: Wait in the triggerer (default) or on the worker.
     """
 
@@ -48,12 +50,14 @@ class GeminiBatchSubmitOperator(BaseOperator):
         *,
         prepared: Any,
         gemini_conn_id: str = GeminiBatchHook.default_conn_name,
+        canary: Canary | None = None,
         deferrable: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.prepared = prepared
         self.gemini_conn_id = gemini_conn_id
+        self.canary = canary
         self.deferrable = deferrable
 
     def execute(self, context: Context) -> Result | list[Result]:
@@ -70,7 +74,7 @@ class GeminiBatchSubmitOperator(BaseOperator):
         with airflow_errors():
             manifests = parse_manifests(self.prepared)
             while True:
-                ends = self._submitted(manifests, attempt_of(context), resumed)
+                ends = self._submitted(manifests, context, resumed)
                 waits = [end for end in ends if not isinstance(end, Submitted)]
                 if not waits:
                     return self._result(manifests, [end for end in ends if isinstance(end, Submitted)])
@@ -82,12 +86,15 @@ class GeminiBatchSubmitOperator(BaseOperator):
                 pause_until(until)
                 resumed = True
 
-    def _submitted(self, manifests: tuple[Manifest, ...], attempt: Attempt, resumed: bool) -> list[Submitted | Waiting]:
+    def _submitted(
+        self, manifests: tuple[Manifest, ...], context: Context, resumed: bool
+    ) -> Sequence[Submitted | Waiting]:
         from airflow_provider_geminibatch.jobs.submit import submit
 
+        attempt = attempt_of(context)
         gateway: Gateway = GeminiBatchHook(self.gemini_conn_id).gateway()
         try:
-            return [
+            return self._canaries(manifests, context, gateway) or [
                 submit(
                     manifest,
                     store=open_workspace(manifest.workspace).store,
@@ -104,6 +111,21 @@ class GeminiBatchSubmitOperator(BaseOperator):
             ]
         finally:
             gateway.close()
+
+    def _canaries(self, manifests: tuple[Manifest, ...], context: Context, gateway: Gateway) -> list[Waiting]:
+        """Let all canaries pass before anything is sent: what has to be waited for, or nothing."""
+        from airflow_provider_geminibatch.jobs.canary import pass_canary
+        from airflow_provider_geminibatch.jobs.results import Desk
+        from airflow_provider_geminibatch.jobs.submit import read_build
+
+        waits: list[Waiting | None] = []
+        for manifest in manifests if self.canary else ():
+            store = open_workspace(manifest.workspace).store
+            desk = Desk(store, gateway, attempt_of(context).me, utc_now, log)
+            root = read_build(store, manifest.path)
+            assert self.canary is not None
+            waits.append(pass_canary(desk, root, self.canary, in_backfill=in_backfill(context)))
+        return [wait for wait in waits if wait]
 
     def _defer_until(self, until: datetime) -> NoReturn:
         from airflow.providers.standard.triggers.temporal import DateTimeTrigger

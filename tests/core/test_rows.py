@@ -24,6 +24,7 @@ from airflow_provider_geminibatch.core.rows import (
     request_encoder,
     text_of,
 )
+from airflow_provider_geminibatch.core.template import RequestTemplate, compile_template
 
 TURN = [{"role": "user", "parts": [{"text": "hello"}]}]
 JSON = st.recursive(
@@ -44,15 +45,6 @@ def _through(rows: list[Any], columns: tuple[str, ...] = (), **more: Any) -> lis
     return list(ready_rows(placed, more.pop("encode", _plain), columns=columns, **more))
 
 
-@given(
-    st.lists(st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=3).filter(str.strip), max_size=30)
-)
-def test_exactly_the_repeated_keys_are_problems(keys: list[str]) -> None:
-    made = _through([{"id": key} for key in keys])
-    fresh = [key not in keys[:at] for at, key in enumerate(keys)]
-    assert [isinstance(row, Ready) for row in made] == fresh
-
-
 @given(st.dictionaries(st.text("abc", min_size=1, max_size=3), JSON, max_size=4))
 def test_passthrough_columns_come_back_as_they_were(columns: dict[str, Any]) -> None:
     (row,) = _through([{**columns, "id": "1"}], ("*",))
@@ -70,11 +62,10 @@ def test_a_ready_made_request_is_what_comes_out_of_its_line(values: dict[str, An
 
 
 def test_a_problem_says_where_it_is() -> None:
-    made = _through([{"id": "1"}, {"id": "1"}, {"id": " "}, Fault("has 3 cells where the header has 4", "quote")])
+    made = _through([{"id": "1"}, {"id": " "}, Fault("has 3 cells where the header has 4", "quote")])
     assert [str(row[0]) for row in made if isinstance(row, list)] == [
-        'rows.csv line 3: key: "1" stands in an earlier row too (a key is unique within its source)',
-        "rows.csv line 4: key: is empty (every row needs its own key)",
-        "rows.csv line 5: has 3 cells where the header has 4 (quote)",
+        "rows.csv line 3: key: is empty (every row needs its own key)",
+        "rows.csv line 4: has 3 cells where the header has 4 (quote)",
     ]
 
 
@@ -152,3 +143,58 @@ def test_memory_does_not_grow_with_the_size_of_rows() -> None:
     finally:
         tracemalloc.stop()
     assert peak < 1_500_000
+
+
+def test_what_the_quick_road_lets_through_is_not_looked_at_again() -> None:
+    quick = {"1": Ready(b'"quick"', b"{}", b"{}")}
+    made = _through([{"id": "1"}, {"id": "2"}], quick=lambda row: quick.get(row["id"]))
+    assert [row.key for row in made if isinstance(row, Ready)] == [b'"quick"', b'"2"']
+
+
+def test_the_quick_road_has_the_same_limit_of_size() -> None:
+    (row,) = _through([{"id": "1"}], quick=lambda row: Ready(b'"1"', b"x" * 1000, b"{}"), max_bytes=1000)
+    assert isinstance(row, list)
+    assert str(row[0]) == "rows.csv line 2: request: has 1,000 bytes, and a shard may have 1,000 (split it)"
+
+
+def test_values_of_subclasses_read_and_come_back_as_what_they_are_a_kind_of() -> None:
+    import pendulum
+
+    class Text(str):
+        __slots__ = ()
+
+        def __str__(self) -> str:
+            return "another text"
+
+    class Whole(int): ...
+
+    class Real(float): ...
+
+    row = {
+        "id": Text("1"),
+        "text": Text("a"),
+        "number": Whole(2),
+        "share": Real(0.5),
+        "at": pendulum.datetime(2026, 1, 1, 12, tz="Europe/Berlin"),
+        "day": pendulum.date(2026, 1, 1),
+        "deep": [{Text("k"): Text("v")}],
+    }
+    template = compile_template(RequestTemplate("$text $number $share $at $day $deep"))
+    (made,) = _through([row], ("*",), encode=template.encode)
+    assert isinstance(made, Ready)
+    assert made.key == b'"1"'
+    asked = msgspec.json.decode(made.request)["contents"][0]["parts"][0]["text"]
+    assert asked == 'a 2 0.5 2026-01-01T12:00:00+01:00 2026-01-01 [{"k":"v"}]'
+    assert msgspec.json.decode(made.columns) == {
+        "id": "1",
+        "text": "a",
+        "number": 2,
+        "share": 0.5,
+        "at": "2026-01-01T12:00:00+01:00",
+        "day": "2026-01-01",
+        "deep": [{"k": "v"}],
+    }
+    ready = {"key": Text("k"), "request": {"contents": [{"parts": [{"text": "hello"}]}]}}
+    (one,) = _through([ready], encode=request_encoder("generate", "m"))
+    assert isinstance(one, Ready)
+    assert one.key == b'"k"'

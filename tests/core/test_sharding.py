@@ -7,6 +7,7 @@ import itertools
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from airflow_provider_geminibatch.core import sharding
 from airflow_provider_geminibatch.core.names import parse_wire_key
@@ -64,14 +65,15 @@ def test_contents_are_equal_only_for_equal_rows_in_equal_order(rows: list[Ready]
     def content(some: list[Ready]) -> bytes:
         return b"".join(block.content for block in pack(some, tag=TAG, max_rows=10**6, max_bytes=10**9))
 
-    other = [row._replace(key=b'"kx"') if at == 0 else row for at, row in enumerate(rows)]
+    other = [structs.replace(row, key=b'"kx"') if at == 0 else row for at, row in enumerate(rows)]
     assert (content(rows) == content(other)) == (rows == other)
     assert (content(rows) == content(rows[::-1])) == (rows == rows[::-1])
 
 
 @given(st.integers(0, 9999), st.integers(0, 9_999_999))
 def test_a_line_is_never_longer_than_is_allowed_for(shard: int, row: int) -> None:
-    assert len(sharding._line(TAG, shard, row, b"")) <= LINE_BYTES
+    ((block,),) = _shards(list(pack([Ready(b'"k"', b"", b"{}")], tag=TAG, max_rows=9, max_bytes=999, first=shard)))
+    assert len(block.lines) + len(str(row)) - 1 <= LINE_BYTES
 
 
 def test_blocks_stay_small_whatever_the_rows() -> None:
@@ -81,3 +83,21 @@ def test_blocks_stay_small_whatever_the_rows() -> None:
         len(block.lines) < sharding.BLOCK_BYTES + 400_000 and block.rows <= sharding.BLOCK_ROWS for block in blocks
     )
     assert len(blocks) >= 5
+
+
+@given(ROWS, st.integers(1, 9), st.integers(0, 3))
+def test_shards_are_numbered_from_the_first(rows: list[Ready], max_rows: int, part: int) -> None:
+    blocks = list(pack(rows, tag=TAG, max_rows=max_rows, max_bytes=10**9, first=part * 1000))
+    assert [group[0].shard for group in _shards(blocks)] == [
+        part * 1000 + at for at in range(-(-len(rows) // max_rows))
+    ]
+    assert all(f'"{TAG}-{block.shard:04d}-'.encode() in block.lines for block in blocks)
+
+
+@given(ROWS, st.lists(st.binary(max_size=4), min_size=60, max_size=60))
+def test_the_brief_content_holds_what_varies_and_nothing_else_changes(rows: list[Ready], varying: list[bytes]) -> None:
+    told = [structs.replace(row, varying=some) for row, some in zip(rows, varying, strict=False)]
+    whole, brief = (list(pack(told, tag=TAG, max_rows=7, max_bytes=10**9, brief=brief)) for brief in (False, True))
+    assert [block._replace(content=b"") for block in whole] == [block._replace(content=b"") for block in brief]
+    assert b"".join(block.content for block in brief) == b"".join(b"%b %b\n" % (row.key, row.varying) for row in told)
+    assert b"".join(block.content for block in whole) == b"".join(b"%b %b\n" % (row.key, row.request) for row in told)

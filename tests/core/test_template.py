@@ -56,7 +56,8 @@ def test_a_spliced_request_equals_the_request_encoded_whole(
     }
     if system:
         whole["systemInstruction"] = {"parts": [{"text": string.Template("".join(system)).substitute(row)}]}
-    assert encoded == Encoded(row["id"], msgspec.json.encode(whole))
+    assert isinstance(encoded, Encoded)
+    assert (encoded.key, encoded.request) == (row["id"], msgspec.json.encode(whole))
 
 
 @given(st.text(max_size=30))

@@ -168,6 +168,13 @@ def test_a_job_that_is_not_shown_is_unreachable_and_a_model_that_is_not_there_is
     assert "batchGenerateContent" in side.gateway.model(MODEL).methods
 
 
+def test_all_models_are_listed_as_each_is_shown(side: Side) -> None:
+    models = side.gateway.models()
+
+    assert MODEL in [model.name for model in models]
+    assert all(side.gateway.model(model.name).methods == model.methods for model in models)
+
+
 def test_the_list_comes_in_pages(
     emulator: Emulator, developer: DeveloperGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -265,6 +272,31 @@ def test_an_interactive_call_is_answered_by_the_tier_it_asked_for(side: Side) ->
 def test_an_interactive_call_to_an_unknown_model_is_an_error(side: Side) -> None:
     with pytest.raises(ModelUnknown):
         side.gateway.generate("gemini-0", ASKED, tier="flex", timeout_seconds=5)
+
+
+def test_the_tokens_that_are_counted_are_those_that_are_billed(side: Side) -> None:
+    reply = side.gateway.generate(MODEL, ASKED, tier="flex", timeout_seconds=5)
+    assert reply.response is not None
+    assert side.gateway.count_tokens(MODEL, ASKED).total == reply.response["usageMetadata"]["promptTokenCount"]
+
+
+def test_a_system_instruction_is_counted_and_counting_is_free(emulator: Emulator, developer: DeveloperGateway) -> None:
+    system = {"systemInstruction": {"parts": [{"text": "x" * 400}]}}
+    bare, whole = (developer.count_tokens(MODEL, {**ASKED, **more}) for more in ({}, system))
+    assert (whole.total - bare.total, whole.cached, whole.modalities) == (100, 0, (("TEXT", whole.total),))
+    assert emulator.bill()["total_usd"] == "0"
+
+
+def test_tokens_of_an_unknown_model_are_not_counted(side: Side) -> None:
+    with pytest.raises(ModelUnknown):
+        side.gateway.count_tokens("gemini-0", ASKED)
+
+
+def test_a_busy_service_counts_later(emulator: Emulator, developer: DeveloperGateway) -> None:
+    emulator.scenario("burst_429", endpoint="models.count_tokens", times=1)
+    with pytest.raises(ServiceBusy):
+        developer.count_tokens(MODEL, ASKED)
+    assert developer.count_tokens(MODEL, ASKED).total > 0
 
 
 @pytest.mark.parametrize(("scenario", "code"), [("burst_429", 429), ("burst_503", 503)])

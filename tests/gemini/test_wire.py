@@ -169,3 +169,29 @@ def test_an_unreadable_page_is_not_an_empty_one() -> None:
 
 def test_a_long_error_text_is_shortened() -> None:
     assert len(wire.error_text(reply(400, refusal(400, "x" * 5000)))) == 2000
+
+
+def counted(**body: Any) -> wire.Reply:
+    return wire.Reply(200, {}, json.dumps(body).encode())
+
+
+def test_a_count_has_its_cached_part_and_its_modalities() -> None:
+    reply = counted(
+        totalTokens=1295, cachedContentTokenCount=1000, promptTokensDetails=[
+            {"modality": "TEXT", "tokenCount": 1037}, {"modality": "IMAGE", "tokenCount": 258},
+        ],
+    )  # fmt: skip
+    count = wire.token_count("count", reply)
+    assert (count.total, count.cached) == (1295, 1000)
+    assert count.modalities == (("TEXT", 1037), ("IMAGE", 258))
+
+
+@pytest.mark.parametrize("body", [{}, {"totalTokens": 0}, {"totalTokens": "many"}, {"tokens": 5}])
+def test_a_reply_without_a_count_is_an_error_and_never_zero(body: dict[str, Any]) -> None:
+    with pytest.raises(ServiceError, match="without totalTokens"):
+        wire.token_count("count", counted(**body))
+
+
+def test_the_request_that_is_counted_names_the_model_that_is_asked() -> None:
+    body = wire.count_body("gemini-a", {"contents": [], "model": "models/gemini-b"})
+    assert body == {"generateContentRequest": {"contents": [], "model": "models/gemini-a"}}

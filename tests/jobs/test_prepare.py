@@ -615,3 +615,60 @@ def test_a_checked_clear_names_the_build_that_stands() -> None:
     checked = facts.get(world.store, f"{generation_path(BATCH, 1)}/checked-5.json", Checked)
     assert checked
     assert checked.build == first.build.id
+
+
+def _as_before(world: World, made: Prepared) -> Build:
+    """Rewrite a seal as it was sealed before there were two forms of content."""
+    shards = []
+    for shard in made.build.shards:
+        lines = [msgspec.json.decode(line) for line in world.store.read(shard.path).splitlines()]
+        keys = [msgspec.json.decode(line)[0] for line in world.store.read(shard.keys_path).splitlines()]
+        content = hashlib.sha256()
+        for key, line in zip(keys, lines, strict=True):
+            content.update(b"%b %b\n" % (msgspec.json.encode(key), msgspec.json.encode(line["request"])))
+        shards.append(msgspec.structs.replace(shard, content=content.hexdigest()))
+    build = msgspec.structs.replace(made.build, shards=tuple(shards))
+    world.store.write(made.manifest.path, msgspec.json.encode(build))
+    return build
+
+
+def test_equal_rows_stay_equal_to_a_build_that_was_sealed_with_contents_of_the_first_form() -> None:
+    world = World()
+    old = _as_before(world, world.prepare(Rows()))
+    same = world.prepare(Rows(), max_tries=3)
+    assert (same.reused, same.generation, same.build) == (True, 1, old)
+    changed = world.prepare(Rows(r9="other"), max_tries=4)
+    assert changed.generation == 2
+    assert [shard.home == old.shards[0].home for shard in changed.build.shards] == [True, True, False]
+    assert not any(shard.content.startswith(building.BRIEF) for shard in changed.build.shards)
+
+
+def test_ready_made_requests_stay_equal_to_a_build_of_the_first_form_whatever_their_order() -> None:
+    def lines() -> Iterator[bytes]:
+        for number in range(6):
+            turns = [{"parts": [{"text": f"text {number}"}], "role": "user"}]
+            yield msgspec.json.encode(
+                {"key": f"k{number}", "request": {"generation_config": {"seed": 1}, "contents": turns}}
+            )
+
+    world = World()
+    made = world.prepare(lines, template=None, columns=())
+    shards = []
+    for shard in made.build.shards:
+        content = hashlib.sha256()
+        for at in range(shard.rows):
+            given = msgspec.json.decode(list(lines())[shard.index * 4 + at])
+            asked = {"generationConfig": {"seed": 1}, "contents": given["request"]["contents"]}
+            content.update(b"%b %b\n" % (msgspec.json.encode(given["key"]), msgspec.json.encode(asked)))
+        shards.append(msgspec.structs.replace(shard, content=content.hexdigest()))
+    build = msgspec.structs.replace(made.build, shards=tuple(shards))
+    world.store.write(made.manifest.path, msgspec.json.encode(build))
+    assert world.prepare(lines, template=None, columns=(), max_tries=3).reused
+
+
+def test_contents_of_the_second_form_say_so() -> None:
+    world = World()
+    made = world.prepare(Rows())
+    assert all(shard.content.startswith(building.BRIEF) for shard in made.build.shards)
+    other = World().prepare(Rows(), template=RequestTemplate("Tell $text", columns=("region",)))
+    assert {shard.content for shard in made.build.shards}.isdisjoint(shard.content for shard in other.build.shards)

@@ -1,0 +1,285 @@
+"""`geminibatch lint`: every problem of ready-made request files, before anything is uploaded."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import glob
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import BinaryIO
+
+import msgspec
+
+from airflow_provider_geminibatch.core.errors import BadInput, SourceUnreadable, Unusable
+from airflow_provider_geminibatch.core.fields import ROOTS
+from airflow_provider_geminibatch.core.lint import (
+    Finding,
+    Keys,
+    MakeReady,
+    file_findings,
+    requests_ready,
+    rows_checked,
+    template_ready,
+)
+from airflow_provider_geminibatch.core.rows import Row
+from airflow_provider_geminibatch.core.template import RequestTemplate
+from airflow_provider_geminibatch.storage.file_sources import JsonlSource, Slice
+from airflow_provider_geminibatch.storage.files import Files, PlainFiles, reading
+from airflow_provider_geminibatch.storage.sources import source_of
+
+CLEAN, PROBLEMS, UNUSABLE = 0, 1, 2
+_STDIN = "-"
+_SECONDS = 2.0
+_LINES = 4096
+
+_SAYS = "Check files of ready-made requests: every problem with its line, column and path, before anything is uploaded."
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the subcommand."""
+    parser = subparsers.add_parser(
+        "lint",
+        help=_SAYS,
+        description=f"{_SAYS} Nothing is sent anywhere and no key is needed. Exit code 0: no problem; 1: problems; 2: a file "
+        "that cannot be read, or arguments that make no sense.",
+    )
+    parser.add_argument("files", nargs="*", metavar="FILE", help="path, URI or glob; .gz is unpacked; - is stdin")
+    parser.add_argument(
+        "--template",
+        metavar="FILE",
+        help="instead of files: a template, a JSON object with the arguments of RequestTemplate",
+    )
+    parser.add_argument("--source", metavar="PATH", help="the rows that go into the template: CSV, JSONL, Parquet")
+    parser.add_argument("--model", default="", help="the model of the batch, to hold requests that name one against it")
+    parser.add_argument("--kind", choices=sorted(ROOTS), default="generate", help="default: %(default)s")
+    parser.add_argument(
+        "--separate", action="store_true", help="each file is a batch of its own: a key may stand in two of them"
+    )
+    parser.add_argument("--strict", action="store_true", help="let warnings count as problems")
+    add_output_options(parser)
+    parser.set_defaults(run=run)
+
+
+def add_output_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say how findings are shown."""
+    parser.add_argument(
+        "--format", choices=sorted(FORMATS), default="text",
+        help="text; json: one object per finding and a last one with the counts; github: annotations of a workflow",
+    )  # fmt: skip
+    parser.add_argument(
+        "--max-problems", type=int, default=100, metavar="N", help="show at most N, count all; 0: all (default: 100)"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress on the terminal")
+
+
+class Counts(msgspec.Struct, tag="summary", tag_field="type", frozen=True):
+    """The last word about everything that was looked at."""
+
+    files: int
+    lines: int
+    bytes: int
+    problems: int
+    warnings: int
+    shown: int
+
+    def __str__(self) -> str:
+        found = ", ".join(
+            f"{count:,} {word}{'' if count == 1 else 's'}"
+            for count, word in ((self.problems, "problem"), (self.warnings, "warning"))
+            if count or word == "problem"
+        )
+        hidden = self.problems + self.warnings - self.shown
+        more = f" ({hidden:,} not shown)" if hidden else ""
+        files = "1 file" if self.files == 1 else f"{self.files:,} files"
+        size = f", {self.bytes:,} bytes" if self.bytes else ""
+        return f"{files}, {self.lines:,} lines{size}: {found}{more}"
+
+
+def _text(finding: Finding) -> str:
+    return str(finding)
+
+
+def _json(finding: Finding) -> str:
+    return msgspec.json.encode({"type": "finding", **msgspec.structs.asdict(finding)}).decode()
+
+
+def _github(finding: Finding) -> str:
+    """A workflow command (docs.github.com, Workflow commands for GitHub Actions): a percent sign begins an escape in it."""
+    places = {"file": finding.file, "line": finding.line, "col": finding.column}
+    said = ",".join(f"{name}={_escaped(str(value), ':,')}" for name, value in places.items() if value)
+    return f"::{finding.severity} {said}::{_escaped(finding.message)}"
+
+
+def _escaped(text: str, more: str = "") -> str:
+    for sign in "%\r\n" + more:
+        text = text.replace(sign, f"%{ord(sign):02X}")
+    return text
+
+
+FORMATS: dict[str, Callable[[Finding], str]] = {"text": _text, "json": _json, "github": _github}
+
+
+class Printer:
+    """Prints findings as they come, up to a number of them, and the counts at the end."""
+
+    def __init__(self, form: str, limit: int) -> None:
+        self._form, self._limit = form, limit
+        self._count = {"error": 0, "warning": 0}
+        self._shown = 0
+
+    def show(self, findings: Iterable[Finding]) -> None:
+        for finding in findings:
+            self._count[finding.severity] += 1
+            if not self._limit or self._shown < self._limit:
+                self._shown += 1
+                print(FORMATS[self._form](finding))
+
+    def end(self, files: int, lines: int, size_bytes: int, *, strict: bool = False) -> int:
+        """Print the counts. Returns the exit code."""
+        counts = Counts(files, lines, size_bytes, self._count["error"], self._count["warning"], self._shown)
+        print(msgspec.json.encode(counts).decode() if self._form == "json" else counts)
+        return PROBLEMS if counts.problems or (strict and counts.warnings) else CLEAN
+
+
+class StdinFiles(PlainFiles):
+    """Files, where ``-`` is what comes in."""
+
+    def open(self, uri: str) -> BinaryIO:
+        return sys.stdin.buffer if uri == _STDIN else super().open(uri)
+
+
+class Meter:
+    """Counts lines and bytes on their way, and says so on a terminal every two seconds."""
+
+    def __init__(self, *, shown: bool) -> None:
+        self.lines = self.size_bytes = 0
+        self._shown, self._began = shown, time.monotonic()
+        self._next = self._began + _SECONDS
+
+    def __call__(self, rows: Iterable[Row]) -> Iterator[Row]:
+        for row in rows:
+            self.lines += 1
+            self.size_bytes += len(row.data) if isinstance(row.data, bytes) else 0
+            if self._shown and not self.lines % _LINES and time.monotonic() >= self._next:
+                self._say()
+            yield row
+
+    def _say(self) -> None:
+        now = time.monotonic()
+        self._next = now + _SECONDS
+        rate = self.lines / (now - self._began)
+        sys.stderr.write(f"{self.lines:,} lines, {self.size_bytes / 1e6:,.0f} MB, {rate:,.0f} lines/s\n")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check the files. Returns 0, 1 or 2, as the help says."""
+    try:
+        return _lint(args)
+    except BadInput as error:
+        sys.stderr.write(f"geminibatch lint: {error}\n")
+        return UNUSABLE
+    except BrokenPipeError:
+        # Whoever read the findings has seen enough; the interpreter would complain once more when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PROBLEMS
+
+
+def _lint(args: argparse.Namespace) -> int:
+    printer, meter = Printer(args.format, args.max_problems), Meter(shown=not args.quiet and sys.stderr.isatty())
+    try:
+        sources, make = _with_template(args) if args.template else _requests(args)
+    except Faulty as fault:
+        printer.show([fault.finding])
+        return printer.end(1, 0, 0)
+    keys, files = Keys(), StdinFiles()
+    for name, rows in sources:
+        lines, size_bytes = meter.lines, meter.size_bytes
+        printer.show(rows_checked(name, meter(rows(files)), make, keys))
+        printer.show(file_findings(name, meter.lines - lines, meter.size_bytes - size_bytes))
+        if args.separate:
+            printer.show(keys.twice())
+            keys = Keys()
+    printer.show(keys.twice())
+    return printer.end(len(sources), meter.lines, meter.size_bytes, strict=args.strict)
+
+
+class Faulty(Exception):
+    """A template that cannot work, whatever the rows."""
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(finding)
+        self.finding = finding
+
+
+Named = list[tuple[str, Callable[[Files], Iterable[Row]]]]
+
+
+def _requests(args: argparse.Namespace) -> tuple[Named, MakeReady]:
+    """Files of ready-made requests."""
+    if args.source:
+        raise Unusable("--source", "it needs --template", "Pass files of ready-made requests without --source.")
+    names = found_files(args.files, PlainFiles())
+    if not names:
+        raise Unusable("FILE", "no file is named", "Name a file, - for stdin, or --template and --source.")
+    sources: Named = [(name, partial(_read, name)) for name in names]
+    return sources, requests_ready(args.kind, args.model.removeprefix("models/"))
+
+
+def _read(name: str, files: Files) -> Iterator[Row]:
+    return JsonlSource(name).read(files, Slice(name, name))
+
+
+def _with_template(args: argparse.Namespace) -> tuple[Named, MakeReady]:
+    """A template, and the rows of a source that it is to be filled with; without a source the template alone."""
+    if args.files:
+        raise Unusable("FILE", "a template goes with --source", "Pass the rows as --source, or leave --template out.")
+    template = read_template(args.template)
+    try:
+        make = template_ready(template, args.kind)
+    except Unusable as error:
+        raise Faulty(Finding(file=args.template, path=error.what, what=error.why, hint=error.do)) from None
+    source = source_of(args.source) if args.source else None
+    return ([(source.name, source.rows)] if source else []), make
+
+
+def read_template(path: str) -> RequestTemplate:
+    """The template in a JSON file that holds the arguments of RequestTemplate. Raises SourceUnreadable, Unusable."""
+    with reading(path), PlainFiles().open(path) as file:
+        fields = msgspec.json.decode(file.read())
+    known = {field.name for field in dataclasses.fields(RequestTemplate)}
+    if not isinstance(fields, dict) or "prompt" not in fields or set(fields) - known:
+        do = f"Write the arguments of RequestTemplate as a JSON object: prompt, and any of {', '.join(sorted(known))}."
+        raise Unusable(path, "it is not a template", do)
+    return RequestTemplate(**fields)
+
+
+def found_files(given: Iterable[str], files: PlainFiles) -> list[str]:
+    """Every file that was named, globs resolved, each once. Raises SourceUnreadable for a glob of nothing."""
+    found: dict[str, None] = {}
+    for name in given:
+        if name == _STDIN or os.path.exists(name) or not glob.has_magic(name):
+            found[name] = None
+            continue
+        with reading(name):
+            matched = files.match(name)
+        if not matched:
+            raise SourceUnreadable(name, "no file has such a name")
+        found.update(dict.fromkeys(matched))
+    return list(found)
+
+
+__all__ = [
+    "FORMATS",
+    "Meter",
+    "Printer",
+    "StdinFiles",
+    "add_output_options",
+    "add_parser",
+    "found_files",
+    "read_template",
+    "run",
+]

@@ -1,0 +1,302 @@
+"""The rules over several fields of a message, and the list of all rules by name.
+
+A rule looks at a message whose fields are in order one by one, as it goes on the wire, and yields what does not fit. Its
+source stands beside it: what no source says is not a rule.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple
+
+from airflow_provider_geminibatch.core import limits
+from airflow_provider_geminibatch.core.fields import PAYLOADS, messages
+from airflow_provider_geminibatch.core.media_uris import uri_fault
+
+Message = dict[str, Any]
+
+
+class Finding(NamedTuple):
+    """What a rule found: the field below the message it looked at (empty: the message itself), and what to say."""
+
+    field: str
+    rule: str
+    what: str
+    hint: str = ""
+
+
+Rule = Callable[[Message], Iterator[Finding]]
+
+RULES: Final = {
+    # What the walk over the field table finds by itself.
+    "unknown-field": "a field that no source knows",
+    "other-route": "a field that only the other route has",
+    "unlisted-field": "a field that the table lacks and another source knows; it is sent as it is",
+    "unknown-word": "a value that the enum does not have",
+    "unlisted-word": "a value that the table lacks and another source knows; it is sent as it is",
+    "wrong-type": "a value of another type than the field's",
+    "not-whole": "a fraction where a whole number belongs",
+    "not-finite": "a number that is not finite",
+    "not-base64": "base64 with a wrong alphabet, padding or length",
+    "given-twice": "a field in both spellings",
+    "missing": "a field without which the service refuses the message",
+    "empty": "such a field, and nothing in it",
+    "too-deep": "nested beyond what can be read",
+    # Rules over several fields.
+    "no-payload": "a part that holds nothing",
+    "two-payloads": "a part that holds two things",
+    "metadata-alone": "metadata of a video in a part without one",
+    "two-schemas": "two schemas in one generationConfig",
+    "mime-missing": "a schema without the MIME type of JSON",
+    "mime-unfit": "a schema beside the MIME type of something else",
+    "too-many-stops": "more stop sequences than the service takes",
+    "out-of-range": "a number outside the documented range",
+    "logprobs-alone": "logprobs without responseLogprobs",
+    "beside-cache": "what belongs into the cached content stands beside it",
+    "no-cache": "cached content, where a batch takes none",
+    "untyped-schema": "a schema without a type",
+    "no-items": "an ARRAY that does not say what it holds",
+    "undefined-property": "required names a property that is not there",
+    "empty-word": "an enum with an empty word",
+    "function-name": "a function name that the service refuses",
+    "two-forms": "the same thing in two forms",
+    "names-unused": "allowedFunctionNames in a mode that does not look at them",
+    "undeclared-function": "allowedFunctionNames names a function that no tool declares",
+    "empty-tool": "a tool that is none",
+    "label": "a label whose form Vertex AI refuses",
+    "empty-object": "an empty object, which the import of a Vertex AI batch fails on",
+    "media-uri": "a URI that the route cannot read",
+    "media-unsure": "a URI that the route may not read",
+    "inline-size": "inline data beyond the documented size of a payload",
+    "other-model": "a model other than the batch's",
+    # What the model can do: core/capabilities.py.
+    "model-retired": "the model is shut down",
+    "model-retiring": "the model is reported to be shut down",
+    "model-no-batch": "the model runs no batches of this kind",
+    "model-unsure": "the model is reported to run no batches",
+    "model-unknown": "no source lists the model",
+    "thinking-form": "the thinking parameter of another family of models",
+    "thinking-both": "thinkingLevel and thinkingBudget in one request",
+    "thinking-level": "a thinking level that the model does not have",
+    "thinking-budget": "a thinking budget outside the model's range",
+    "modality": "a kind of answer that the model does not give",
+}
+"""Every rule by the name that ``geminibatch lint --json`` prints."""
+
+WARNINGS: Final = frozenset(
+    {
+        "unlisted-field", "unlisted-word", "metadata-alone", "media-unsure", "inline-size", "names-unused",
+        "model-retiring", "model-unsure", "model-unknown",
+    }
+)  # fmt: skip
+"""Rules that warn. All others refuse. A model's limit that is only reported warns too, under its rule with ``?``."""
+
+
+def _one_payload(names: tuple[str, ...]) -> Rule:
+    def rule(part: Message) -> Iterator[Finding]:
+        held = [name for name in names if name in part]
+        if not held:
+            yield Finding("", "no-payload", "holds nothing", f"write one of {', '.join(names)}")
+        elif len(held) > 1:
+            yield Finding(
+                "", "two-payloads", f"holds {' and '.join(held)}", "a part holds one of them; make several parts"
+            )
+        # "The metadata should only be specified while the video data is presented in inline_data or file_data" (v1beta).
+        if "videoMetadata" in part and "inlineData" not in part and "fileData" not in part:
+            yield Finding(
+                "videoMetadata", "metadata-alone", "stands in a part without inlineData or fileData", "move it"
+            )
+
+    return rule
+
+
+_SCHEMAS: Final = ("responseSchema", "responseJsonSchema", "_responseJsonSchema")
+
+
+def _structured_output(config: Message) -> Iterator[Finding]:
+    schemas = [name for name in _SCHEMAS if name in config]
+    mime = config.get("responseMimeType")
+    if len(schemas) > 1:
+        yield Finding(schemas[1], "two-schemas", f"stands beside {schemas[0]}", "keep one of them")
+    if schemas and mime is None:
+        yield Finding("responseMimeType", "mime-missing", f"is missing beside {schemas[0]}", "write application/json")
+    elif schemas and mime not in ("application/json", "text/x.enum"):
+        yield Finding("responseMimeType", "mime-unfit", f"does not fit {schemas[0]}", "write application/json")
+    stops = config.get("stopSequences")
+    if isinstance(stops, list) and len(stops) > limits.STOP_SEQUENCES:
+        yield Finding(
+            "stopSequences", "too-many-stops", f"has {len(stops)} entries", f"the service takes {limits.STOP_SEQUENCES}"
+        )
+    for name, (least, most, words) in limits.RANGES.items():
+        value = config.get(name)
+        if type(value) in (int, float) and not least <= value <= most:
+            yield Finding(name, "out-of-range", "is outside its range", words)
+    # "Only valid if response_logprobs=True" (v1beta).
+    if "logprobs" in config and config.get("responseLogprobs") is not True:
+        yield Finding("logprobs", "logprobs-alone", "stands without responseLogprobs", "write responseLogprobs: true")
+
+
+def _thinking(config: Message) -> Iterator[Finding]:
+    # 400 "thinking_budget and thinking_level are not supported together" (thinking guide, and reported).
+    if "thinkingLevel" in config and "thinkingBudget" in config:
+        yield Finding("thinkingBudget", "thinking-both", "stands beside thinkingLevel", "keep one of them")
+
+
+_BESIDE_A_CACHE: Final = ("systemInstruction", "tools", "toolConfig")
+
+
+def _cache_alone(request: Message) -> Iterator[Finding]:
+    # 400 "CachedContent can not be used with GenerateContent request setting system_instruction, tools or tool_config".
+    if "cachedContent" in request:
+        for name in _BESIDE_A_CACHE:
+            if name in request:
+                yield Finding(
+                    name, "beside-cache", "cannot stand beside cachedContent", "put it into the cached content"
+                )
+
+
+def _no_cache(request: Message) -> Iterator[Finding]:
+    # Batch inference guide of Vertex AI: explicit caching is not supported. The job succeeds with a 404 in every row.
+    if "cachedContent" in request:
+        hint = "leave it out; a Vertex AI batch caches by itself what requests have in common"
+        yield Finding("cachedContent", "no-cache", "is not supported in a batch", hint)
+
+
+def _declared(request: Message) -> Iterator[Finding]:
+    # "Function names should match FunctionDeclaration.name" (v1beta, FunctionCallingConfig).
+    config = request.get("toolConfig")
+    calling = config.get("functionCallingConfig") if isinstance(config, dict) else None
+    allowed = calling.get("allowedFunctionNames") if isinstance(calling, dict) else None
+    tools = request.get("tools")
+    if not isinstance(allowed, list) or "cachedContent" in request:
+        return
+    declared = {
+        function.get("name")
+        for tool in (tools if isinstance(tools, list) else ())
+        for function in (tool.get("functionDeclarations") if isinstance(tool, dict) else None) or ()
+        if isinstance(function, dict)
+    }
+    for at, name in enumerate(allowed):
+        if isinstance(name, str) and name not in declared:
+            where = f"toolConfig.functionCallingConfig.allowedFunctionNames[{at}]"
+            yield Finding(
+                where,
+                "undeclared-function",
+                "is declared by no tool",
+                "name a function of tools[].functionDeclarations",
+            )
+
+
+def _typed(schema: Message) -> Iterator[Finding]:
+    if "type" not in schema and "anyOf" not in schema and "ref" not in schema:
+        yield Finding("type", "untyped-schema", "is missing", "write STRING, NUMBER, INTEGER, BOOLEAN, ARRAY or OBJECT")
+    elif schema.get("type") == "ARRAY" and "items" not in schema:
+        yield Finding("items", "no-items", "is missing", "an ARRAY says what it holds")
+    # 400 "required[0]: property is not defined" and "enum[0]: cannot be empty" (reported, python-genai and js-genai).
+    properties, required, words = schema.get("properties"), schema.get("required"), schema.get("enum")
+    if isinstance(required, list):
+        for at, name in enumerate(required):
+            if not isinstance(properties, dict) or name not in properties:
+                yield Finding(f"required[{at}]", "undefined-property", "is not among the properties", "add it there")
+    if isinstance(words, list) and "" in words:
+        yield Finding(f"enum[{words.index('')}]", "empty-word", "is empty", 'leave it out, or write "nullable": true')
+
+
+# "Must be a-z, A-Z, 0-9, or contain underscores, colons, dots, and dashes" (v1beta, FunctionDeclaration).
+_FUNCTION_NAME = re.compile(r"[A-Za-z0-9_.:-]+\Z")
+
+
+def _function(declaration: Message) -> Iterator[Finding]:
+    name = declaration.get("name")
+    if isinstance(name, str) and name and not (_FUNCTION_NAME.match(name) and len(name) <= limits.FUNCTION_NAME):
+        hint = f"use letters, digits and _ . : -, {limits.FUNCTION_NAME} at most"
+        yield Finding("name", "function-name", "is no name of a function", hint)
+    for one, other in (("parameters", "parametersJsonSchema"), ("response", "responseJsonSchema")):
+        if one in declaration and other in declaration:
+            yield Finding(other, "two-forms", f"stands beside {one}", "keep one of them")
+
+
+def _calling(config: Message) -> Iterator[Finding]:
+    # "This should only be set when the Mode is ANY or VALIDATED" (v1beta).
+    if "allowedFunctionNames" in config and config.get("mode") not in ("ANY", "VALIDATED"):
+        yield Finding(
+            "allowedFunctionNames", "names-unused", "is looked at in the modes ANY and VALIDATED only", "set mode"
+        )
+
+
+def _speech(config: Message) -> Iterator[Finding]:
+    # "It is mutually exclusive with the voice_config field" (v1beta, SpeechConfig).
+    if "voiceConfig" in config and "multiSpeakerVoiceConfig" in config:
+        yield Finding("multiSpeakerVoiceConfig", "two-forms", "stands beside voiceConfig", "keep one of them")
+
+
+def _some_tool(tool: Message) -> Iterator[Finding]:
+    if not tool:
+        yield Finding("", "empty-tool", "holds nothing", 'write {"googleSearch": {}} or {"functionDeclarations": […]}')
+
+
+def _readable(route: str) -> Rule:
+    def rule(data: Message) -> Iterator[Finding]:
+        uri = data.get("fileUri")
+        fault = uri_fault(uri, route) if isinstance(uri, str) and uri else None
+        if fault:
+            yield Finding("fileUri", "media-uri" if fault.certain else "media-unsure", fault.what, fault.hint)
+
+    return rule
+
+
+def _typed_file(data: Message) -> Iterator[Finding]:
+    # "Required. The IANA standard MIME type of the source data" (discovery document of Vertex AI, FileData).
+    if data.get("mimeType") in (None, ""):
+        yield Finding("mimeType", "missing", "is missing", "Vertex AI wants the MIME type of every file")
+
+
+# "Must start with a letter or an underscore" (discovery document of Vertex AI, FunctionDeclaration).
+def _begins(declaration: Message) -> Iterator[Finding]:
+    name = declaration.get("name")
+    if isinstance(name, str) and _FUNCTION_NAME.match(name) and not (name[0].isalpha() or name[0] == "_"):
+        yield Finding("name", "function-name", "is no name of a function", "begin with a letter or _")
+
+
+def _labels(request: Message) -> Iterator[Finding]:
+    # Keys and values: 63 characters, lowercase letters, digits, _ and -; keys begin with a letter (same document).
+    labels = request.get("labels")
+    for name, value in labels.items() if isinstance(labels, dict) else ():
+        texts = [text for text in (name, value) if isinstance(text, str)]
+        fits = all(len(text) <= limits.LABEL and text == text.lower() and _LABEL.match(text) for text in texts)
+        if not fits or not (isinstance(name, str) and name[:1].isalpha()):
+            hint = f"keys and values have {limits.LABEL} characters at most: small letters, digits, _ and -; a key begins with a letter"
+            yield Finding("labels", "label", "holds a label of another form", hint)
+            return
+
+
+_LABEL = re.compile(r"[\w-]*\Z")
+
+
+def _inline(blob: Message) -> Iterator[Finding]:
+    data = blob.get("data")
+    if isinstance(data, str) and len(data) > limits.INLINE_BYTES:
+        what = f"has {len(data):,} bytes, and {limits.INLINE_BYTES:,} are documented as the most"
+        yield Finding("data", "inline-size", what, "upload it and write fileData")
+
+
+def rules(route: str) -> dict[str, tuple[Rule, ...]]:
+    """The rules of a route, by message."""
+    payloads = tuple(name for name in PAYLOADS if name in messages(route)["Part"])
+    request, file, function = (_cache_alone, _declared), (_readable(route),), (_function,)
+    if route == "vertex":
+        request, file, function = (_no_cache, _declared, _labels), (*file, _typed_file), (_function, _begins)
+    return {
+        "GenerateContentRequest": request,
+        "GenerationConfig": (_structured_output,),
+        "ThinkingConfig": (_thinking,),
+        "Part": (_one_payload(payloads),),
+        "FileData": file,
+        "Blob": (_inline,),
+        "Schema": (_typed,),
+        "FunctionDeclaration": function,
+        "FunctionCallingConfig": (_calling,),
+        "SpeechConfig": (_speech,),
+        "Tool": (_some_tool,),
+    }

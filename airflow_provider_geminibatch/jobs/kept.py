@@ -1,0 +1,198 @@
+"""What a canary brought, kept beside the shard it belongs to: left out of the shard's jobs, and part of its results.
+
+    s/<build>/<shard>/canary.json              how many lines, and which rows have a usable answer
+    s/<build>/<shard>/canary-<digest>.jsonl    {"key":…,"response":{…}|"error":{…},"model":…,"tier":…,"lost":0,"usd":"…"}
+
+It lies with the shard's facts, so that it comes along when a later generation refers to the shard.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import msgspec
+
+from airflow_provider_geminibatch.core.canary import CanaryKept
+from airflow_provider_geminibatch.core.errors import LedgerUnreadable, StoreUnreadable
+from airflow_provider_geminibatch.core.landing import ShardResult
+from airflow_provider_geminibatch.core.layers import At, Said
+from airflow_provider_geminibatch.core.ledger import RungFact
+from airflow_provider_geminibatch.core.model import Build, Shard
+from airflow_provider_geminibatch.core.names import generation_path, parse_wire_key, wire_key
+from airflow_provider_geminibatch.core.outcomes import Outcome, SchemaCheck, classify
+from airflow_provider_geminibatch.core.prices import NOTHING_SPENT, Spent
+from airflow_provider_geminibatch.jobs.segments import SegmentLine, rung_bill, rung_path
+from airflow_provider_geminibatch.storage import facts as fact_store
+from airflow_provider_geminibatch.storage.store import Store, must_read
+
+CANARY_RUNG = 0
+"""A canary asks as a rung does, under a number that the ladder does not use: ``rungs/00.*``."""
+
+
+class KeptLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One answer of a canary, as a result line with its money; see ``SegmentLine``."""
+
+    key: str
+    response: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+    model: str = ""
+    tier: str = ""
+    lost: int = 0
+    usd: str | None = None
+
+    @property
+    def cost_usd(self) -> Decimal | None:
+        return None if self.usd is None else Decimal(self.usd)
+
+
+_decode = msgspec.json.Decoder(KeptLine).decode
+
+
+class KeptRow(NamedTuple):
+    """A line of a shard's canary: its row, what became of it, and the line itself."""
+
+    row: int
+    outcome: Outcome
+    line: KeptLine
+
+
+def kept_of(store: Store, shard: Shard) -> CanaryKept | None:
+    """What a canary brought for a shard, if one did."""
+    return fact_store.get(store, f"{shard.ledger}/canary.json", CanaryKept)
+
+
+def left_out(store: Store, shard: Shard) -> frozenset[int]:
+    """The rows of a shard that a canary answered, so that no job has to."""
+    kept = kept_of(store, shard)
+    return frozenset(kept.rows if kept else ())
+
+
+def keep(
+    store: Store,
+    shard: Shard,
+    lines: Sequence[tuple[int, SegmentLine]],
+    usable: frozenset[int],
+    *,
+    me: str,
+    at: datetime,
+) -> CanaryKept:
+    """Put the lines of a shard's rows beside it, in this order; or obey who was first."""
+    if (standing := kept_of(store, shard)) is not None:
+        return standing
+    data = b"".join(
+        msgspec.json.encode(_as_result(wire_key(shard.tag, shard.index, row), line)) + b"\n" for row, line in lines
+    )
+    sha256 = hashlib.sha256(data).hexdigest()
+    path = f"{shard.ledger}/canary-{sha256[:16]}.jsonl"
+    if not store.create(path, data) and store.read(path) != data:
+        raise LedgerUnreadable(f"{store.uri}/{path}", "it is not what its name says")
+    mine = CanaryKept(owner=me, at=at, path=path, sha256=sha256, lines=len(lines), rows=tuple(sorted(usable)))
+    return fact_store.put(store, f"{shard.ledger}/canary.json", mine)
+
+
+def _as_result(key: str, line: SegmentLine) -> KeptLine:
+    return KeptLine(
+        key=key,
+        response=line.response,
+        error=line.error,
+        model=line.model,
+        tier=line.tier,
+        lost=line.lost,
+        usd=line.usd,
+    )
+
+
+def kept_rows(store: Store, shard: Shard, kept: CanaryKept, check: SchemaCheck | None) -> Iterator[KeptRow]:
+    """The lines of a shard's canary, in the order of rows. Raises StoreUnreadable when they are not what was kept."""
+    uri, data = f"{store.uri}/{kept.path}", must_read(store, kept.path)
+    if hashlib.sha256(data).hexdigest() != kept.sha256:
+        raise StoreUnreadable(uri, "it is not what the canary kept (its checksum differs)")
+    for raw in data.splitlines():
+        line = _decode(raw)
+        key = parse_wire_key(line.key)
+        if key is None or (key.tag, key.shard) != (shard.tag, shard.index):
+            raise StoreUnreadable(uri, f"{line.key} is no row of {shard}")
+        yield KeptRow(key.row, classify(raw, check).outcome, line)
+
+
+@dataclass(frozen=True)
+class KeptLayer:
+    """What canaries brought for the shards of a root build."""
+
+    number: int
+    root: Build
+    store: Store
+    check: SchemaCheck | None
+    kept: tuple[tuple[int, CanaryKept], ...]
+    spent: Spent
+    shards: tuple[Any, ...] = ()
+    """It has no jobs."""
+
+    @property
+    def model(self) -> str:
+        return self.root.model
+
+    @property
+    def results(self) -> tuple[ShardResult, ...]:
+        """What a seal of results says of it."""
+        return tuple(
+            ShardResult(shard=f"{shard.tag}-{shard.index:04d}.canary", attempt=1, path=kept.path, sha256=kept.sha256)
+            for shard, kept in ((self.root.shards[place], kept) for place, kept in self.kept)
+        )
+
+    def said(self) -> Iterator[Said]:
+        """Its word on each of its rows, in the root's order. An unusable answer gives way to whatever a job says later."""
+        for place, kept in self.kept:
+            for row, outcome, line in kept_rows(self.store, self.root.shards[place], kept, self.check):
+                at: At = (place, row)
+                told, model = outcome.usable, line.model or self.root.model
+                yield Said(at, self.number, outcome, told, line.cost_usd, model, None, "canary", None)
+
+
+def kept_layer(number: int, root: Build, store: Store, check: SchemaCheck | None) -> KeptLayer | None:
+    """What canaries brought, if there was one. One read tells for all shards of a generation that there was none.
+
+    The canary of this generation is counted with all it cost or may have; of an earlier one, what it kept for shards that
+    are referred to.
+    """
+    generations = {shard.generation for shard in root.shards}
+    asked = {number for number in generations | {root.generation} if _had_canary(store, root, number)}
+    found = [
+        (place, kept)
+        for place, shard in enumerate(root.shards)
+        if shard.generation in asked and (kept := kept_of(store, shard))
+    ]
+    spent = _bill(store, root) if root.generation in asked else NOTHING_SPENT
+    for place, kept in found:
+        if root.shards[place].generation != root.generation:
+            for _, outcome, line in kept_rows(store, root.shards[place], kept, None):
+                spent = spent.plus(Spent(outcome.usage, line.cost_usd))
+    return KeptLayer(number, root, store, check, tuple(found), spent) if asked else None
+
+
+def _had_canary(store: Store, root: Build, generation: int) -> bool:
+    path = f"{rung_path(generation_path(root.batch, generation), CANARY_RUNG)}.json"
+    return fact_store.get(store, path, RungFact) is not None
+
+
+def _bill(store: Store, root: Build) -> Spent:
+    bill = rung_bill(store, generation_path(root.batch, root.generation), CANARY_RUNG)
+    return bill.spent.plus(Spent(cost_usd=bill.unanswered_usd))
+
+
+__all__ = [
+    "CANARY_RUNG",
+    "KeptLayer",
+    "KeptLine",
+    "KeptRow",
+    "keep",
+    "kept_layer",
+    "kept_of",
+    "kept_rows",
+    "left_out",
+]
