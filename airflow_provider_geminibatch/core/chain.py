@@ -7,7 +7,7 @@ the commit always comes before the success of the task that made it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -92,6 +92,17 @@ def chain_step(sight: Sight) -> Answer:
     if spoiled and not sight.landed.by_person:
         return Missing(f"{sight.owner} failed in {sight.landed.run_id} after the commit there, which is out of date")
     return Pass(sight.landed.commit)
+
+
+def together(answers: Mapping[str, Answer], commit: str) -> Answer:
+    """The answer for a window that several tasks land in parts: it is there when every part is, as ``commit``."""
+    if holds := [f"part {part}: {step.why}" for part, step in answers.items() if isinstance(step, Hold)]:
+        return Hold("; ".join(holds))
+    missing = {part: step for part, step in answers.items() if isinstance(step, Missing)}
+    if missing:
+        why = "; ".join(f"part {part}: {step.why}" for part, step in missing.items())
+        return Missing(why, certain=any(step.certain for step in missing.values()))
+    return Pass(commit)
 
 
 def _not_landed(sight: Sight) -> Missing:

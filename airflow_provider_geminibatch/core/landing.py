@@ -53,7 +53,8 @@ class Place(msgspec.Struct, frozen=True):
             raise Unusable(
                 f"format={self.format!r}", "no such format of a landing there", f"Write {' or '.join(known)}."
             )
-        if isinstance(self.parts, str) or not all(isinstance(part, str) and part for part in self.parts):
+        given: Any = self.parts
+        if isinstance(given, str) or not all(isinstance(part, str) and part for part in given):
             raise Unusable(
                 f"parts={self.parts!r}", "these are no names", "Write a tuple of texts, such as ('eu', 'us')."
             )

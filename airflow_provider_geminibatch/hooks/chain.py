@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from airflow_provider_geminibatch.core.chain import Landed, Run, Sight
+from airflow_provider_geminibatch.core.chain import Answer, Landed, Run, Sight, chain_step, together
 from airflow_provider_geminibatch.core.errors import Unusable
 from airflow_provider_geminibatch.core.landing import CommitManifest
 from airflow_provider_geminibatch.core.names import window_time
-from airflow_provider_geminibatch.hooks.landing import Landing
-from airflow_provider_geminibatch.hooks.storage import open_store
+from airflow_provider_geminibatch.hooks.landing import Landing, open_landing
+
+if TYPE_CHECKING:
+    from airflow_provider_geminibatch.storage.landing_store import LandingStore
 
 CLOSED_RUNS = ("success", "failed")
 
@@ -23,6 +25,7 @@ class Awaited(msgspec.Struct, frozen=True):
 
     ``dag_id`` and ``task_ids`` are the owner's, empty when only the commit can tell. ``by_date`` says that its run has
     the window's time as its logical date, as with data intervals; otherwise only a commit tells which run it was.
+    ``parts`` names those of the window that are awaited, each with the owner's tasks that may land it.
     """
 
     landing: str
@@ -31,28 +34,49 @@ class Awaited(msgspec.Struct, frozen=True):
     dag_id: str = ""
     task_ids: tuple[str, ...] = ()
     by_date: bool = True
-
-    @property
-    def owner(self) -> str:
-        return f"{self.dag_id}.{'|'.join(self.task_ids)}" if self.task_ids else ""
+    parts: Mapping[str, tuple[str, ...]] = {}
 
 
-def look(awaited: Awaited) -> Sight:
-    """What there is now. Asks Airflow before the landing: a commit is always older than the success of its task."""
-    runs = _scheduled(awaited)
-    landed, rejected = _manifests(awaited)
-    owner = awaited.owner
+def look(awaited: Awaited) -> Answer:
+    """Whether the window may be built upon now.
+
+    Asks Airflow before the landing: a commit is always older than the success of its task.
+    """
+    from airflow_provider_geminibatch.storage.landing_store import view_of
+
+    runs = {part: _scheduled(awaited, tasks) for part, tasks in (awaited.parts or {"": awaited.task_ids}).items()}
+    landing = open_landing(awaited.uri)
+    view = view_of(landing, awaited.window, tuple(awaited.parts))
+    found = {manifest.part: manifest for manifest in view.found}
+    if not view.declared:
+        # Landed whole, perhaps before it had parts.
+        of_all = tuple(run for its in runs.values() for run in its)
+        return chain_step(_sight(awaited, "", awaited.task_ids, of_all, found.get(""), landing))
+    steps = {
+        part: chain_step(_sight(awaited, part, tasks, runs[part], found.get(part), landing))
+        for part, tasks in awaited.parts.items()
+    }
+    return together(steps, view.commit)
+
+
+def _sight(
+    awaited: Awaited,
+    part: str,
+    task_ids: tuple[str, ...],
+    runs: tuple[Run, ...],
+    standing: CommitManifest | None,
+    landing: LandingStore,
+) -> Sight:
+    """What there is of one part, or of a whole window."""
+    landed = standing if standing is not None and standing.passes else None
+    rejected = None if landed else landing.manifest(awaited.window, part=part, rejected=True)
+    owner = f"{awaited.dag_id}.{'|'.join(task_ids)}" if task_ids else ""
     if landed is not None:
         made_by = landed.run
         owner = owner or f"{made_by.dag_id}.{made_by.task_id}"
         if made_by.run_id not in {run.run_id for run in runs}:
             runs += _runs(made_by.dag_id, [made_by.task_id], run_ids=[made_by.run_id])
-    return Sight(
-        owner=owner,
-        runs=runs,
-        landed=_landed(landed),
-        rejected=rejected.numbers if rejected else "",
-    )
+    return Sight(owner=owner, runs=runs, landed=_landed(landed), rejected=rejected.numbers if rejected else "")
 
 
 def _landed(manifest: CommitManifest | None) -> Landed | None:
@@ -61,12 +85,12 @@ def _landed(manifest: CommitManifest | None) -> Landed | None:
     return Landed(manifest.commit, manifest.run.run_id, by_person=manifest.acceptance is not None)
 
 
-def _scheduled(awaited: Awaited) -> tuple[Run, ...]:
+def _scheduled(awaited: Awaited, task_ids: tuple[str, ...]) -> tuple[Run, ...]:
     """The owner's run of that time, if there is one."""
     time = window_time(awaited.window)
-    if time is None or not awaited.task_ids or not awaited.by_date:
+    if time is None or not task_ids or not awaited.by_date:
         return ()
-    return _runs(awaited.dag_id, awaited.task_ids, logical_dates=[time])
+    return _runs(awaited.dag_id, task_ids, logical_dates=[time])
 
 
 def _runs(
@@ -94,17 +118,6 @@ def _run(dag_id: str, run_id: str, states: tuple[Any, ...]) -> Run:
     return Run(run_id, told, closed)
 
 
-def _manifests(awaited: Awaited) -> tuple[CommitManifest | None, CommitManifest | None]:
-    """The commit that chains move on from, and else the rejected one."""
-    from airflow_provider_geminibatch.storage.landings import read_manifest
-
-    store = open_store(awaited.uri)
-    standing = read_manifest(store, awaited.window)
-    if standing is not None and standing.passes:
-        return standing, None
-    return None, read_manifest(store, awaited.window, rejected=True)
-
-
 def awaited_by(
     context: Mapping[str, Any], landing: Landing, window: str, given: str | tuple[str, str] | None
 ) -> Awaited:
@@ -115,13 +128,24 @@ def awaited_by(
     """
     if owner := given or landing.owner:
         dag_id, task_id = owner.split(".", 1) if isinstance(owner, str) and "." in owner else _pair(owner)
-        return Awaited(landing.name, landing.uri, window, dag_id, (task_id,))
+        parts = dict.fromkeys(landing.parts, (task_id,))
+        return Awaited(landing.name, landing.uri, window, dag_id, (task_id,), parts=parts)
     dag = context["dag"]
     loads = [task for task in dag.tasks if getattr(_argument(task, "to"), "uri", None) == landing.uri]
     if not loads:
-        return Awaited(landing.name, landing.uri, window)
+        return Awaited(landing.name, landing.uri, window, parts=dict.fromkeys(landing.parts, ()))
     own = all(_argument(task, "window") is None and _argument(task, "window_offset") is None for task in loads)
-    return Awaited(landing.name, landing.uri, window, dag.dag_id, tuple(task.task_id for task in loads), own)
+    parts = {
+        # A task whose part is known at its run only may land each of them.
+        part: tuple(task.task_id for task in loads if _may_land(task, part, landing.parts))
+        for part in landing.parts
+    }
+    return Awaited(landing.name, landing.uri, window, dag.dag_id, tuple(task.task_id for task in loads), own, parts)
+
+
+def _may_land(task: Any, part: str, declared: tuple[str, ...]) -> bool:
+    named = _argument(task, "part")
+    return named == part or named not in declared
 
 
 def _pair(given: object) -> tuple[str, str]:

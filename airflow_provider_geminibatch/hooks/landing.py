@@ -45,7 +45,7 @@ class Landing:
             object.__setattr__(self, "parts", tuple(self.parts))
         # What cannot work is told while the Dag is parsed.
         if self.place.in_sql:
-            from airflow_provider_geminibatch.storage.sql_landing import table_of
+            from airflow_provider_geminibatch.storage.sql_tables import table_of
 
             table_of(self.uri)
         else:

@@ -17,7 +17,7 @@ from airflow.providers.common.compat.sdk import (
     PokeReturnValue,
 )
 
-from airflow_provider_geminibatch.core.chain import Hold, Missing, Pass, chain_step
+from airflow_provider_geminibatch.core.chain import Hold, Missing, Pass
 from airflow_provider_geminibatch.core.errors import Unusable, WindowNotLanded
 from airflow_provider_geminibatch.core.names import window_time
 from airflow_provider_geminibatch.hooks import config
@@ -128,7 +128,7 @@ class GeminiBatchWindowSensor(BaseSensorOperator):
             found = {"window": window, "landing": self.landing.name}
             if self.first_window and _before(window, as_window(self.first_window)):
                 return found | {"before_first": True}
-            step = chain_step(look(self._awaited(context)))
+            step = look(self._awaited(context))
             if isinstance(step, Pass):
                 return found | {"commit": step.commit}
             if isinstance(step, Missing) and (step.certain or (missing_at is not None and missing_at <= utc_now())):
@@ -173,6 +173,7 @@ class GeminiBatchWindowSensor(BaseSensorOperator):
             dag_id=awaited.dag_id,
             task_ids=list(awaited.task_ids),
             by_date=awaited.by_date,
+            parts={part: list(tasks) for part, tasks in awaited.parts.items()},
             deadline=deadline.isoformat(),
             missing_at=missing_at.isoformat() if missing_at else None,
             poll_seconds=self._pause().total_seconds(),

@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowRuntimeError
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
-from airflow_provider_geminibatch.core.chain import Hold, Missing, chain_step
+from airflow_provider_geminibatch.core.chain import Hold, Missing
 from airflow_provider_geminibatch.core.errors import GeminiBatchError
 from airflow_provider_geminibatch.hooks.chain import Awaited, look
 from airflow_provider_geminibatch.jobs.wait import rest_until, utc_now
@@ -19,7 +19,7 @@ SHORTEST = timedelta(seconds=0.1)
 """No pause is shorter, whatever is configured, so that nothing spins."""
 
 _ARGUMENTS = (
-    "landing", "uri", "window", "dag_id", "task_ids", "by_date", "deadline", "missing_at", "poll_seconds", "first_event_after",
+    "landing", "uri", "window", "dag_id", "task_ids", "by_date", "parts", "deadline", "missing_at", "poll_seconds", "first_event_after",
 )  # fmt: skip
 
 
@@ -34,6 +34,7 @@ class GeminiBatchWindowTrigger(BaseTrigger):
     :param dag_id: Dag of the task that lands there, empty when unknown.
     :param task_ids: Its tasks that land there.
     :param by_date: Whether its run has the window as its logical date.
+    :param parts: For a window in parts, which of the tasks may land each.
     :param deadline: ISO time at which waiting ends.
     :param missing_at: ISO time from which a window without a run counts as missing; None for never.
     :param poll_seconds: Time between two looks.
@@ -54,6 +55,7 @@ class GeminiBatchWindowTrigger(BaseTrigger):
         missing_at: str | None,
         poll_seconds: float,
         first_event_after: float,
+        parts: dict[str, list[str]] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow's own
         self.landing = landing
@@ -62,6 +64,7 @@ class GeminiBatchWindowTrigger(BaseTrigger):
         self.dag_id = dag_id
         self.task_ids = task_ids
         self.by_date = by_date
+        self.parts = parts or {}
         self.deadline = deadline
         self.missing_at = missing_at
         self.poll_seconds = poll_seconds
@@ -91,10 +94,11 @@ class GeminiBatchWindowTrigger(BaseTrigger):
 
     async def _look(self, now: datetime) -> tuple[bool, str]:
         """Whether the task has something to decide, and what keeps it waiting; a failed look is a reason to."""
-        awaited = Awaited(self.landing, self.uri, self.window, self.dag_id, tuple(self.task_ids), self.by_date)
+        parts = {part: tuple(tasks) for part, tasks in self.parts.items()}
+        awaited = Awaited(self.landing, self.uri, self.window, self.dag_id, tuple(self.task_ids), self.by_date, parts)
         try:
             # Not in the thread that all triggers share: a slow store would hold up every one of them.
-            step = chain_step(await sync_to_async(look, thread_sensitive=False)(awaited))
+            step = await sync_to_async(look, thread_sensitive=False)(awaited)
         except (GeminiBatchError, AirflowRuntimeError, OSError) as error:
             return False, f"looking failed, trying again: {error}"
         if isinstance(step, Hold):

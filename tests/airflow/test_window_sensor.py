@@ -340,15 +340,15 @@ def test_a_look_that_fails_is_tried_again(airflow, bulletins, monkeypatch):
     trigger = deferred(sensor(bulletins, poll_interval=timedelta(0)), run_of(bulletins)).trigger
     airflow.run("run1", "success")
     land(bulletins)
-    broken, read = [1, 1], chain._manifests
+    broken, read = [1, 1], chain.open_landing
 
-    def sometimes(awaited):
+    def sometimes(uri):
         if broken:
             broken.pop()
-            raise StoreUnreadable(awaited.uri, "the network is down")
-        return read(awaited)
+            raise StoreUnreadable(uri, "the network is down")
+        return read(uri)
 
-    monkeypatch.setattr(chain, "_manifests", sometimes)
+    monkeypatch.setattr(chain, "open_landing", sometimes)
     [event] = events(trigger)
     assert event["ready"]
 
@@ -394,10 +394,10 @@ def test_soft_fail_skips_where_it_would_have_failed(airflow, bulletins, deferrab
 
 
 def test_soft_fail_does_not_hide_a_store_that_cannot_be_read(airflow, bulletins, monkeypatch):
-    def broken(awaited):
-        raise StoreUnreadable(awaited.uri, "the network is down")
+    def broken(uri):
+        raise StoreUnreadable(uri, "the network is down")
 
-    monkeypatch.setattr(chain, "_manifests", broken)
+    monkeypatch.setattr(chain, "open_landing", broken)
     with pytest.raises(AirflowException, match="the network is down") as caught:
         sensor(bulletins, soft_fail=True).execute(run_of(bulletins))
     assert not isinstance(caught.value, AirflowSkipException)
@@ -407,5 +407,5 @@ def test_soft_fail_does_not_hide_a_store_that_cannot_be_read(airflow, bulletins,
 
 def test_what_lies_in_the_trigger_are_names_and_times(bulletins):
     assert {field.name for field in msgspec.structs.fields(chain.Awaited)} == {
-        "landing", "uri", "window", "dag_id", "task_ids", "by_date"
+        "landing", "uri", "window", "dag_id", "task_ids", "by_date", "parts"
     }  # fmt: skip
