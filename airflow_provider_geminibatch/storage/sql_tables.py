@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -187,17 +188,11 @@ class Tables:
         """Make the tables, columns and lock rows that are not there, each in a transaction of its own: in some databases
         making one ends it. Another task may do the same at the same moment, and the one that is refused looks again."""
         wanted = [*_OWN, *(Column(column.sql, column.kind) for column in columns)]
-        for look in range(_LOOKS):
-            try:
-                for place in _SUFFIXES:
-                    self._make(self.rows(place), wanted, ("landed_window", "landed_part", "key"))
-                self._make(self.commits, _COMMITS, ("landed_window", "landed_part", "place"))
-                for place in dict.fromkeys((ACCEPTED, place_of(mine))):
-                    self._make_lock(place, mine)
-                return
-            except StoreUnwritable:
-                if look + 1 == _LOOKS:
-                    raise
+        for place in _SUFFIXES:
+            _again(partial(self._make, self.rows(place), wanted, ("landed_window", "landed_part", "key")))
+        _again(partial(self._make, self.commits, _COMMITS, ("landed_window", "landed_part", "place")))
+        for place in dict.fromkeys((ACCEPTED, place_of(mine))):
+            _again(partial(self._make_lock, place, mine))
 
     def _make(self, table: str, columns: Sequence[Column], key: Sequence[str]) -> None:
         words = self.database.words
@@ -227,6 +222,15 @@ class Tables:
         sql = f"INSERT INTO {self.commits} (place, landed_window, landed_part, turns) VALUES ({', '.join([MARK] * 4)})"
         with self.database.writing() as session:
             session.run(sql, place, mine.window, mine.part, 0)
+
+
+def _again(make: Callable[[], None]) -> None:
+    for _ in range(_LOOKS - 1):
+        try:
+            return make()
+        except StoreUnwritable:
+            continue
+    return make()
 
 
 def _names(columns: Sequence[Landed]) -> list[str]:
