@@ -36,13 +36,19 @@ def postgres_server() -> Iterator[str]:
         server.cleanup()
 
 
+def _quick(connection: sqlite3.Connection) -> sqlite3.Connection:
+    connection.execute("PRAGMA synchronous = OFF")  # no test cuts the power
+    return connection
+
+
 class Base:
     """One empty place for tables, and landings in it."""
 
-    def __init__(self, kind: str, folder: Path, postgres: Callable[[], str]) -> None:
+    def __init__(self, kind: str, folder: Path, postgres: Callable[[], str] = str, *, timeout: float = 0.2) -> None:
         self.kind, self.schema = kind, ""
         if kind == "sqlite":
-            self._connect: Callable[[], Any] = lambda: sqlite3.connect(folder / "landings.db", timeout=0.2)
+            path = folder / f"{next(_numbers)}.db"
+            self._connect: Callable[[], Any] = lambda: _quick(sqlite3.connect(path, timeout=timeout))
             return
         self.schema = f"space_{next(_numbers)}"
         driver = psycopg if kind == "psycopg3" else psycopg2
@@ -53,7 +59,7 @@ class Base:
     def connect(self) -> Any:
         return self._connect()
 
-    def landing(self, connect: Callable[[], Any] | None = None, *, lock_seconds: int = 1) -> SqlLanding:
+    def landing(self, connect: Callable[[], Any] | None = None, *, lock_seconds: float = 0.2) -> SqlLanding:
         words = WORDS["sqlite" if self.kind == "sqlite" else "postgresql"]
         placeholder = "?" if self.kind == "sqlite" else "%s"
         database = Database("sql://db@/notes", connect or self._connect, words, placeholder, lock_seconds)
@@ -69,7 +75,7 @@ class Base:
         """What anybody sees who knows nothing of us. ``{}`` stands for the schema."""
         connection = self._connect()
         cursor = connection.cursor()
-        cursor.execute(sql.format(f"{self.schema}." if self.schema else ""))
+        cursor.execute(sql.replace("{}", f"{self.schema}." if self.schema else ""))
         found = [tuple(row) for row in cursor.fetchall()]
         connection.close()
         return found

@@ -8,6 +8,7 @@ Every call that touches the outside counts as one effect. A plan names the effec
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -140,3 +141,67 @@ class _FaultyDownload:
             half = len(chunk) // 2
             yield chunk[:half]
             yield self._plan.run("gateway.download-chunk", lambda: chunk[half:], lost)  # noqa: B023 - called at once
+
+
+class FaultyConnection:
+    """A DB-API connection whose statements go by a plan; one that is lost is done, and an error of the driver."""
+
+    def __init__(self, inner: Any, plan: Plan) -> None:
+        self._inner, self._plan = inner, plan
+
+    @classmethod
+    def opener(cls, connect: Callable[[], Any], plan: Plan) -> Callable[[], Any]:
+        """A ``connect`` whose connections are faulty."""
+
+        def opened() -> FaultyConnection:
+            made = []
+            try:
+                return cls(plan.run("sql.connect", lambda: made.append(connect()) or made[0], _lost_statement), plan)
+            except BaseException:
+                for connection in made:  # a process that is dead has none
+                    connection.close()
+                raise
+
+        return opened
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def cursor(self, *args: Any, **kwargs: Any) -> Any:
+        return _FaultyCursor(self._inner.cursor(*args, **kwargs), self._plan)
+
+    def commit(self) -> None:
+        self._plan.run("sql.COMMIT", self._inner.commit, _lost_statement)
+
+
+class _FaultyCursor:
+    def __init__(self, inner: Any, plan: Plan) -> None:
+        self._inner, self._plan = inner, plan
+        if hasattr(inner, "copy"):
+            self.copy = self._copy
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def execute(self, sql: str, *values: Any) -> None:
+        self._plan.run(_statement(sql), lambda: self._inner.execute(sql, *values), _lost_statement)
+
+    def executemany(self, sql: str, rows: Any) -> None:
+        self._plan.run(_statement(sql), lambda: self._inner.executemany(sql, rows), _lost_statement)
+
+    @contextmanager
+    def _copy(self, sql: str) -> Iterator[Any]:
+        with self._inner.copy(sql) as stream:
+            yield stream
+            self._plan.run("sql.COPY-close", lambda: None, _lost_statement)
+        self._plan.run(_statement(sql), lambda: None, _lost_statement)
+
+
+def _statement(sql: str) -> str:
+    """``INSERT notes__early``: what a statement does, and to which table."""
+    named = [word for word in sql.replace('"', " ").split() if word.startswith("notes")]
+    return f"sql.{sql.split(maxsplit=1)[0]} {named[0] if named else ''}".strip()
+
+
+def _lost_statement() -> Any:
+    raise sqlite3.OperationalError("the reply was lost")

@@ -231,18 +231,18 @@ def accept(store: Store, window: str, *, reason: str, who: str, now: datetime, p
     Raises Unusable when none is there or a later commit was accepted, and NotOwner when the window belongs to another task
     or has a newer generation.
     """
-    rejected = read_manifest(store, window, part=part, rejected=True)
-    accepted = as_accepted(
-        store.uri, window, rejected, read_manifest(store, window, part=part), Acceptance(who, reason, now)
-    )
+    rejected, standing = read_manifest(store, window, part=part, rejected=True), read_manifest(store, window, part=part)
+    accepted = as_accepted(store.uri, window, rejected, standing, Acceptance(who, reason, now))
     check_owner(store, accepted)
-    source, target = window_folder(window, rejected=True, part=part), accepted.folder
-    for file in accepted.parts:
-        with verified(store, source, file) as data, store.writer(f"{target}/{file.path}") as out:
-            while chunk := data.read(1 << 20):
-                out.write(chunk)
-    standing = commit(store, accepted)
-    store.delete(f"{source}/{MANIFEST}")
+    source = window_folder(window, rejected=True, part=part)
+    if standing is None or standing.acceptance is None or standing.commit != accepted.commit:
+        for file in accepted.parts:
+            with verified(store, source, file) as data, store.writer(f"{accepted.folder}/{file.path}") as out:
+                while chunk := data.read(1 << 20):
+                    out.write(chunk)
+        standing = commit(store, accepted)
+    # The manifest goes last: whoever is interrupted here finds it and goes on.
     for file in accepted.parts:
         store.delete(f"{source}/{file.path}")
+    store.delete(f"{source}/{MANIFEST}")
     return standing

@@ -175,7 +175,7 @@ class Database:
     connect: Callable[[], Any]
     words: Words
     placeholder: str
-    lock_seconds: int = LOCK_SECONDS
+    lock_seconds: float = LOCK_SECONDS
 
     @contextmanager
     def reading(self) -> Iterator[Session]:

@@ -30,4 +30,4 @@ def postgres_base(request: pytest.FixtureRequest, tmp_path: Path) -> Base:
 
 @pytest.fixture
 def sqlite_base(tmp_path: Path) -> Base:
-    return Base("sqlite", tmp_path, str)
+    return Base("sqlite", tmp_path)
