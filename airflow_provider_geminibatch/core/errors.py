@@ -425,9 +425,10 @@ class Rejected(GeminiBatchError):
     landing: str
     window: str
     numbers: str
+    option: str = ""
     says: ClassVar[str] = (
         "{landing} window {window} is outside its thresholds: {numbers}. The answers are paid and kept under _rejected/, no chain "
-        "moves on. Look at them, then run `geminibatch accept {landing} {window} --reason …`, or clear the batch to ask again."
+        "moves on. Look at them, then run `geminibatch accept {landing} {window}{option} --reason …`, or clear the batch to ask again."
     )
 
 

@@ -7,6 +7,7 @@ step finds what the one before it left. Rows never pass through memory whole.
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -79,6 +80,15 @@ class Landed(msgspec.Struct, frozen=True):
         return asset_extra(self.manifest, self.uri)
 
     @property
+    def rejected(self) -> Rejected:
+        """The error for a commit outside its thresholds."""
+        manifest = self.manifest
+        if not manifest.part:
+            return Rejected(self.uri, manifest.window, manifest.numbers)
+        numbers = f"part {manifest.part}: {manifest.numbers}"
+        return Rejected(self.uri, manifest.window, numbers, f" --part {shlex.quote(manifest.part)}")
+
+    @property
     def event(self) -> dict[str, Any] | None:
         """What goes into the asset event; None while the window is not there to be built upon.
 
@@ -134,7 +144,7 @@ def collect(
     batches = [gathered(desks[manifest.workspace], manifest, gateways) for manifest in manifests]
     landed = land(desks, commission, batches)
     if landed.manifest.rejected:
-        raise Rejected(landing.uri, landed.manifest.label, landed.manifest.numbers)
+        raise landed.rejected
     return landed
 
 

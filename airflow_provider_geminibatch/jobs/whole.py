@@ -19,7 +19,6 @@ from airflow_provider_geminibatch.core import batch as planning
 from airflow_provider_geminibatch.core.batch import BatchPolicy, BatchSummary, Tally
 from airflow_provider_geminibatch.core.canary import CanaryReport
 from airflow_provider_geminibatch.core.errors import (
-    Rejected,
     ResultsNotReady,
     SubmissionRefused,
     Unusable,
@@ -360,7 +359,7 @@ class _Walk:
         batch = known or gathered(self._desk, self._manifest, self._gateways)
         landed = land({batch.origin.workspace: self._desk}, self._commission, [batch])
         if landed.manifest.rejected:
-            raise Rejected(landed.uri, landed.manifest.label, landed.manifest.numbers)
+            raise landed.rejected
         return landed
 
     def _waiting(self, summary: BatchSummary, step: planning.Rest) -> Waiting:

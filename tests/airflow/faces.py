@@ -14,15 +14,25 @@ import pendulum
 RUN = "scheduled__2018-01-31T00:00:00+00:00"
 
 
+class _Event:
+    def __init__(self) -> None:
+        self.extra: dict[str, Any] = {}
+        self.added: list[tuple[Any, dict[str, Any]]] = []
+
+    def add(self, asset: Any, extra: dict[str, Any]) -> None:
+        self.added.append((asset, extra))
+
+
 class Outlets:
-    """``outlet_events``: every asset has an event whose ``extra`` may be set. ``named`` holds those that were asked for."""
+    """``outlet_events``: every asset has an event whose ``extra`` may be set, every alias one that assets may be added to.
+    ``named`` holds those that were asked for."""
 
     def __init__(self) -> None:
         self.named: dict[str, Any] = {}
 
     def __getitem__(self, asset: Any) -> Any:
         # By name, since assets of Airflow 3.1 cannot be keys.
-        return self.named.setdefault(asset.name, SimpleNamespace(extra={}))
+        return self.named.setdefault(asset.name, _Event())
 
 
 def context(

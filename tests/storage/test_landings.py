@@ -31,7 +31,8 @@ def written(store: Store, name: str, *keys: str, window: str = "w", **changes: A
     """A manifest whose parts lie in the store and whose commit is still to come."""
     verdict = changes.get("verdict", Verdicts.ACCEPTED)
     early = verdict is Verdicts.PARTIAL_BY_POLICY
-    folder = window_folder(window, rejected=verdict is Verdicts.REJECTED, early=early)
+    part = changes.get("part", "")
+    folder = window_folder(window, rejected=verdict is Verdicts.REJECTED, early=early, part=part)
     parts = write_parts(store, folder, name, "jsonl", COLUMNS, [row(key) for key in keys])
     base = CommitManifest(
         landing="notes", window=window, commit=name, format="jsonl", parts=parts, rows=len(keys),
