@@ -77,10 +77,12 @@ def bulletins(tmp_path):
     return Landing("bulletins", str(tmp_path / "bulletins"))
 
 
-def land(landing, window=BEFORE, *, run_id="run1", dag_id="dag", task_id="load", accepted_by=None, rejected=False):
+def land(
+    landing, window=BEFORE, *, run_id="run1", dag_id="dag", task_id="load", accepted_by=None, rejected=False, part=""
+):
     """Commit an empty window by hand."""
     manifest = CommitManifest(
-        landing=landing.name, window=window, commit=f"c-{run_id}", format="parquet", parts=(), rows=1,
+        landing=landing.name, window=window, part=part, commit=f"c-{run_id}", format="parquet", parts=(), rows=1,
         counts={"answer": 1}, lines=LineCounts(), complete=True,
         verdict=Verdicts.REJECTED if rejected else Verdicts.ACCEPTED, numbers="0 of 1 answered" if rejected else "",
         thresholds=Thresholds(), owner=Owner(dag_id, task_id), run=RunRef(dag_id, run_id, task_id), origins=(), jobs=(),
@@ -409,3 +411,54 @@ def test_what_lies_in_the_trigger_are_names_and_times(bulletins):
     assert {field.name for field in msgspec.structs.fields(chain.Awaited)} == {
         "landing", "uri", "window", "dag_id", "task_ids", "by_date", "parts"
     }  # fmt: skip
+
+
+@pytest.fixture
+def halves(tmp_path):
+    return Landing("halves", str(tmp_path / "halves"), parts=("eu", "us"))
+
+
+def run_of_halves(landing):
+    tasks = [
+        GeminiBatchLoadOperator(task_id=f"load_{part}", submitted="x", to=landing, part=part) for part in landing.parts
+    ]
+    return context("previous", run_id="run2", tasks=tasks, **interval(NOON, NOON + timedelta(hours=12)))
+
+
+def test_a_window_in_parts_passes_when_all_of_them_have_landed(airflow, halves):
+    airflow.run("run1", "success", task_id="load_eu")
+    airflow.states["dag"]["run1"] = {"load_eu": "success", "load_us": "running"}
+    land(halves, part="eu", task_id="load_eu")
+    trigger = deferred(sensor(halves), run_of_halves(halves)).trigger
+    assert trigger.parts == {"eu": ["load_eu"], "us": ["load_us"]}
+
+    airflow.states["dag"]["run1"]["load_us"] = "success"
+    land(halves, part="us", task_id="load_us")
+    assert sensor(halves).execute(run_of_halves(halves))["window"] == BEFORE
+    [event] = events(GeminiBatchWindowTrigger(**trigger.serialize()[1] | {"first_event_after": 0.0}))
+    assert event["ready"]
+
+
+def test_a_part_whose_task_failed_is_named_and_the_other_part_is_not_blamed(airflow, halves):
+    airflow.run("run1", "success")
+    airflow.states["dag"]["run1"] = {"load_eu": "success", "load_us": "failed"}
+    land(halves, part="eu", task_id="load_eu")
+    with pytest.raises(AirflowException, match=r"part us: dag\.load_us failed in run1") as caught:
+        sensor(halves).execute(run_of_halves(halves))
+    assert "part eu" not in str(caught.value)
+
+
+def test_parts_that_nobody_is_known_to_land_are_told_by_their_commits(airflow, halves):
+    airflow.run("other1", "success", dag_id="eu_dag", at=MIDNIGHT)
+    airflow.run("other2", "success", dag_id="us_dag", at=MIDNIGHT)
+    nobody = context("previous", run_id="run2", tasks=[], **interval(NOON, NOON + timedelta(hours=12)))
+    land(halves, part="eu", dag_id="eu_dag", run_id="other1")
+    deferred(sensor(halves), nobody)
+    land(halves, part="us", dag_id="us_dag", run_id="other2")
+    assert sensor(halves).execute(nobody)["commit"]
+
+
+def test_a_window_landed_whole_before_there_were_parts_passes(airflow, halves):
+    airflow.run("run1", "success", task_id="load_eu")
+    land(halves, task_id="load_eu")
+    assert sensor(halves).execute(run_of_halves(halves))["commit"] == "c-run1"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_geminibatch.core.chain import Hold, Landed, Missing, Pass, Run, Sight, chain_step
+from airflow_provider_geminibatch.core.chain import Hold, Landed, Missing, Pass, Run, Sight, chain_step, together
 
 STATES = [
     None, "scheduled", "queued", "running", "deferred", "up_for_retry", "up_for_reschedule", "restarting",
@@ -122,3 +122,14 @@ def test_what_is_certainly_missing_stays_so_until_a_person_acts(sight):
     if isinstance(step, Missing) and step.certain:
         assert not any(run.open for run in sight.runs)
         assert sight.runs or sight.rejected
+
+
+def test_a_window_in_parts_passes_when_every_part_does_and_waits_before_it_despairs():
+    ok, hold = Pass("c1"), Hold("at work")
+    gone, perhaps = Missing("failed"), Missing("no run", certain=False)
+    assert together({"eu": ok, "us": ok}, "c12") == Pass("c12")
+    assert together({"eu": ok, "us": hold}, "c12") == Hold("part us: at work")
+    assert together({"eu": gone, "us": hold}, "c12") == Hold("part us: at work")
+    assert together({"eu": gone, "us": ok}, "c12") == Missing("part eu: failed")
+    assert together({"eu": perhaps, "us": ok}, "c12") == Missing("part eu: no run", certain=False)
+    assert together({"eu": perhaps, "us": gone}, "c12") == Missing("part eu: no run; part us: failed")

@@ -17,13 +17,16 @@ from airflow_provider_geminibatch.core.landing import (
     Place,
     RunRef,
     ShardResult,
+    WindowView,
     asset_extra,
     commit_id,
     part_name,
+    refuse_mixture,
     refuse_replacement,
     replacing,
     same_commit,
     turnaround,
+    window_extra,
     window_folder,
 )
 from airflow_provider_geminibatch.core.model import BatchId, Owner, Usage
@@ -33,6 +36,7 @@ from airflow_provider_geminibatch.core.verdict import Thresholds, Verdicts
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 BATCH = BatchId("dag", "run", "prepare")
 OWNER = Owner("dag", "load")
+HOUR = timedelta(hours=1)
 
 
 def origin(generation: int = 1, seal: int = 1, batch: BatchId = BATCH) -> Origin:
@@ -155,3 +159,67 @@ def test_what_travels_with_the_event_is_small_and_plain() -> None:
 def test_a_place_knows_its_formats() -> None:
     with pytest.raises(Unusable, match="Write parquet or jsonl"):
         Place("notes", "/tmp/notes", "csv")
+
+
+def test_a_landing_in_parts_knows_its_parts() -> None:
+    whole, parted = Place("notes", "/n"), Place("notes", "/n", parts=("eu", "us"))
+    assert (whole.own_part(None), parted.own_part("us")) == ("", "us")
+    for place, given in ((whole, "eu"), (parted, None), (parted, "asia")):
+        with pytest.raises(Unusable, match="part="):
+            place.own_part(given)
+    with pytest.raises(Unusable, match="stands twice"):
+        Place("notes", "/n", parts=("eu", "eu"))
+    with pytest.raises(Unusable, match="format='parquet'"):
+        Place("notes", "sql://c@/t")
+
+
+def test_a_part_lies_in_a_folder_of_its_own_whatever_its_name() -> None:
+    assert window_folder("w1", part="eu") == "window=w1/part=eu"
+    assert window_folder("w1", part="../x", early=True) == "_early/window=w1/part=%2E.%2Fx"
+    assert manifest(part="eu").folder == "window=w1/part=eu"
+
+
+def test_a_part_and_a_whole_window_of_the_same_answers_are_two_commits() -> None:
+    sealed = {origin(): (ShardResult(shard="s", attempt=1),)}
+    ids = [commit_id("w1", "jsonl", sealed, part=name) for name in ("", "eu", "us")]
+    assert len(set(ids)) == 3
+    assert ids[0] == commit_id("w1", "jsonl", sealed)
+
+
+def test_a_window_in_parts_is_there_when_all_declared_parts_are_and_pass() -> None:
+    eu, us = manifest(part="eu", commit="c1"), manifest(part="us", commit="c2")
+    assert WindowView(("eu", "us"), (eu, us)).passes
+    assert not WindowView(("eu", "us"), (eu,)).passes
+    assert WindowView(("eu", "us"), (eu,)).absent == ("us",)
+    assert not WindowView(("eu", "us"), (eu, manifest(part="us", complete=False))).passes
+    assert not WindowView((), ()).passes
+    assert WindowView((), (manifest(),)).commit == "c1"
+    assert WindowView(("eu", "us"), (eu, us)).commit != WindowView(("eu", "us"), (eu, manifest(part="us"))).commit
+
+
+def test_the_event_of_a_window_in_parts_tells_of_all_of_them() -> None:
+    eu = manifest(part="eu", commit="c1", turnaround_s={"p50": 1.0, "max": 9.0}, submitted_at=NOW)
+    us = manifest(
+        part="us", commit="c2", cost_usd="0.25", rows=2, counts={"answer": 1, "failed": 1}, submitted_at=NOW - HOUR,
+        finished_at=NOW, committed_at=NOW + HOUR,
+    )  # fmt: skip
+    extra = window_extra(WindowView(("eu", "us"), (eu, us)), "/n/")
+    assert {name: extra[name] for name in ("uri", "parts", "rows", "counts", "cost_usd", "complete", "verdict")} == {
+        "uri": "/n/window=w1", "parts": {"eu": "c1", "us": "c2"}, "rows": 3, "counts": {"answer": 2, "failed": 1},
+        "cost_usd": "0.75", "complete": True, "verdict": "accepted",
+    }  # fmt: skip
+    assert extra["turnaround_s"] == {"max": 9.0}
+    assert (extra["submitted_at"], extra["finished_at"]) == ("2026-01-01T23:00:00+00:00", "2026-01-02T00:00:00+00:00")
+    assert extra["committed_at"] == "2026-01-02T01:00:00+00:00"
+    unknown = window_extra(WindowView(("eu", "us"), (eu, manifest(part="us", cost_usd=None))), "/n")
+    assert unknown["cost_usd"] is None
+    assert window_extra(WindowView((), (manifest(),)), "/n") == asset_extra(manifest(), "/n")
+
+
+def test_parts_and_a_whole_window_do_not_come_together() -> None:
+    refuse_mixture(None, (), manifest())
+    refuse_mixture(None, ("us",), manifest(part="eu"))
+    with pytest.raises(NotOwner, match="landed it whole"):
+        refuse_mixture(manifest(), (), manifest(part="eu"))
+    with pytest.raises(NotOwner, match="eu, us"):
+        refuse_mixture(None, ("us", "eu"), manifest())

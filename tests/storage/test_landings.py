@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import permutations
 from typing import Any
 
 import msgspec
@@ -14,7 +15,16 @@ from airflow_provider_geminibatch.core.model import BatchId, Owner, Usage
 from airflow_provider_geminibatch.core.reconcile import LineCounts
 from airflow_provider_geminibatch.core.verdict import Thresholds, Verdicts
 from airflow_provider_geminibatch.storage import landings
-from airflow_provider_geminibatch.storage.landings import accept, commit, drop_early, read_manifest, read_rows, windows
+from airflow_provider_geminibatch.storage.landing_store import view_of
+from airflow_provider_geminibatch.storage.landings import (
+    FileLanding,
+    accept,
+    commit,
+    drop_early,
+    read_manifest,
+    read_rows,
+    windows,
+)
 from airflow_provider_geminibatch.storage.sinks import COLUMNS, Row, write_parts
 from airflow_provider_geminibatch.storage.store import Store
 from airflow_provider_geminibatch.storage.stores import MemoryStore
@@ -286,3 +296,64 @@ def test_an_early_commit_never_goes_beside_a_later_whole_one() -> None:
     commit(store, written(store, "c2", "a", "b", origins=(origin,)))
     with pytest.raises(NotOwner):
         commit(store, written(store, "c1", "a", **EARLY))
+
+
+def test_parts_of_a_window_are_read_together_when_all_are_there() -> None:
+    store = MemoryStore()
+    commit(store, written(store, "c1", "a", part="eu", owner=Owner("dag", "eu")))
+    with pytest.raises(WindowNotLanded, match="part us: nothing was committed"):
+        keys_of(store, parts=("eu", "us"))
+    assert keys_of(store, parts=("eu", "us"), any_verdict=True) == ["a"]
+    commit(store, written(store, "c2", "b", part="us", owner=Owner("dag", "us")))
+    commit(store, written(store, "c3", "c", part="eu", owner=Owner("dag", "eu")))
+    assert keys_of(store, parts=("us", "eu")) == ["b", "c"]
+    assert windows(store) == ["w"]
+    assert [path for path in store.list("") if "c1" in path] == []
+
+
+def test_a_part_has_its_own_owner_and_does_not_come_into_a_whole_window() -> None:
+    store = MemoryStore()
+    commit(store, written(store, "c1", "a", part="eu"))
+    with pytest.raises(NotOwner, match="part eu"):
+        commit(store, written(store, "c2", "b", part="eu", owner=Owner("dag", "other")))
+    with pytest.raises(NotOwner, match="the tasks of its parts"):
+        commit(store, written(store, "c2", "b"))
+    other = MemoryStore()
+    commit(other, written(other, "c1", "a"))
+    with pytest.raises(NotOwner, match="landed it whole"):
+        commit(other, written(other, "c2", "b", part="eu"))
+    # A window from before the parts were declared is read as it is.
+    assert keys_of(other, parts=("eu", "us")) == ["a"]
+
+
+@pytest.mark.parametrize("order", sorted(set(permutations(("eu", "eu", "us", "us")))))
+def test_of_two_parts_that_come_at_the_same_moment_at_least_one_finds_the_window_whole(order: tuple[str, ...]) -> None:
+    """Each task commits and then looks; in whichever order these four happen, somebody updates the asset."""
+    store, done, found = MemoryStore(), set[str](), []
+    for part in order:
+        if part not in done:
+            commit(store, written(store, f"c-{part}", part, part=part, owner=Owner("dag", part)))
+            done.add(part)
+        else:
+            found.append(view_of(FileLanding(store), "w", ("eu", "us")).passes)
+    assert any(found)
+
+
+def test_an_acceptance_that_was_interrupted_while_it_cleaned_up_is_finished_by_the_next() -> None:
+    store = MemoryStore()
+    rejected = commit(store, written(store, "c1", "a", verdict=Verdicts.REJECTED))
+    manifest = store.read("_rejected/window=w/_manifest.json")
+    first = accept(store, "w", reason="enough", who="ada", now=NOW)
+    assert manifest is not None
+    store.write("_rejected/window=w/_manifest.json", manifest)  # as if it had stopped after the parts
+    assert accept(store, "w", reason="again", who="eve", now=NOW) == first
+    assert (keys_of(store), list(store.list("_rejected"))) == (["a"], [])
+    assert rejected.rejected
+
+
+def test_early_rows_of_one_part_go_with_that_part_only() -> None:
+    store = MemoryStore()
+    for part in ("eu", "us"):
+        commit(store, written(store, f"e-{part}", "a", part=part, **EARLY))
+    drop_early(store, commit(store, written(store, "c2", "a", "b", part="eu")), sweep=True)
+    assert {path.split("/")[2] for path in store.list("_early")} == {"part=us"}
