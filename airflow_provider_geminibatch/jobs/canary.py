@@ -42,7 +42,7 @@ from airflow_provider_geminibatch.core.schema_check import schema_check
 from airflow_provider_geminibatch.jobs.kept import CANARY_RUNG, keep, kept_of, kept_rows
 from airflow_provider_geminibatch.jobs.layers import generation_of, rung_path, sealed_keys
 from airflow_provider_geminibatch.jobs.price_list import prices_of_build
-from airflow_provider_geminibatch.jobs.rescue import run_rung
+from airflow_provider_geminibatch.jobs.rescue import CONCURRENCY, run_rung
 from airflow_provider_geminibatch.jobs.results import Desk
 from airflow_provider_geminibatch.jobs.rounds import write_rows
 from airflow_provider_geminibatch.jobs.segments import Place, rung_bill, segment_line, segment_outcomes
@@ -67,7 +67,13 @@ def _verdict_path(root: Build) -> str:
 
 
 def pass_canary(
-    desk: Desk, root: Build, canary: Canary, *, limit_usd: Decimal | None = None, in_backfill: bool = False
+    desk: Desk,
+    root: Build,
+    canary: Canary,
+    *,
+    limit_usd: Decimal | None = None,
+    in_backfill: bool = False,
+    concurrency: int = CONCURRENCY,
 ) -> Waiting | None:
     """Let the canary of a build go first, unless all of it was claimed before; None when the build may follow.
 
@@ -75,7 +81,7 @@ def pass_canary(
     """
     if not any(_is_new(desk, shard) for shard in root.shards):
         return None
-    end = run_canary(desk, root, canary, limit_usd=limit_usd, in_backfill=in_backfill)
+    end = run_canary(desk, root, canary, limit_usd=limit_usd, in_backfill=in_backfill, concurrency=concurrency)
     if isinstance(end, Waiting):
         return end
     if error := failure(str(root.batch), end, canary, report_uri(desk, root)):
@@ -91,6 +97,7 @@ def run_canary(
     limit_usd: Decimal | None = None,
     in_backfill: bool = False,
     stop: Callable[[], str] = lambda: "",
+    concurrency: int = CONCURRENCY,
 ) -> CanaryReport | Waiting:
     """Bring the canary of a sealed batch to its report, as far as it goes now; once it is on record nothing is asked.
 
@@ -102,7 +109,7 @@ def run_canary(
     fact = _opened(desk, root, canary, limit_usd, in_backfill)
     done: RungDone | None = None
     if fact is not None:
-        end = _asked(desk, root, fact, limit_usd, stop)
+        end = _asked(desk, root, fact, limit_usd, stop, concurrency)
         if isinstance(end, Waiting):
             return end
         done = end
@@ -177,11 +184,12 @@ def _sampled(desk: Desk, fact: RungFact) -> list[Place]:
 
 
 def _asked(
-    desk: Desk, root: Build, fact: RungFact, limit_usd: Decimal | None, stop: Callable[[], str]
+    desk: Desk, root: Build, fact: RungFact, limit_usd: Decimal | None, stop: Callable[[], str], concurrency: int
 ) -> RungDone | Waiting:
     state = run_rung(
         fact, _sampled(desk, fact), store=desk.store, build=root, gateway=desk.gateway,
         policy=BatchPolicy(max_cost_usd=limit_usd), me=desk.me, now=desk.now, log=desk.log, sleep=desk.sleep, stop=stop,
+        concurrency=concurrency,
     )  # fmt: skip
     if not state.done:
         return Waiting(state.until or desk.now(), f"the canary goes on later: {state.why}")
