@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import date, datetime, time
 from decimal import Decimal
+from functools import partial
 from numbers import Number
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ import msgspec
 from airflow_provider_geminibatch.core.errors import Problem
 from airflow_provider_geminibatch.core.fields import MESSAGES, ROOTS
 from airflow_provider_geminibatch.core.limits import SHARD_BYTES
-from airflow_provider_geminibatch.core.requests import check_request
+from airflow_provider_geminibatch.core.requests import Checked, check_request
 
 ALL_COLUMNS = "*"
 OWN_FIELDS = frozenset({"key", "request"})
@@ -238,18 +239,27 @@ def request_encoder(
     note: Callable[[dict[str, Any]], object] = lambda request: None,
     *,
     ordered: bool = True,
+    check: Callable[[object], Checked] | None = None,
+    warn: Callable[[tuple[Problem, ...]], object] = lambda warnings: None,
 ) -> Encode:
     """The encoder for rows that are requests already: ``{"key": …, "request": {…}}``, perhaps with more columns.
 
-    ``note`` is shown every request that is in order. Without ``ordered`` its fields keep the order in which they came,
+    ``check`` is the verdict on a request, by default that of ``check_request`` for the kind and the model; ``warn`` is shown
+    the warnings of every request, and ``note`` every request that is in order.
+
+    Without ``ordered`` its fields keep the order in which they came,
     as in builds that were sealed before there was a short road (``fast_requests``).
     """
+
+    verdict: Callable[[object], Checked] = check or partial(check_request, kind=kind, model=model)
 
     def encode(fields: Mapping[str, Any]) -> Encoded | Problems:
         problems = [*_key_problems(fields)]
         if "request" not in fields:
             return [*problems, _no_request(fields)]
-        checked = check_request(fields["request"], kind=kind, model=model)
+        checked = verdict(fields["request"])
+        if checked.warnings:
+            warn(checked.warnings)
         if problems or checked.problems:
             return [*problems, *checked.problems]
         note(checked.request)

@@ -21,7 +21,7 @@ from airflow_provider_geminibatch.core.media import (
     media_of,
     stand_in,
 )
-from airflow_provider_geminibatch.core.requests import check_request
+from airflow_provider_geminibatch.core.requests import Checked, check_request
 from airflow_provider_geminibatch.core.response_schema import json_schema_of, openapi_schema
 from airflow_provider_geminibatch.core.rows import (
     NOT_TEXT,
@@ -230,8 +230,17 @@ def _column_problems(row: Mapping[str, Any], column: str) -> Problems:
     return []
 
 
-def compile_template(template: RequestTemplate, kind: str = "generate") -> WireTemplate:
-    """Encode and check the constant part. Raises Unusable, naming the argument, for what the service would refuse."""
+def compile_template(
+    template: RequestTemplate,
+    kind: str = "generate",
+    *,
+    check: Callable[[object], Checked] | None = None,
+    warn: Callable[[tuple[Problem, ...]], object] = lambda warnings: None,
+) -> WireTemplate:
+    """Encode and check the constant part. Raises Unusable, naming the argument, for what the service would refuse.
+
+    ``check`` is the verdict on a request, by default that of ``check_request`` for the kind; ``warn`` is shown its warnings.
+    """
     prompt, key = (
         parse_text(template.prompt, "RequestTemplate(prompt=)"),
         parse_text(template.key, "RequestTemplate(key=)"),
@@ -245,7 +254,10 @@ def compile_template(template: RequestTemplate, kind: str = "generate") -> WireT
     if template.response_schema is not None:
         _checkable(template.response_schema)
     marks = _Marks(template.declaration())
-    checked = check_request(_request(template, marks.put(prompt), marks.put(system)), kind=kind)
+    request = _request(template, marks.put(prompt), marks.put(system))
+    checked = check(request) if check else check_request(request, kind=kind)
+    if checked.warnings:
+        warn(checked.warnings)
     if checked.problems:
         first = checked.problems[0]
         raise Unusable(

@@ -50,8 +50,11 @@ def wrong(value: object, wanted: str, hint: str, path: Path, report: Report) -> 
 
 
 def _text(value: Any, path: Path, report: Report) -> Any:
-    if type(value) is not str:
-        wrong(value, "text", "", path, report)
+    if type(value) is str:
+        return value
+    if isinstance(value, str):  # a subclass, as libraries of data make them
+        return str.__str__(value)
+    wrong(value, "text", "", path, report)
     return value
 
 

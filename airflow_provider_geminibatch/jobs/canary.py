@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from itertools import groupby
@@ -25,6 +26,7 @@ from airflow_provider_geminibatch.core.canary import (
     CanaryVerdict,
     Heard,
     best_of,
+    disparity,
     examples_text,
     failure,
     judge,
@@ -43,7 +45,7 @@ from airflow_provider_geminibatch.jobs.kept import CANARY_RUNG, keep, kept_of, k
 from airflow_provider_geminibatch.jobs.layers import generation_of, rung_path, sealed_keys
 from airflow_provider_geminibatch.jobs.price_list import prices_of_build
 from airflow_provider_geminibatch.jobs.rescue import CONCURRENCY, run_rung
-from airflow_provider_geminibatch.jobs.results import Desk
+from airflow_provider_geminibatch.jobs.results import Answered, Desk
 from airflow_provider_geminibatch.jobs.rounds import write_rows
 from airflow_provider_geminibatch.jobs.segments import Place, rung_bill, segment_line, segment_outcomes
 from airflow_provider_geminibatch.jobs.submit import Waiting
@@ -285,4 +287,17 @@ def _say(desk: Desk, root: Build, canary: Canary, report: CanaryReport) -> None:
         desk.log.info("%s: canary (%s) passed: %s", root.batch, report.tier, report.sentence)
 
 
-__all__ = ["pass_canary", "report_of", "report_uri", "run_canary", "sample"]
+def compare(desk: Desk, root: Build, shards: Iterable[Answered]) -> str:
+    """How what the jobs of a batch brought differs from its canary; an empty text where it does not, or there was none."""
+    report = report_of(desk, root)
+    if report is None:
+        return ""
+    counts, versions = Counter[str](), Counter[str]()
+    for shard in shards:
+        if shard.told:
+            counts.update(shard.counts)
+            versions.update(shard.versions)
+    return disparity(report, counts, versions)
+
+
+__all__ = ["compare", "pass_canary", "report_of", "report_uri", "run_canary", "sample"]

@@ -37,6 +37,7 @@ from airflow_provider_geminibatch.core.schema_check import schema_check
 from airflow_provider_geminibatch.core.verdict import Thresholds, judge
 from airflow_provider_geminibatch.gemini.gateway import Gateway
 from airflow_provider_geminibatch.jobs import closing
+from airflow_provider_geminibatch.jobs.canary import compare
 from airflow_provider_geminibatch.jobs.layers import BuiltLayer, Gateways, given_up_in, layers_of, rungs_of
 from airflow_provider_geminibatch.jobs.price_list import prices_of_build, standing_prices
 from airflow_provider_geminibatch.jobs.results import Answered, Desk, answered, is_open, shard_name, stray_spent
@@ -140,6 +141,9 @@ def land(
     manifest = landings.commit(store, _with_parts(desk, commission, batches, draft))
     landed = Landed(manifest, commission.landing.uri)
     if complete:
+        for batch in batches:
+            if told := compare(desks[batch.origin.workspace], batch.build, batch.shards):
+                desk.log.warning("%s: %s", batch.build.batch, told)
         landings.drop_early(store, manifest, sweep=commission.early)
         for batch in batches:
             closing.close(desks[batch.origin.workspace], batch, manifest, landed.extra)

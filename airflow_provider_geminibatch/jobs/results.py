@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Self
 
@@ -63,6 +64,8 @@ class Answered:
     failure: Outcome | None = None
     spent: Spent = NOTHING_SPENT
     price: Price | None = None
+    versions: Mapping[str, int] = field(default_factory=dict)
+    """Lines per version of the model that answered."""
     strays: tuple[JobSnapshot, ...] = ()
     input_files: tuple[str, ...] = ()
 
@@ -148,10 +151,10 @@ def answered(
     if not state_row(end.state).readable:
         failure = Outcome(kind=Outcomes.FAILED, reason=_why(end), code=end.error_code, transient=True)
         return Answered(shard, msgspec.structs.replace(result, failure=_why(end)), failure=failure, **common)
-    collected, (found, spent) = _collected(desk, shard, attempt, job, check, price)
+    collected, (found, spent, versions) = _collected(desk, shard, attempt, job, check, price)
     desk.log.info("%s: %s", end.job_name, _summary(found, not_asked))
     result = msgspec.structs.replace(result, path=collected.path, sha256=collected.sha256)
-    return Answered(shard, result, found=found, spent=spent, **common)
+    return Answered(shard, result, found=found, spent=spent, versions=versions, **common)
 
 
 def shard_name(shard: Shard) -> str:
@@ -205,7 +208,7 @@ def _ended(desk: Desk, shard: Shard, attempt: Attempt, job_name: str) -> tuple[E
     return fact_store.put(desk.store, path, end_fact(job, owner=desk.me, at=desk.now())), job
 
 
-_Read = tuple[Reconciled, Spent]
+_Read = tuple[Reconciled, Spent, Mapping[str, int]]
 
 
 def _collected(
@@ -252,6 +255,7 @@ class _Lines:
 
     def __init__(self, store: Store, path: str, check: SchemaCheck | None, price: Price | None = None) -> None:
         self._stack, self._check, self._price, self.spent = ExitStack(), check, price, NOTHING_SPENT
+        self.versions = Counter[str]()
         self._through = self._stack.enter_context(store.open(path))
         self._at = self._stack.enter_context(store.open(path))
         self.hash, self.size_bytes, self.cut = hashlib.sha256(), 0, False
@@ -268,6 +272,7 @@ class _Lines:
             self.hash.update(raw)
             if not raw.isspace():
                 line = classify(raw, self._check)
+                self.versions[line.outcome.model_version] += 1
                 self.spent = self.spent.plus(spent_on(line.outcome.usage, self._price))
                 self.cut = not line.readable and not raw.endswith(b"\n")
                 yield place, line
@@ -289,7 +294,7 @@ def _read(desk: Desk, shard: Shard, sealed: Collected, check: SchemaCheck | None
         if lines.cut:
             # Without a length from the service, a cut between two chunks looks like an end.
             raise ResultsBroken(f"the results of {shard}", "the last line is cut off")
-    return found, lines.spent
+    return found, lines.spent, lines.versions
 
 
 def stray_spent(desk: Desk, answered: Answered, stray: JobSnapshot) -> Spent:

@@ -12,6 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperat
 from airflow_provider_geminibatch.core import limits
 from airflow_provider_geminibatch.core.errors import EmptySource, Unusable
 from airflow_provider_geminibatch.core.template import RequestTemplate
+from airflow_provider_geminibatch.hooks import config
 from airflow_provider_geminibatch.hooks.attempt import attempt_of
 from airflow_provider_geminibatch.hooks.errors import airflow_errors
 from airflow_provider_geminibatch.hooks.gemini_batch import GeminiBatchHook
@@ -21,6 +22,7 @@ from airflow_provider_geminibatch.jobs.wait import utc_now
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_geminibatch.core.capabilities import Listing
     from airflow_provider_geminibatch.jobs.prepare import Declaration, Prepared
     from airflow_provider_geminibatch.storage.sources import Source
 
@@ -144,6 +146,8 @@ class GeminiBatchPrepareOperator(BaseOperator):
             template=self.template,
             columns=self.columns,
             source_name=source_name,
+            allow_fields=config.allow_fields(),
+            listing=_listing(config.models()),
             max_rows_per_shard=self.max_rows_per_shard,
         )
 
@@ -155,6 +159,17 @@ class GeminiBatchPrepareOperator(BaseOperator):
             offered = {**context, **(self.source_kwargs or {})}
             return source_of(given.function, determine_kwargs(given.function, (), offered))
         return RequestsSource(given) if self.template is None and isinstance(given, str) else source_of(given)
+
+
+def _listing(uri: str) -> Listing | None:
+    """The list of models that ``[geminibatch] models`` names. Raises Unusable, SourceUnreadable."""
+    from airflow_provider_geminibatch.core.capabilities import read_listing
+    from airflow_provider_geminibatch.storage.files import opened
+
+    if not uri:
+        return None
+    with opened(AirflowFiles(), uri) as file:
+        return read_listing(file.read(), uri)
 
 
 def _check_choices(source: Any, template: Any, requests: Any, on_clear: str, on_empty: str) -> None:

@@ -254,6 +254,25 @@ def test_a_backfill_asks_by_flex_whatever_the_tier() -> None:
     assert {tier for _, tier in world.service.generated} == {"flex"}
 
 
+# Parity
+
+
+def test_a_batch_answered_by_another_version_than_its_canary_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    world = World(shards=1, rows=10)
+    world.waits(BatchPolicy(canary=SOME, max_rounds=0))
+    job = world.service.created[0].name
+    world.service._lines[job] = [line.replace(b"in-memory", b"later-version") for line in world.service._lines[job]]
+    with caplog.at_level(logging.WARNING):
+        world.on(WITH)
+    assert "the canary was answered by in-memory, the batch by later-version" in caplog.text
+
+
+def test_a_batch_that_fares_like_its_canary_needs_no_word(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        World(shards=2, rows=10).on(WITH)
+    assert caplog.records == []
+
+
 # Money
 
 
