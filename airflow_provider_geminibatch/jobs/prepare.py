@@ -11,36 +11,37 @@ import logging
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from functools import partial
 from typing import Any
 
 import msgspec
 
 from airflow_provider_geminibatch.core import limits
-from airflow_provider_geminibatch.core.capabilities import Capabilities, Listing
-from airflow_provider_geminibatch.core.errors import DeclarationChanged, EmptySource, Problem, ServiceChanged, Unusable
+from airflow_provider_geminibatch.core.errors import DeclarationChanged, EmptySource, ServiceChanged, Unusable
 from airflow_provider_geminibatch.core.fast_requests import FastRequests
 from airflow_provider_geminibatch.core.fast_rows import quick_rows
 from airflow_provider_geminibatch.core.fields import ROOTS
 from airflow_provider_geminibatch.core.ledger import Checked, Forgotten, Opening
 from airflow_provider_geminibatch.core.manifest import Manifest
+from airflow_provider_geminibatch.core.media import MEDIA_FIELD
 from airflow_provider_geminibatch.core.model import BatchId, Build, ServiceIdentity, Shard
 from airflow_provider_geminibatch.core.names import digest, generation_path, short
-from airflow_provider_geminibatch.core.requests import AllowFields, allowed_fields, check_request
-from airflow_provider_geminibatch.core.requests import Checked as Verdict
+from airflow_provider_geminibatch.core.requests import check_request
 from airflow_provider_geminibatch.core.response_schema import CommonSchema
 from airflow_provider_geminibatch.core.rows import OWN_FIELDS, Ready, Row, ready_rows, request_encoder
 from airflow_provider_geminibatch.core.schema_check import dangling, schema_check
 from airflow_provider_geminibatch.core.template import RequestTemplate, compile_template
 from airflow_provider_geminibatch.jobs.building import BRIEF, Progress, Road, ShardWriter, delete
+from airflow_provider_geminibatch.jobs.media import MediaStage, bare, media_files
 from airflow_provider_geminibatch.jobs.submit import read_build
 from airflow_provider_geminibatch.jobs.unique_keys import KeyMarks
-from airflow_provider_geminibatch.jobs.warned import Warned
 from airflow_provider_geminibatch.storage import facts
+from airflow_provider_geminibatch.storage.files import Files, PlainFiles
 from airflow_provider_geminibatch.storage.store import Store
 
 FINGERPRINT_VERSION = 1
+DEVELOPER_ENDPOINT = "https://generativelanguage.googleapis.com"
 
 RowFactory = Callable[[], Iterable[Row | Mapping[str, Any] | bytes]]
 
@@ -57,9 +58,6 @@ class Declaration:
     source_name: str = "the source"
     template: RequestTemplate | None = None
     kind: str = "generate"
-    route: str = "developer"
-    allow_fields: AllowFields | None = None
-    listing: Listing | None = None
     columns: tuple[str, ...] = ()
     max_rows_per_shard: int = limits.SHARD_ROWS
     max_shard_bytes: int = limits.SHARD_BYTES
@@ -70,7 +68,6 @@ class Declaration:
             raise Unusable("model", "it is empty", "Name a model that runs batches.")
         if self.kind not in ROOTS:
             raise Unusable("kind", f"{self.kind!r} is not known", f"Use {' or '.join(ROOTS)}.")
-        allowed_fields(self.allow_fields or {}, self.route)
         if self.max_rows_per_shard < 1:
             raise Unusable("max_rows_per_shard", "a shard holds at least one row", "Pass a number above zero.")
         if not 0 < self.max_shard_bytes <= limits.INPUT_FILE_BYTES:
@@ -85,48 +82,33 @@ class Declaration:
     def response_schema(self) -> dict[str, Any] | None:
         return self.template.response_schema if self.template else None
 
-    @property
-    def check(self) -> Callable[[object], Verdict]:
-        """The verdict on a request of this batch."""
-        return partial(
-            check_request, kind=self.kind, model=self.model, route=self.route, allow_fields=self.allow_fields,
-            capabilities=self.capabilities,
-        )  # fmt: skip
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return Capabilities(listing=self.listing)
-
-    def check_model(self, today: date, warned: Warned) -> None:
-        """Raises Unusable for a model that certainly runs no batches of this kind; notes what is not sure."""
-        for fault in self.capabilities.model_faults(self.model, kind=self.kind, today=today):
-            if not fault.warns:
-                raise Unusable(f"model {self.model!r}", f"it {fault.what}", f"{fault.hint[:1].upper()}{fault.hint[1:]}.")
-            warned.add((Problem(f"model {self.model!r}", fault.what, fault.hint, fault.rule),))
-
     def ready(self, source: RowFactory, common: CommonSchema) -> Iterator[Ready]:
-        """The rows, encoded and checked. Raises Unusable for the template, BadRows for all that is wrong with the rows."""
+        """The rows without their media, encoded and checked.
+
+        Raises Unusable for the template, BadRows for all that is wrong with the rows.
+        """
         with KeyMarks() as marks:
             yield from self.road(common).unique(source, marks)
 
-    def road(self, common: CommonSchema, *, as_before: bool = False, warned: Warned | None = None) -> Road:
+    def road(self, common: CommonSchema, *, as_before: bool = False, media: MediaStage | None = None) -> Road:
         """How rows become ready. ``as_before``: byte for byte as in builds from before there was a short road.
 
+        ``media`` resolves the media of a template that has some; without it the rows are asked without them.
         Raises Unusable for a template that cannot work.
         """
         options: dict[str, Any] = {"columns": self.passthrough, "max_bytes": self.max_shard_bytes}
-        warn = (warned or Warned()).add
         if self.template is None:
-            encode = request_encoder(
-                self.kind, self.model, common.note, ordered=not as_before, check=self.check, warn=warn
-            )
-            fast = FastRequests(
-                self.check, kind=self.kind, route=self.route, note=common.note, columns=self.passthrough, own=OWN_FIELDS
-            )
+            encode = request_encoder(self.kind, self.model, common.note, ordered=not as_before)
+            check = partial(check_request, kind=self.kind, model=self.model)
+            fast = FastRequests(check, kind=self.kind, note=common.note, columns=self.passthrough, own=OWN_FIELDS)
             options |= {"own": OWN_FIELDS, "quick": None if as_before else fast}
             return Road(partial(ready_rows, encode=encode, **options), "", self.source_name)
         common.note({"generationConfig": self.template.generation})
-        wire = compile_template(self.template, self.kind, check=self.check, warn=warn)
+        wire = compile_template(self.template, self.kind)
+        if self.template.media:
+            ready = partial(ready_rows, encode=wire.encode, own=frozenset({MEDIA_FIELD}), **options)
+            with_media = media.rows if media else bare
+            return Road(lambda rows: ready(with_media(rows)), wire.constant, self.source_name)
         options["quick"] = quick_rows(wire, self.passthrough)
         return Road(partial(ready_rows, encode=wire.encode, **options), wire.constant, self.source_name)
 
@@ -161,17 +143,19 @@ def prepare(
     log: logging.Logger,
     max_tries: int | None = None,
     on_clear: str = "adopt",
+    files: Files = PlainFiles(),  # noqa: B008 - has no state
 ) -> Prepared:
     """The sealed build of a batch: the one that stands, or a new one from the rows that ``source()`` gives.
 
     ``max_tries`` tells a clear from a retry: it moves when a finished task is cleared. A retry reads no rows. A clear
-    reads them again and comes to the same build if they are equal; with ``on_clear="resubmit"`` it never does.
+    reads them again and comes to the same build if they are equal; with ``on_clear="resubmit"`` it never does. ``files`` is
+    the door to the media that rows name.
     Raises BadInput (BadRows, EmptySource, SourceUnreadable, Unusable), DeclarationChanged, ServiceChanged, StoreError,
     LedgerUnreadable.
     """
     if on_clear not in ("adopt", "resubmit"):
         raise Unusable("on_clear", f"{on_clear!r} is not known", "Use 'adopt' or 'resubmit'.")
-    work = _Preparation(declaration, source, store, workspace_id, batch, service, me, max_tries, now, log)
+    work = _Preparation(declaration, source, store, workspace_id, batch, service, me, max_tries, now, log, files)
     lives = _lives(store, batch)
     if not lives:
         return work.open(1, ())
@@ -243,6 +227,7 @@ class _Preparation:
     max_tries: int | None
     now: Callable[[], datetime]
     log: logging.Logger
+    files: Files
 
     @property
     def fingerprint(self) -> str:
@@ -265,8 +250,9 @@ class _Preparation:
         if lives and opening.service and self.service and opening.service != self.service:
             self._check_nothing_is_open(opening.service, self.service, standing)
         build = self._build(opening.generation + 1, lives)
-        asked = [(shard.content, shard.keys_sha256) for shard in build.shards]
-        stands = [(shard.content, shard.keys_sha256) for shard in standing.shards]
+        # Media that were moved are asked the same; the next generation knows where to find them now.
+        asked = [(shard.content, shard.keys_sha256, shard.media_sha256) for shard in build.shards]
+        stands = [(shard.content, shard.keys_sha256, shard.media_sha256) for shard in standing.shards]
         if lives and asked == stands and opening.fingerprint == self.fingerprint:
             self._discard(build)
             checked = Checked(owner=self.me, at=self.now(), build=standing.id)
@@ -319,9 +305,8 @@ class _Preparation:
         earlier = [read_build(self.store, _seal_path(opening)) for opening in lives]
         as_before = any(not shard.content.startswith(BRIEF) for build in earlier for shard in build.shards)
         cut = {"max_rows": declared.max_rows_per_shard, "max_bytes": declared.max_shard_bytes}
-        warned = Warned()
-        declared.check_model(self.now().date(), warned)
-        road = declared.road(common, as_before=as_before, warned=warned)
+        media = self._media(home)
+        road = declared.road(common, as_before=as_before, media=media)
         constant = None if as_before else road.constant
         writer = ShardWriter(self.store, home, short(build_id), progress, self.log, constant=constant)
         try:
@@ -329,13 +314,17 @@ class _Preparation:
                 written = writer.write(road.unique(self.source, marks), **cut)
             if not written:
                 raise EmptySource(declared.source_name)
+            written = media.listed(written) if media else written
         except Exception:
             writer.discard()
+            for path in media.written if media else ():
+                self._delete(path)
             raise
-        finally:
-            warned.say(self.log)
         known = self._known_shards(lives, earlier)
         shards = tuple(self._shared(shard, known) for shard in written)
+        if media and not any(shard.media_path in media.written for shard in shards):
+            for path in media.written:
+                self._delete(path)
         return Build(
             id=build_id,
             tag=short(build_id),
@@ -354,6 +343,15 @@ class _Preparation:
             fingerprint=self.fingerprint,
             digest=digest(*(f"{shard.home} {shard.index} {shard.sha256} {shard.keys_sha256}" for shard in shards)),
         )
+
+    def _media(self, home: str) -> MediaStage | None:
+        if self.declaration.template is None or not self.declaration.template.media:
+            return None
+        service = self.service or ServiceIdentity("developer", DEVELOPER_ENDPOINT)
+        return MediaStage(
+            self.declaration.template, files=self.files, store=self.store, home=home, route=service.route,
+            endpoint=service.endpoint, log=self.log,
+        )  # fmt: skip
 
     def _checkable(self, schema: dict[str, Any] | None) -> dict[str, Any] | None:
         """A schema in wire form, if answers can be held against it; whether it is one is the service's to say."""
@@ -388,8 +386,11 @@ class _Preparation:
         self._delete(shard.path)
         if before.keys_sha256 == shard.keys_sha256:
             self._delete(shard.keys_path)
+        else:
+            before = msgspec.structs.replace(before, keys_path=shard.keys_path, keys_sha256=shard.keys_sha256)
+        if before.media_sha256 == shard.media_sha256:
             return before
-        return msgspec.structs.replace(before, keys_path=shard.keys_path, keys_sha256=shard.keys_sha256)
+        return msgspec.structs.replace(before, media_path=shard.media_path, media_sha256=shard.media_sha256)
 
     def _seal(self, build: Build) -> Prepared:
         """Seal the build and open its generation, or obey who was first."""
@@ -419,7 +420,9 @@ class _Preparation:
         """Remove a build that nobody will read, as far as that goes."""
         home = _home(build)
         self._delete(f"{home}.json")
-        for path in (path for shard in build.shards for path in (shard.path, shard.keys_path)):
+        lists = {shard.media_path for shard in build.shards if shard.media_path}
+        media = (path for media_list in sorted(lists) for path in media_files(self.store, media_list))
+        for path in (*media, *(path for shard in build.shards for path in (shard.path, shard.keys_path))):
             if path.startswith(f"{home}/"):
                 self._delete(path)
 

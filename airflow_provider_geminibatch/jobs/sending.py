@@ -78,7 +78,8 @@ class Outgoing(io.RawIOBase):
         return self._hash.hexdigest()
 
     def read(self, size: int = -1, /) -> bytes:
-        wanted = self.size_bytes - self._at if size is None or size < 0 else min(size, self.size_bytes - self._at)
+        left = self.size_bytes - self._at
+        wanted = left if size < 0 else min(size, left)
         while len(self._buffer) < wanted:
             block = next(self._edited, None)
             if block is None:

@@ -134,6 +134,7 @@ class GeminiBatchPrepareOperator(BaseOperator):
             me=attempt.me,
             max_tries=attempt.max_tries,
             on_clear=self.on_clear,
+            files=AirflowFiles(),
             now=utc_now,
             log=log,
         )
