@@ -11,14 +11,15 @@ import logging
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from functools import partial
 from typing import Any
 
 import msgspec
 
 from airflow_provider_geminibatch.core import limits
-from airflow_provider_geminibatch.core.errors import DeclarationChanged, EmptySource, ServiceChanged, Unusable
+from airflow_provider_geminibatch.core.capabilities import Capabilities, Listing
+from airflow_provider_geminibatch.core.errors import DeclarationChanged, EmptySource, Problem, ServiceChanged, Unusable
 from airflow_provider_geminibatch.core.fast_requests import FastRequests
 from airflow_provider_geminibatch.core.fast_rows import quick_rows
 from airflow_provider_geminibatch.core.fields import ROOTS
@@ -27,7 +28,8 @@ from airflow_provider_geminibatch.core.manifest import Manifest
 from airflow_provider_geminibatch.core.media import MEDIA_FIELD
 from airflow_provider_geminibatch.core.model import BatchId, Build, ServiceIdentity, Shard
 from airflow_provider_geminibatch.core.names import digest, generation_path, short
-from airflow_provider_geminibatch.core.requests import check_request
+from airflow_provider_geminibatch.core.requests import AllowFields, allowed_fields, check_request
+from airflow_provider_geminibatch.core.requests import Checked as Verdict
 from airflow_provider_geminibatch.core.response_schema import CommonSchema
 from airflow_provider_geminibatch.core.rows import OWN_FIELDS, Ready, Row, ready_rows, request_encoder
 from airflow_provider_geminibatch.core.schema_check import dangling, schema_check
@@ -36,6 +38,7 @@ from airflow_provider_geminibatch.jobs.building import BRIEF, Progress, Road, Sh
 from airflow_provider_geminibatch.jobs.media import MediaStage, bare, media_files
 from airflow_provider_geminibatch.jobs.submit import read_build
 from airflow_provider_geminibatch.jobs.unique_keys import KeyMarks
+from airflow_provider_geminibatch.jobs.warned import Warned
 from airflow_provider_geminibatch.storage import facts
 from airflow_provider_geminibatch.storage.files import Files, PlainFiles
 from airflow_provider_geminibatch.storage.store import Store
@@ -58,6 +61,9 @@ class Declaration:
     source_name: str = "the source"
     template: RequestTemplate | None = None
     kind: str = "generate"
+    route: str = "developer"
+    allow_fields: AllowFields | None = None
+    listing: Listing | None = None
     columns: tuple[str, ...] = ()
     max_rows_per_shard: int = limits.SHARD_ROWS
     max_shard_bytes: int = limits.SHARD_BYTES
@@ -68,6 +74,7 @@ class Declaration:
             raise Unusable("model", "it is empty", "Name a model that runs batches.")
         if self.kind not in ROOTS:
             raise Unusable("kind", f"{self.kind!r} is not known", f"Use {' or '.join(ROOTS)}.")
+        allowed_fields(self.allow_fields or {}, self.route)
         if self.max_rows_per_shard < 1:
             raise Unusable("max_rows_per_shard", "a shard holds at least one row", "Pass a number above zero.")
         if not 0 < self.max_shard_bytes <= limits.INPUT_FILE_BYTES:
@@ -82,6 +89,25 @@ class Declaration:
     def response_schema(self) -> dict[str, Any] | None:
         return self.template.response_schema if self.template else None
 
+    @property
+    def check(self) -> Callable[[object], Verdict]:
+        """The verdict on a request of this batch."""
+        return partial(
+            check_request, kind=self.kind, model=self.model, route=self.route, allow_fields=self.allow_fields,
+            capabilities=self.capabilities,
+        )  # fmt: skip
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(listing=self.listing)
+
+    def check_model(self, today: date, warned: Warned) -> None:
+        """Raises Unusable for a model that certainly runs no batches of this kind; notes what is not sure."""
+        for fault in self.capabilities.model_faults(self.model, kind=self.kind, today=today):
+            if not fault.warns:
+                raise Unusable(f"model {self.model!r}", f"it {fault.what}", f"{fault.hint[:1].upper()}{fault.hint[1:]}.")
+            warned.add((Problem(f"model {self.model!r}", fault.what, fault.hint, fault.rule),))
+
     def ready(self, source: RowFactory, common: CommonSchema) -> Iterator[Ready]:
         """The rows without their media, encoded and checked.
 
@@ -90,21 +116,32 @@ class Declaration:
         with KeyMarks() as marks:
             yield from self.road(common).unique(source, marks)
 
-    def road(self, common: CommonSchema, *, as_before: bool = False, media: MediaStage | None = None) -> Road:
+    def road(
+        self,
+        common: CommonSchema,
+        *,
+        as_before: bool = False,
+        media: MediaStage | None = None,
+        warned: Warned | None = None,
+    ) -> Road:
         """How rows become ready. ``as_before``: byte for byte as in builds from before there was a short road.
 
-        ``media`` resolves the media of a template that has some; without it the rows are asked without them.
-        Raises Unusable for a template that cannot work.
+        ``media`` resolves the media of a template that has some; without it the rows are asked without them. What may be
+        wrong with requests is added to ``warned``. Raises Unusable for a template that cannot work.
         """
         options: dict[str, Any] = {"columns": self.passthrough, "max_bytes": self.max_shard_bytes}
+        warn = (warned or Warned()).add
         if self.template is None:
-            encode = request_encoder(self.kind, self.model, common.note, ordered=not as_before)
-            check = partial(check_request, kind=self.kind, model=self.model)
-            fast = FastRequests(check, kind=self.kind, note=common.note, columns=self.passthrough, own=OWN_FIELDS)
+            encode = request_encoder(
+                self.kind, self.model, common.note, ordered=not as_before, check=self.check, warn=warn
+            )
+            fast = FastRequests(
+                self.check, kind=self.kind, route=self.route, note=common.note, columns=self.passthrough, own=OWN_FIELDS
+            )
             options |= {"own": OWN_FIELDS, "quick": None if as_before else fast}
             return Road(partial(ready_rows, encode=encode, **options), "", self.source_name)
         common.note({"generationConfig": self.template.generation})
-        wire = compile_template(self.template, self.kind)
+        wire = compile_template(self.template, self.kind, check=self.check, warn=warn)
         if self.template.media:
             ready = partial(ready_rows, encode=wire.encode, own=frozenset({MEDIA_FIELD}), **options)
             with_media = media.rows if media else bare
@@ -306,7 +343,9 @@ class _Preparation:
         as_before = any(not shard.content.startswith(BRIEF) for build in earlier for shard in build.shards)
         cut = {"max_rows": declared.max_rows_per_shard, "max_bytes": declared.max_shard_bytes}
         media = self._media(home)
-        road = declared.road(common, as_before=as_before, media=media)
+        warned = Warned()
+        declared.check_model(self.now().date(), warned)
+        road = declared.road(common, as_before=as_before, media=media, warned=warned)
         constant = None if as_before else road.constant
         writer = ShardWriter(self.store, home, short(build_id), progress, self.log, constant=constant)
         try:
@@ -320,6 +359,8 @@ class _Preparation:
             for path in media.written if media else ():
                 self._delete(path)
             raise
+        finally:
+            warned.say(self.log)
         known = self._known_shards(lives, earlier)
         shards = tuple(self._shared(shard, known) for shard in written)
         if media and not any(shard.media_path in media.written for shard in shards):
