@@ -259,16 +259,35 @@ class RungBack(Fact, frozen=True, kw_only=True):
 
 
 class Charge(Fact, frozen=True, kw_only=True):
-    """``charges/0001.json``: a paid effect is about to be done; ``upper_bound_usd`` is the most that it can cost."""
+    """``charges/0001.json``: a paid effect is about to be done; ``upper_bound_usd`` is the most that it can cost.
+
+    With ``basis`` "estimate" it is the high end of an estimate, which holds only about as often as estimates do.
+    """
 
     purpose: str
     upper_bound_usd: str
+    basis: str = "upper_bound"
+    expected_usd: str | None = None
 
 
 class Spending(Fact, frozen=True, kw_only=True):
     """``charges/0001.spent.json``: what the effect really cost; from here on it counts instead of the upper bound."""
 
     usd: str
+
+
+class CostEstimated(Fact, frozen=True, kw_only=True):
+    """``cost.json``: what the root build was estimated to cost by batch before it was sent. The first estimate stands.
+
+    ``expected_usd`` is None where answers to the like were unknown, so that only bounds could be told.
+    """
+
+    low_usd: str
+    expected_usd: str | None
+    high_usd: str
+    counted: bool
+    answers_from: str
+    sampled: int
 
 
 class Priced(Fact, frozen=True, kw_only=True):

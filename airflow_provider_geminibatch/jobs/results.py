@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import msgspec
 
+from airflow_provider_geminibatch.core.answer_sizes import SizeTally
 from airflow_provider_geminibatch.core.errors import ResultsBroken, ResultsNotReady, StoreUnreadable
 from airflow_provider_geminibatch.core.landing import JobRef, ShardResult
 from airflow_provider_geminibatch.core.ledger import Attempt, Collected, End, ShardFacts, attempt_path
@@ -68,6 +69,7 @@ class Answered:
     """Lines per version of the model that answered."""
     strays: tuple[JobSnapshot, ...] = ()
     input_files: tuple[str, ...] = ()
+    sizes: SizeTally = field(default_factory=SizeTally)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -151,10 +153,10 @@ def answered(
     if not state_row(end.state).readable:
         failure = Outcome(kind=Outcomes.FAILED, reason=_why(end), code=end.error_code, transient=True)
         return Answered(shard, msgspec.structs.replace(result, failure=_why(end)), failure=failure, **common)
-    collected, (found, spent, versions) = _collected(desk, shard, attempt, job, check, price)
+    collected, (found, spent, versions, sizes) = _collected(desk, shard, attempt, job, check, price)
     desk.log.info("%s: %s", end.job_name, _summary(found, not_asked))
     result = msgspec.structs.replace(result, path=collected.path, sha256=collected.sha256)
-    return Answered(shard, result, found=found, spent=spent, versions=versions, **common)
+    return Answered(shard, result, found=found, spent=spent, versions=versions, sizes=sizes, **common)
 
 
 def shard_name(shard: Shard) -> str:
@@ -208,7 +210,7 @@ def _ended(desk: Desk, shard: Shard, attempt: Attempt, job_name: str) -> tuple[E
     return fact_store.put(desk.store, path, end_fact(job, owner=desk.me, at=desk.now())), job
 
 
-_Read = tuple[Reconciled, Spent, Mapping[str, int]]
+_Read = tuple[Reconciled, Spent, Mapping[str, int], SizeTally]
 
 
 def _collected(
@@ -256,6 +258,7 @@ class _Lines:
     def __init__(self, store: Store, path: str, check: SchemaCheck | None, price: Price | None = None) -> None:
         self._stack, self._check, self._price, self.spent = ExitStack(), check, price, NOTHING_SPENT
         self.versions = Counter[str]()
+        self.sizes = SizeTally()
         self._through = self._stack.enter_context(store.open(path))
         self._at = self._stack.enter_context(store.open(path))
         self.hash, self.size_bytes, self.cut = hashlib.sha256(), 0, False
@@ -274,6 +277,7 @@ class _Lines:
                 line = classify(raw, self._check)
                 self.versions[line.outcome.model_version] += 1
                 self.spent = self.spent.plus(spent_on(line.outcome.usage, self._price))
+                self.sizes.add(line.outcome.usage)
                 self.cut = not line.readable and not raw.endswith(b"\n")
                 yield place, line
 
@@ -294,7 +298,7 @@ def _read(desk: Desk, shard: Shard, sealed: Collected, check: SchemaCheck | None
         if lines.cut:
             # Without a length from the service, a cut between two chunks looks like an end.
             raise ResultsBroken(f"the results of {shard}", "the last line is cut off")
-    return found, lines.spent, lines.versions
+    return found, lines.spent, lines.versions, lines.sizes
 
 
 def stray_spent(desk: Desk, answered: Answered, stray: JobSnapshot) -> Spent:
