@@ -160,6 +160,8 @@ class BatchSummary(msgspec.Struct, frozen=True, kw_only=True):
     """The canary asked for a pause."""
     begun_at: datetime | None = None
     tally: Tally | None = None
+    not_ready: str = ""
+    """Why results that are paid cannot be had yet: a job that succeeded and does not name its output."""
     rounds: tuple[int, ...] = ()
     """Rows of each round that was opened."""
     rungs: tuple[Climbed, ...] = ()
@@ -179,7 +181,7 @@ class BatchSummary(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def unfinished(self) -> bool:
-        return any(build.unfinished for build in self.builds)
+        return bool(self.not_ready) or any(build.unfinished for build in self.builds)
 
 
 class RunCanary(msgspec.Struct, frozen=True):
@@ -265,7 +267,19 @@ class Fail(msgspec.Struct, frozen=True):
     error: GeminiBatchError
 
 
-Act = RunCanary | Submit | CountUp | CommitEarly | OpenRound | OpenRung | Settle | BuildRung | RunRung | EndRung | CancelAll
+Act = (
+    RunCanary
+    | Submit
+    | CountUp
+    | CommitEarly
+    | OpenRound
+    | OpenRung
+    | Settle
+    | BuildRung
+    | RunRung
+    | EndRung
+    | CancelAll
+)
 BatchStep = Act | Rest | Commit | Fail
 
 EFFECTS: dict[type, Effect] = {
@@ -345,6 +359,7 @@ def _going_on(summary: BatchSummary, policy: BatchPolicy, limit: datetime | None
     jobs = len(summary.open)
     if jobs:
         why = "; ".join(filter(None, (f"{jobs} job{'s' if jobs > 1 else ''} open", why)))
+    why = "; ".join(filter(None, (why, summary.not_ready)))
     return (Rest(_earliest(limit, *(build.wait_until for build in waits)), why),)
 
 

@@ -161,22 +161,30 @@ def gathered(
     gateways: Gateways | None = None,
     *,
     unless_open: bool = False,
+    unless_ready: bool = False,
     ended_only: bool = False,
 ) -> AnsweredBatch:
     """Every shard of a batch, and of the rounds and rungs above it, collected and joined. Raises as ``answered``.
 
-    With ``unless_open`` shards that have not ended count as not answered yet; with ``ended_only`` they are left out.
+    With ``unless_open`` shards that have not ended count as not answered yet, with ``unless_ready`` those too whose results do
+    not show yet; with ``ended_only`` they are left out.
     """
     build = read_build(desk.store, manifest.path)
     check = schema_check(build.response_schema) if build.response_schema else None
     given_up = given_up_in(rungs_of(desk.store, build))
     prices = prices_of_build(desk.store, build, me=desk.me, now=desk.now)
     shards = tuple(
-        answered(desk, prices, shard, check, unless_open=unless_open, given_up=shard_name(shard) in given_up)
+        answered(
+            desk, prices, shard, check, unless_open=unless_open, unless_ready=unless_ready,
+            given_up=shard_name(shard) in given_up,
+        )  # fmt: skip
         for shard in build.shards
         if not (ended_only and is_open(fact_store.shard_facts(desk.store, shard.ledger)))
     )
-    layers = layers_of(desk, build, check, gateways or (lambda _: desk.gateway), unless_open=unless_open or ended_only)
+    layers = layers_of(
+        desk, build, check, gateways or (lambda _: desk.gateway), unless_open=unless_open or ended_only,
+        unless_ready=unless_ready,
+    )  # fmt: skip
     origin = Origin(
         batch=build.batch, generation=build.generation, build=build.id, seal=0, workspace=manifest.workspace
     )

@@ -124,12 +124,13 @@ def answered(
     check: SchemaCheck | None,
     *,
     unless_open: bool = False,
+    unless_ready: bool = False,
     given_up: bool = False,
 ) -> Answered:
     """What a shard came to. Raises ResultsNotReady while its job runs, ResultsBroken for a file that cannot be trusted.
 
-    With ``unless_open`` a shard without an end on record has no answers yet, which all its rows say; ``given_up``, it never
-    will have, whatever comes of its job.
+    With ``unless_open`` a shard without an end on record has no answers yet, which all its rows say, and with ``unless_ready``
+    one whose results do not show yet; ``given_up``, it never will have, whatever comes of its job.
     """
     facts = fact_store.shard_facts(desk.store, shard.ledger)
     if given_up or (unless_open and is_open(facts)):
@@ -153,7 +154,12 @@ def answered(
     if not state_row(end.state).readable:
         failure = Outcome(kind=Outcomes.FAILED, reason=_why(end), code=end.error_code, transient=True)
         return Answered(shard, msgspec.structs.replace(result, failure=_why(end)), failure=failure, **common)
-    collected, (found, spent, versions, sizes) = _collected(desk, shard, attempt, job, check, price)
+    try:
+        collected, (found, spent, versions, sizes) = _collected(desk, shard, attempt, job, check, price)
+    except ResultsNotReady:
+        if not unless_ready:
+            raise
+        return _open(shard, facts, given_up)
     desk.log.info("%s: %s", end.job_name, _summary(found, not_asked))
     result = msgspec.structs.replace(result, path=collected.path, sha256=collected.sha256)
     return Answered(shard, result, found=found, spent=spent, versions=versions, sizes=sizes, **common)

@@ -40,6 +40,7 @@ class Seen:
     canary_until: datetime | None = None
     submitted: dict[str, tuple[datetime | None, str]] = field(default_factory=dict)
     tally: Tally | None = None
+    not_ready: str = ""
     settle_until: dict[int, datetime] = field(default_factory=dict)
     rest_until: dict[int, datetime] = field(default_factory=dict)
     early_rows: int = 0
@@ -82,6 +83,7 @@ class Standing:
             canary_until=seen.canary_until,
             begun_at=begun_at,
             tally=seen.tally,
+            not_ready=seen.not_ready,
             rounds=tuple(one.fact.rows for one in opened),
             rungs=tuple(_climbed(rung, seen) for rung in rungs),
             command=command.command if command else "",

@@ -158,7 +158,10 @@ class _Walk:
                             return self._waiting(summary, step)
                     self._perform[type(step)](step)
             except ResultsNotReady as error:
-                return Waiting(until=self._desk.now() + NOT_READY, why=str(error))
+                if self._seen.not_ready:
+                    return Waiting(until=self._desk.now() + NOT_READY, why=str(error))
+                # Whether that is waited for, or the deadline does not allow it, is to be decided like all else.
+                self._seen.not_ready = str(error)
 
     def _refuse_past_deadline(self, summary: BatchSummary) -> None:
         deadline = self._policy.deadline
@@ -222,7 +225,10 @@ class _Walk:
     def _gathered(self) -> AnsweredBatch:
         """All answers as far as there are any; what has not ended is not answered yet."""
         if self._answers is None:
-            self._answers = gathered(self._desk, self._manifest, self._gateways, unless_open=True)
+            # Once that is known, rows whose results cannot be had yet are not answered yet either.
+            self._answers = gathered(
+                self._desk, self._manifest, self._gateways, unless_open=True, unless_ready=bool(self._seen.not_ready)
+            )
             self._settle_books(self._answers)
         return self._answers
 
@@ -368,6 +374,9 @@ class _Walk:
         conn_id = watched[0].conn_id if watched else None
         names = tuple(name for build in watched if build.conn_id == conn_id for name in build.open)
         until = step.until
+        if summary.not_ready:
+            soon = self._desk.now() + NOT_READY
+            until = soon if until is None else min(soon, until)
         if len(names) < len(summary.open):
             soon = self._desk.now() + LOOK_ELSEWHERE
             until = soon if until is None else min(soon, until)
