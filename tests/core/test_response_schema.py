@@ -12,7 +12,8 @@ import pytest
 
 from airflow_provider_geminibatch.core.errors import Unusable
 from airflow_provider_geminibatch.core.requests import check_message
-from airflow_provider_geminibatch.core.response_schema import json_schema_of, openapi_schema
+from airflow_provider_geminibatch.core.response_schema import json_schema_of
+from airflow_provider_geminibatch.core.schema_dialects import openapi_schema
 
 
 class Level(enum.Enum):
