@@ -175,9 +175,14 @@ def gathered(
     prices = prices_of_build(desk.store, build, me=desk.me, now=desk.now)
     shards = tuple(
         answered(
-            desk, prices, shard, check, unless_open=unless_open, unless_ready=unless_ready,
+            desk,
+            prices,
+            shard,
+            check,
+            unless_open=unless_open,
+            unless_ready=unless_ready,
             given_up=shard_name(shard) in given_up,
-        )  # fmt: skip
+        )
         for shard in build.shards
         if not (ended_only and is_open(fact_store.shard_facts(desk.store, shard.ledger)))
     )

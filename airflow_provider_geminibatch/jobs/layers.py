@@ -199,9 +199,14 @@ def layers_of(
         prices = prices_of_build(desk.store, build, me=desk.me, now=desk.now)
         shards = tuple(
             answered(
-                its, prices, shard, check, unless_open=unless_open, unless_ready=unless_ready,
+                its,
+                prices,
+                shard,
+                check,
+                unless_open=unless_open,
+                unless_ready=unless_ready,
                 given_up=shard_name(shard) in given_up,
-            )  # fmt: skip
+            )
             for shard in build.shards
         )
         found.append(BuiltLayer(len(found) + 1, build, its, check, shards, round_))
