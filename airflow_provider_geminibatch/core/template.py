@@ -7,7 +7,7 @@ JSON both stay usable in a prompt.
 from __future__ import annotations
 
 import string
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
@@ -193,9 +193,11 @@ class WireTemplate:
         """A digest of what all requests have in common."""
         return names.digest(*(piece.decode() for piece in self.pieces))
 
-    def varying(self, filled: Sequence[bytes]) -> bytes:
-        """What makes a request another than the others: the pieces that its row filled in. None of them has a line break."""
-        return b"\n".join([filled[at] for at, _ in (*self.slots, *self.raw)])
+    @property
+    def span(self) -> slice:
+        """The pieces from the first to the last that a row fills in."""
+        filled = [at for at, _ in (*self.slots, *self.raw)]
+        return slice(min(filled), max(filled) + 1) if filled else slice(0, 0)
 
     def encode(self, row: Mapping[str, Any]) -> Encoded | Problems:
         """The row's key and request, or what keeps it from having them."""
@@ -207,7 +209,7 @@ class WireTemplate:
                 out[at] = row[name]
             key = "".join([piece if isinstance(piece, str) else _text(row[piece.name]) for piece in self.key])
             if not self.spoken or any(_text(row[column]).strip() for column in self.spoken):
-                return Encoded(key, b"".join(out), self.varying(out))
+                return Encoded(key, b"".join(out), b"".join(out[self.span]))
         except (KeyError, ValueError):
             return [problem for column in self.columns for problem in _column_problems(row, column)]
         return [Problem("prompt", "is empty", "its columns hold nothing in this row")]

@@ -19,9 +19,10 @@ import msgspec
 
 from airflow_provider_geminibatch.core import limits
 from airflow_provider_geminibatch.core.capabilities import Capabilities, Listing
+from airflow_provider_geminibatch.core.chunks import Chunk, ready_chunks
 from airflow_provider_geminibatch.core.errors import DeclarationChanged, EmptySource, Problem, ServiceChanged, Unusable
 from airflow_provider_geminibatch.core.fast_requests import FastRequests
-from airflow_provider_geminibatch.core.fast_rows import quick_rows
+from airflow_provider_geminibatch.core.fast_rows import quick_chunks, quick_rows
 from airflow_provider_geminibatch.core.fields import ROOTS
 from airflow_provider_geminibatch.core.ledger import Checked, Forgotten, Opening
 from airflow_provider_geminibatch.core.manifest import Manifest
@@ -31,7 +32,7 @@ from airflow_provider_geminibatch.core.names import digest, generation_path, sho
 from airflow_provider_geminibatch.core.requests import AllowFields, allowed_fields, check_request
 from airflow_provider_geminibatch.core.requests import Checked as Verdict
 from airflow_provider_geminibatch.core.response_schema import CommonSchema
-from airflow_provider_geminibatch.core.rows import OWN_FIELDS, Ready, Row, ready_rows, request_encoder
+from airflow_provider_geminibatch.core.rows import LINE_BYTES, OWN_FIELDS, Ready, Row, ready_rows, request_encoder
 from airflow_provider_geminibatch.core.schema_check import dangling, schema_check
 from airflow_provider_geminibatch.core.template import RequestTemplate, compile_template
 from airflow_provider_geminibatch.jobs.building import BRIEF, Progress, Road, ShardWriter, delete
@@ -105,7 +106,9 @@ class Declaration:
         """Raises Unusable for a model that certainly runs no batches of this kind; notes what is not sure."""
         for fault in self.capabilities.model_faults(self.model, kind=self.kind, today=today):
             if not fault.warns:
-                raise Unusable(f"model {self.model!r}", f"it {fault.what}", f"{fault.hint[:1].upper()}{fault.hint[1:]}.")
+                raise Unusable(
+                    f"model {self.model!r}", f"it {fault.what}", f"{fault.hint[:1].upper()}{fault.hint[1:]}."
+                )
             warned.add((Problem(f"model {self.model!r}", fault.what, fault.hint, fault.rule),))
 
     def ready(self, source: RowFactory, common: CommonSchema) -> Iterator[Ready]:
@@ -114,7 +117,8 @@ class Declaration:
         Raises Unusable for the template, BadRows for all that is wrong with the rows.
         """
         with KeyMarks() as marks:
-            yield from self.road(common).unique(source, marks)
+            for row in self.road(common).unique(source, marks):
+                yield from row.rows() if isinstance(row, Chunk) else (row,)
 
     def road(
         self,
@@ -146,8 +150,10 @@ class Declaration:
             ready = partial(ready_rows, encode=wire.encode, own=frozenset({MEDIA_FIELD}), **options)
             with_media = media.rows if media else bare
             return Road(lambda rows: ready(with_media(rows)), wire.constant, self.source_name)
-        options["quick"] = quick_rows(wire, self.passthrough)
-        return Road(partial(ready_rows, encode=wire.encode, **options), wire.constant, self.source_name)
+        each = partial(ready_rows, encode=wire.encode, quick=quick_rows(wire, self.passthrough), **options)
+        together, most = quick_chunks(wire, self.passthrough), self.max_shard_bytes - LINE_BYTES
+        chunks = partial(ready_chunks, each=each, together=together, max_request_bytes=most)
+        return Road(each, wire.constant, self.source_name, chunks)
 
     def fingerprint(self, service: ServiceIdentity | None) -> str:
         """``version:digest`` over what is asked of whom. How it is cut, connections and credentials have no part in it."""
