@@ -63,7 +63,9 @@ class BatchPolicy(msgspec.Struct, frozen=True, kw_only=True):
     ``deadline`` is a time, or a span from the batch's first intent, which survives retries. ``stuck_after`` is the share of
     similar jobs that had ended by the time a batch counts as stuck. ``early`` is the share of the rows that has to be new
     before a further early commit. Nothing dearer than batch is paid without ``standard_allowed`` (standard), nor in a
-    backfill without ``rescue_in_backfill``. With a ``canary`` a sample goes first, and nothing is sent if that comes back bad.
+    backfill without ``rescue_in_backfill``. A build is charged to ``max_cost_usd`` at its upper bound, or, with ``budget``
+    "estimate", at the high end of its estimate; rows that are asked one by one always at their bound. With a ``canary`` a
+    sample goes first, and nothing is sent if that comes back bad.
     """
 
     canary: Canary | None = None
@@ -74,6 +76,7 @@ class BatchPolicy(msgspec.Struct, frozen=True, kw_only=True):
     stuck_after: float | None = None
     early: float | None = None
     max_cost_usd: Decimal | None = None
+    budget: Literal["upper_bound", "estimate"] = "upper_bound"
     standard_allowed: bool = False
     in_backfill: bool = False
     rescue_in_backfill: bool = False

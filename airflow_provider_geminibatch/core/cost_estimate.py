@@ -152,8 +152,8 @@ class CostEstimate(msgspec.Struct, frozen=True, kw_only=True):
             "counted": self.counted,
             "tokens": {name: _whole(getattr(self, name)) for name in spans},
             "answers_from": self.basis,
-            "batch_usd": _amounts(self.batch_usd),
-            "standard_usd": _amounts(self.standard_usd),
+            "batch_usd": amounts(self.batch_usd),
+            "standard_usd": amounts(self.standard_usd),
             "price": self.price_told,
         }
 
@@ -243,7 +243,8 @@ def _whole(span: Span) -> dict[str, int | None]:
     return {name: None if value is None else int(value) for name, value in span._asdict().items()}
 
 
-def _amounts(span: Span | None) -> dict[str, str | None] | None:
+def amounts(span: Span | None) -> dict[str, str | None] | None:
+    """An interval of money as plain text, to a millionth of a dollar."""
     if span is None:
         return None
     six = Decimal("0.000001")
@@ -255,6 +256,7 @@ __all__ = [
     "MEDIA_TOKENS",
     "Answers",
     "CostEstimate",
+    "amounts",
     "bounded",
     "cost_of",
     "dollars",

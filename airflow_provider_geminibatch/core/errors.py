@@ -3,6 +3,7 @@
     GeminiBatchError
     ├── BadInput              what the user gave cannot be used; nothing was sent, nothing was paid
     │   ├── Unusable          an argument, a template or a declaration that cannot work
+    │   │   └── BeyondBudget  what a build may cost is more than is left of its budget, or unknown
     │   ├── BadRows           problems in the rows or requests of a source, each with its place
     │   ├── EmptySource       a source without a single row
     │   ├── SourceUnreadable  a source that is not there or cannot be read
@@ -75,6 +76,14 @@ class Unusable(BadInput):
     why: str
     do: str
     says: ClassVar[str] = "{what}: {why}. Nothing was sent or paid. {do}"
+
+
+@dataclass(eq=False)
+class BeyondBudget(Unusable):
+    """What a build may cost is more than is left of its budget, or nobody knows the price. ``paid`` says what was before."""
+
+    paid: str = "Nothing was sent or paid"
+    says: ClassVar[str] = "{what}: {why}. {paid}. {do}"
 
 
 @dataclass(eq=False)

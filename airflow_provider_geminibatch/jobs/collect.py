@@ -12,10 +12,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
+from functools import reduce
 from typing import Any
 
 import msgspec
 
+from airflow_provider_geminibatch.core.cost_estimate import amounts
 from airflow_provider_geminibatch.core.errors import Rejected, StoreUnreadable
 from airflow_provider_geminibatch.core.landing import (
     CommitManifest,
@@ -33,11 +35,15 @@ from airflow_provider_geminibatch.core.manifest import Manifest
 from airflow_provider_geminibatch.core.model import JobSnapshot, Outcomes, Owner
 from airflow_provider_geminibatch.core.prices import NOTHING_SPENT, PriceList, Spent, identity_of
 from airflow_provider_geminibatch.core.reconcile import LineCounts
+from airflow_provider_geminibatch.core.sampling import Span
 from airflow_provider_geminibatch.core.schema_check import schema_check
 from airflow_provider_geminibatch.core.verdict import Thresholds, judge
 from airflow_provider_geminibatch.gemini.gateway import Gateway
 from airflow_provider_geminibatch.jobs import closing
+from airflow_provider_geminibatch.jobs.budget import Books, settle_build
 from airflow_provider_geminibatch.jobs.canary import compare
+from airflow_provider_geminibatch.jobs.cost_estimate import reconcile_cost
+from airflow_provider_geminibatch.jobs.kept import KeptLayer
 from airflow_provider_geminibatch.jobs.layers import BuiltLayer, Gateways, given_up_in, layers_of, rungs_of
 from airflow_provider_geminibatch.jobs.price_list import prices_of_build, standing_prices
 from airflow_provider_geminibatch.jobs.results import Answered, Desk, answered, is_open, shard_name, stray_spent
@@ -137,6 +143,8 @@ def land(
     batches = sorted((_sealed(desks[batch.origin.workspace], batch) for batch in batches), key=_by_path)
     desk, store, window = next(iter(desks.values())), commission.store, commission.window
     draft = _draft(desk, commission, batches, complete)
+    if complete:
+        draft = msgspec.structs.replace(draft, estimated_usd=_settled(desk, batches))
     landings.check_owner(store, draft)
     manifest = landings.commit(store, _with_parts(desk, commission, batches, draft))
     landed = Landed(manifest, commission.landing.uri)
@@ -245,6 +253,19 @@ def _draft(
         price_sources=tuple(dict.fromkeys(one.told(max(ended, default=desk.now())) for one in prices)),
         **_spending(desk, batches),
     )
+
+
+def _settled(desk: Desk, batches: Sequence[AnsweredBatch]) -> dict[str, str | None] | None:
+    """Hold what the root builds cost against their estimates, and settle what was charged for them."""
+    spans: list[Span] = []
+    for batch in batches:
+        kept = (layer.spent for layer in batch.layers if isinstance(layer, KeptLayer))
+        real = sum_of((*(shard.spent for shard in batch.shards), *kept)).cost_usd
+        books = Books(batch.store, batch.origin.path, None, me=desk.me, now=desk.now)
+        settle_build(books, batch.store, batch.build, sum_of(shard.spent for shard in batch.shards).cost_usd)
+        span = reconcile_cost(batch.build, batch.store, real, desk.log)
+        spans += [span] if span else []
+    return amounts(reduce(Span.plus, spans)) if len(spans) == len(batches) else None
 
 
 def _prices(desk: Desk, batches: Sequence[AnsweredBatch]) -> tuple[PriceList, ...]:

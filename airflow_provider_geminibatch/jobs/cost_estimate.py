@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from decimal import Decimal
+from functools import reduce
 
 from airflow_provider_geminibatch.core.answer_sizes import AnswerSizes, Spread
 from airflow_provider_geminibatch.core.canary import CanaryReport, CanaryVerdict
@@ -17,14 +18,14 @@ from airflow_provider_geminibatch.core.cost_estimate import (
     held_against,
     like_before,
 )
-from airflow_provider_geminibatch.core.errors import Unusable
+from airflow_provider_geminibatch.core.errors import BeyondBudget
 from airflow_provider_geminibatch.core.ledger import CostEstimated
 from airflow_provider_geminibatch.core.manifest import Manifest
 from airflow_provider_geminibatch.core.model import Build
 from airflow_provider_geminibatch.core.names import generation_path
 from airflow_provider_geminibatch.core.sampling import SAMPLE, Sample, Span
 from airflow_provider_geminibatch.gemini.gateway import Gateway
-from airflow_provider_geminibatch.jobs.budget import Books, need_of, purpose_of, unpriced
+from airflow_provider_geminibatch.jobs.budget import Books, Need, need_of, purpose_of, unpriced
 from airflow_provider_geminibatch.jobs.price_list import prices_of_build
 from airflow_provider_geminibatch.jobs.sampled import asked_by, draw, look, task_of
 from airflow_provider_geminibatch.jobs.submit import read_build
@@ -127,10 +128,12 @@ def afford(
     me: str,
     now: Callable[[], datetime],
     estimating: Callable[[Build, Store], CostEstimate] | None = None,
+    charging: bool = True,
 ) -> None:
-    """Charge several builds to one limit before any of them is sent, each once; all of them, or Unusable says why none.
+    """Charge several builds to one limit before any of them is sent, each once; all of them, or BeyondBudget says why none.
 
-    Each is charged at its upper bound, or, with ``estimating``, at the high end of its estimate.
+    Each is charged at its upper bound, or, with ``estimating``, at the high end of its estimate. Not ``charging``, it is only
+    looked whether they could be.
     """
     builds = [(read_build(store, manifest.path), store) for manifest, store in batches]
     accounts = [Books(store, _generation(build), limit_usd, me=me, now=now) for build, store in builds]
@@ -145,24 +148,25 @@ def afford(
         prices = prices_of_build(store, build, me=me, now=now)
         price = prices.at(now()) if prices else None
         if price is None:
-            raise _beyond(limit_usd, unpriced(build.model))
+            raise beyond(limit_usd, unpriced(build.model), charged)
         needs.append(need_of(store, build, price, estimating(build, store) if estimating else None))
-    total = sum((need.usd for need in needs), Decimal(0))
-    if charged + total > limit_usd:
-        rows, whole = sum(build.rows for _, build, _ in new), needs[0]
-        for need in needs[1:]:
-            whole = whole.plus(need)
-        raise _beyond(limit_usd, whole.told(rows, limit_usd, charged))
-    for (books, build, _), need in zip(new, needs, strict=True):
+    if not needs:
+        return
+    whole = reduce(Need.plus, needs)
+    if charged + whole.usd > limit_usd:
+        raise beyond(limit_usd, whole.told(sum(build.rows for _, build, _ in new), limit_usd, charged), charged)
+    for (books, build, _), need in zip(new, needs, strict=True) if charging else ():
         others = charged - books.account().charged_usd
         if not books.within(limit_usd - others).charge(purpose_of(build), need.usd, need.estimate):
-            raise _beyond(limit_usd, need.told(build.rows, limit_usd, charged))
+            raise beyond(limit_usd, need.told(build.rows, limit_usd, charged), charged)
         charged += need.usd
 
 
-def _beyond(limit_usd: Decimal, why: str) -> Unusable:
+def beyond(limit_usd: Decimal | None, why: str, charged_usd: Decimal) -> BeyondBudget:
+    """The error of a budget that does not bear a batch."""
     do = "Allow more, send fewer rows, ask for shorter answers (maxOutputTokens), or go by an estimate (budget='estimate')."
-    return Unusable(f"max_cost_usd={limit_usd}", why, do)
+    paid = f"No job was created; {charged_usd:f} USD were charged before, as for a canary, whose answers are kept"
+    return BeyondBudget(f"max_cost_usd={limit_usd}", why, do, *([paid] if charged_usd else []))
 
 
 def _generation(build: Build) -> str:
@@ -173,4 +177,4 @@ def _cost_path(build: Build) -> str:
     return f"{_generation(build)}/cost.json"
 
 
-__all__ = ["QUICK", "afford", "estimate_cost", "note_cost", "noted_cost", "reconcile_cost"]
+__all__ = ["QUICK", "afford", "beyond", "estimate_cost", "note_cost", "noted_cost", "reconcile_cost"]

@@ -18,6 +18,7 @@ import msgspec
 from airflow_provider_geminibatch.core import batch as planning
 from airflow_provider_geminibatch.core.batch import BatchPolicy, BatchSummary, Tally
 from airflow_provider_geminibatch.core.canary import CanaryReport
+from airflow_provider_geminibatch.core.cost_estimate import CostEstimate
 from airflow_provider_geminibatch.core.errors import (
     Rejected,
     ResultsNotReady,
@@ -33,10 +34,11 @@ from airflow_provider_geminibatch.core.names import short
 from airflow_provider_geminibatch.core.steps import Policy
 from airflow_provider_geminibatch.gemini.gateway import Gateway
 from airflow_provider_geminibatch.jobs import rounds
-from airflow_provider_geminibatch.jobs.budget import Books, charge_build, refuse_build, settle_build
+from airflow_provider_geminibatch.jobs.budget import Books, Estimating, charge_build, refuse_build, settle_build
 from airflow_provider_geminibatch.jobs.canary import run_canary
 from airflow_provider_geminibatch.jobs.cancel import Target, cancel_jobs
 from airflow_provider_geminibatch.jobs.collect import Commission, Landed, gathered, land, sum_of
+from airflow_provider_geminibatch.jobs.cost_estimate import afford, beyond, estimate_cost, note_cost
 from airflow_provider_geminibatch.jobs.ending import read_batch
 from airflow_provider_geminibatch.jobs.layers import (
     BuiltLayer,
@@ -173,6 +175,14 @@ class _Walk:
     def _run_canary(self, step: planning.RunCanary) -> None:
         policy = self._policy
         assert policy.canary is not None
+        if (
+            policy.max_cost_usd is not None
+            and policy.budget == "upper_bound"
+            and not self._books().account().charged_usd
+        ):
+            # Nothing is spent on a sample of what could not be sent after it.
+            ledger = [(self._manifest, self._desk.store)]
+            afford(ledger, policy.max_cost_usd, me=self._desk.me, now=self._desk.now, charging=False)
         end = run_canary(
             self._desk, self._root, policy.canary, limit_usd=policy.max_cost_usd, in_backfill=policy.in_backfill,
             stop=self._told_otherwise,
@@ -186,7 +196,8 @@ class _Walk:
             return  # another process has opened a rung since
         build, conn_id = live[step.build]
         self._forget_answers()
-        if why := charge_build(self._books(), self._desk.store, build, self._desk.now()):
+        estimating = self._estimating(self._gateways(conn_id)) if self._policy.budget == "estimate" else None
+        if why := charge_build(self._books(), self._desk.store, build, self._desk.now(), estimating):
             self._beyond_budget(step.build, build, self._gateways(conn_id), why)
             return
         try:
@@ -204,6 +215,26 @@ class _Walk:
             return
         self._seen.submitted[step.build] = (None, "") if isinstance(end, Submitted) else (end.until, end.why)
 
+    def _estimating(self, gateway: Gateway) -> Estimating:
+        """How a build is estimated: counted by the service that will be asked. That of the root goes on record."""
+        desk = self._desk
+
+        def estimate(build: Build) -> CostEstimate:
+            found = estimate_cost(
+                build,
+                desk.store,
+                service=str(gateway.identity),
+                me=desk.me,
+                now=desk.now,
+                log=desk.log,
+                gateway=gateway,
+            )
+            if build.id == self._root.id:
+                note_cost(build, desk.store, found, me=desk.me, now=desk.now, log=desk.log)
+            return found
+
+        return estimate
+
     def _books(self) -> Books:
         desk = self._desk
         return Books(desk.store, generation_of(self._root), self._policy.max_cost_usd, me=desk.me, now=desk.now)
@@ -211,8 +242,7 @@ class _Walk:
     def _beyond_budget(self, name: str, build: Build, gateway: Gateway, why: str) -> None:
         """The budget does not bear a build: without the root there is nothing, of any other the rows stay as they are."""
         if name == "root":
-            do = "Allow more, or ask for shorter answers (maxOutputTokens), which lowers the upper bound."
-            raise Unusable(f"max_cost_usd={self._policy.max_cost_usd}", why, do)
+            raise beyond(self._policy.max_cost_usd, why, self._books().account().charged_usd)
         refuse_build(self._desk.store, build, gateway.identity, why, me=self._desk.me, at=self._desk.now())
         self._desk.log.warning("%s of %s is not sent: %s", name, self._root.batch, why)
 

@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from math import ceil
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -21,8 +21,10 @@ from airflow_provider_geminibatch.core.watch import Watch
 from airflow_provider_geminibatch.hooks import config
 from airflow_provider_geminibatch.hooks.attempt import attempt_of, in_backfill
 from airflow_provider_geminibatch.hooks.commands import command_left, command_uri
+from airflow_provider_geminibatch.hooks.costs import note_prices, record_estimate, usd_limit
 from airflow_provider_geminibatch.hooks.errors import airflow_errors
 from airflow_provider_geminibatch.hooks.gateways import Gateways
+from airflow_provider_geminibatch.hooks.gemini_batch import GeminiBatchHook
 from airflow_provider_geminibatch.hooks.kill import cancel_if_failed
 from airflow_provider_geminibatch.hooks.landing import Landing
 from airflow_provider_geminibatch.hooks.outlook import (
@@ -80,7 +82,8 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
     :param rescue_in_backfill: Lets a backfill climb to rungs above the batch price.
     :param rounds: How often unresolved rows are asked again as a batch.
     :param early: Commit under ``_early/`` whenever this share of the rows is new, such as 0.01.
-    :param max_cost_usd: What the batch may cost at most; charged at its upper bound before anything is paid for.
+    :param max_cost_usd: What the batch may cost at most; charged before anything is paid for.
+    :param budget: As for GeminiBatchSubmitOperator: ``upper_bound`` or ``estimate``.
     :param on_late: As for GeminiBatchSensor.
     :param poll_interval: As for GeminiBatchSensor.
     :param deferrable: Wait in the triggerer (default) or on the worker.
@@ -106,6 +109,7 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
         rounds: int = 1,
         early: float | None = None,
         max_cost_usd: Decimal | float | str | None = None,
+        budget: str = "upper_bound",
         on_late: OnLate | Sequence[OnLate] | None = None,
         poll_interval: timedelta | float | None = None,
         deferrable: bool = True,
@@ -127,6 +131,7 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
         self.rounds = rounds
         self.early = early
         self.max_cost_usd = max_cost_usd
+        self.budget = budget
         self.on_late = on_late
         self.poll_interval = poll_interval
         self.deferrable = deferrable
@@ -164,6 +169,7 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
         (manifest,) = parse_manifests(prepared)
         self._prepared_as = manifest
         with airflow_errors():
+            self._note_cost(context, manifest)
             while isinstance(end := self._walked(context, manifest), Waiting):
                 log.info("waiting%s: %s", f" until {end.until:%Y-%m-%d %H:%M:%S %Z}" if end.until else "", end.why)
                 if self.deferrable:
@@ -173,6 +179,14 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
         if end.manifest.passes:
             context["outlet_events"][self.to.asset].extra = extra
         return extra
+
+    def _note_cost(self, context: Context, manifest: Manifest) -> None:
+        """The prices that the batch is counted by, and what it is expected to cost, on record once."""
+        me, ledger = attempt_of(context).me, [(manifest, open_workspace(manifest.workspace).store)]
+        note_prices(ledger, [rung.model for rung in self.on_deadline], me=me)
+        if self.budget == "upper_bound":  # else it is counted by the service, when it is charged
+            service = str(GeminiBatchHook(self.gemini_conn_id).identity())
+            record_estimate(context, ledger, service=service, me=me)
 
     def _walked(self, context: Context, manifest: Manifest) -> Landed | Waiting:
         """Everything that can be done now."""
@@ -224,7 +238,8 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
             ladder=self.on_deadline,
             stuck_after=self.stuck_after,
             early=self.early,
-            max_cost_usd=_money(self.max_cost_usd),
+            max_cost_usd=usd_limit(self.max_cost_usd, self.budget),
+            budget=self.budget,  # type: ignore[arg-type]  # one of the two, as was just looked
             standard_allowed=self.standard_allowed,
             in_backfill=in_backfill(context),
             rescue_in_backfill=self.rescue_in_backfill,
@@ -337,15 +352,3 @@ def _check_ladder(ladder: Sequence[Rung], *, standard_allowed: bool) -> None:
         raise Unusable(
             'Rung("standard")', "it pays twice the price of batch", "Say standard_allowed=True, or use Rung('flex')."
         )
-
-
-def _money(given: Decimal | float | str | None) -> Decimal | None:
-    if given is None:
-        return None
-    try:
-        amount = Decimal(str(given))
-    except InvalidOperation:
-        raise Unusable(f"max_cost_usd={given!r}", "it is no amount", "Write US dollars, such as 2.50.") from None
-    if not amount.is_finite() or amount <= 0:
-        raise Unusable(f"max_cost_usd={given!r}", "nothing could be paid with it", "Write US dollars, such as 2.50.")
-    return amount

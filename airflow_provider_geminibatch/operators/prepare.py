@@ -14,6 +14,7 @@ from airflow_provider_geminibatch.core.errors import EmptySource, Unusable
 from airflow_provider_geminibatch.core.template import RequestTemplate
 from airflow_provider_geminibatch.hooks import config
 from airflow_provider_geminibatch.hooks.attempt import attempt_of
+from airflow_provider_geminibatch.hooks.costs import note_prices, show_estimate
 from airflow_provider_geminibatch.hooks.errors import airflow_errors
 from airflow_provider_geminibatch.hooks.gemini_batch import GeminiBatchHook
 from airflow_provider_geminibatch.hooks.storage import AirflowFiles, open_workspace
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_geminibatch.core.capabilities import Listing
+    from airflow_provider_geminibatch.core.manifest import Manifest
     from airflow_provider_geminibatch.jobs.prepare import Declaration, Prepared
     from airflow_provider_geminibatch.storage.sources import Source
 
@@ -118,7 +120,15 @@ class GeminiBatchPrepareOperator(BaseOperator):
                 if self.on_empty == "skip":
                     raise AirflowSkipException(f"{error.source} gave no rows; there is nothing to ask.") from None
                 raise
+            self._show_cost(context, prepared.manifest)
         return prepared.manifest.as_dict()
+
+    def _show_cost(self, context: Context, manifest: Manifest) -> None:
+        """Say what the batch is expected to cost, in the log and as XCom ``cost``."""
+        service, me = str(GeminiBatchHook(self.gemini_conn_id).identity()), attempt_of(context).me
+        ledger = [(manifest, open_workspace(manifest.workspace).store)]
+        note_prices(ledger, (), me=me)
+        show_estimate(context, ledger, service=service, me=me)
 
     def _prepared(self, context: Context, source: Source) -> Prepared:
         from airflow_provider_geminibatch.jobs.prepare import prepare
