@@ -356,11 +356,15 @@ class _Walk:
                     truncated.add(at)
                 yield at
 
+        gateway = self._gateways(fact.conn_id)
+        most = rounds.most_of(gateway, fact.model or self._root.model)
+
         def revised(at: At, request: dict[str, Any]) -> dict[str, Any]:
-            return rounds.with_higher_cap(request, self._policy.truncated_cap_factor) if at in truncated else request
+            factor = self._policy.truncated_cap_factor
+            return rounds.with_higher_cap(request, factor, most) if at in truncated else request
 
         state = run_rung(
-            fact, rows(), store=desk.store, build=self._root, gateway=self._gateways(fact.conn_id), policy=self._policy,
+            fact, rows(), store=desk.store, build=self._root, gateway=gateway, policy=self._policy,
             me=desk.me, now=desk.now, log=desk.log, sleep=desk.sleep, revised=revised, stop=self._told_otherwise,
         )  # fmt: skip
         self._forget_answers()

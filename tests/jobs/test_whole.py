@@ -546,3 +546,24 @@ def test_a_reply_that_was_lost_before_the_deadline_is_found_before_anything_is_a
     world.on(policy)
     assert [job.state for job in map(world.service.job, ["batches/000000"])] == ["CANCELLED"]
     assert len(world.service.created) == 1
+
+
+def test_a_rung_asks_for_no_more_than_the_model_can_give() -> None:
+    caps: list[int] = []
+
+    def answer(request: Mapping[str, Any]) -> dict[str, Any]:
+        cap = request.get("generationConfig", {}).get("maxOutputTokens", 0)
+        caps.append(cap)
+        full = echo(request)
+        return {"candidates": [{**full["candidates"][0], "finishReason": "MAX_TOKENS"}]} if cap < 150 else full
+
+    world = World(shards=2, rows=1, answer=answer)
+    capped(world, f"{G1}/builds/b1/shard-0000.jsonl")
+    shown, now = world.service.model, world.service._now
+    slow = "batches/000001"
+    world.service._now = lambda job: job if job.name == slow and not world.service._cancelled else now(job)  # type: ignore[method-assign]
+    world.service.model = lambda name: msgspec.structs.replace(shown(name), output_token_limit=150)  # type: ignore[method-assign]
+
+    world.on(BatchPolicy(deadline=timedelta(hours=11), ladder=(Rung("flex"),), thresholds=ALL))
+
+    assert sorted(caps) == [0, 0, 100, 150]
