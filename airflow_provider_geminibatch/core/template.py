@@ -9,6 +9,7 @@ from __future__ import annotations
 import string
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from airflow_provider_geminibatch.core import names
@@ -193,7 +194,7 @@ class WireTemplate:
         """A digest of what all requests have in common."""
         return names.digest(*(piece.decode() for piece in self.pieces))
 
-    @property
+    @cached_property
     def span(self) -> slice:
         """The pieces from the first to the last that a row fills in."""
         filled = [at for at, _ in (*self.slots, *self.raw)]
