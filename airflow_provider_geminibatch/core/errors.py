@@ -25,6 +25,8 @@
     │   ├── SubmissionUnknown a create whose fate cannot be proven
     │   ├── Superseded        another attempt of the task took this one's place
     │   ├── NotSubmitted      a shard that has no job on record
+    │   ├── MediaChanged      a medium is not what was prepared, or not there any more
+    │   ├── MediaRefused      a medium that the service cannot use, or will not have long enough
     │   └── ServiceChanged    the connection points at another service than the open jobs
     ├── DeclarationChanged    the task's declaration changed while a paid job is open
     ├── LedgerUnreadable      a ledger that should be there is not, or is newer than this reader
@@ -303,6 +305,30 @@ class NotSubmitted(SubmissionError):
     says: ClassVar[str] = (
         "{batch}: {shards} has no job on record, so there is nothing to wait for. Nothing was sent or paid by this task. "
         "Let GeminiBatchSubmitOperator finish first (clear it if it failed); this task has to come after it."
+    )
+
+
+@dataclass(eq=False)
+class MediaChanged(SubmissionError):
+    """A medium is not what was prepared, or not there any more."""
+
+    medium: str
+    why: str
+    says: ClassVar[str] = (
+        "{medium} is not what was prepared: {why}. Nothing was sent or paid for its shard. Put the file back and retry the task, or "
+        "clear the prepare task: it reads the media again, and only what changed is asked anew."
+    )
+
+
+@dataclass(eq=False)
+class MediaRefused(SubmissionError):
+    """A medium that the service cannot use, or will not have long enough."""
+
+    medium: str
+    why: str
+    says: ClassVar[str] = (
+        "{medium} cannot be used by the service: {why}. Nothing was sent or paid for its shard. Correct or leave out the rows "
+        "that name it and clear the prepare task."
     )
 
 

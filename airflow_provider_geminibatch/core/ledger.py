@@ -102,6 +102,16 @@ class Uploaded(Fact, frozen=True, kw_only=True):
     media: dict[str, str] = {}
 
 
+class MediaUploaded(Fact, frozen=True, kw_only=True):
+    """``media/<service>/<sha256>/0001.json``: a content lies at the service. ``expires_at`` is by the service's clock."""
+
+    file_name: str
+    uri: str
+    size_bytes: int
+    mime_type: str
+    expires_at: datetime | None = None
+
+
 class Sending(Fact, frozen=True, kw_only=True):
     """The create is about to be sent; from here on its fate is unknown until a job, a refusal or a proven absence is on record."""
 

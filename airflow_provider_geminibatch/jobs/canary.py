@@ -191,7 +191,7 @@ def _asked(
     state = run_rung(
         fact, _sampled(desk, fact), store=desk.store, build=root, gateway=desk.gateway,
         policy=BatchPolicy(max_cost_usd=limit_usd), me=desk.me, now=desk.now, log=desk.log, sleep=desk.sleep, stop=stop,
-        concurrency=concurrency,
+        concurrency=concurrency, files=desk.files,
     )  # fmt: skip
     if not state.done:
         return Waiting(state.until or desk.now(), f"the canary goes on later: {state.why}")

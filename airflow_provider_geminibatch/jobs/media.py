@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Any, NamedTuple
@@ -55,7 +55,8 @@ class Medium(msgspec.Struct, frozen=True):
         """Where in the workspace it lies, if it was kept there. ``list_path`` is the list that names it."""
         if not self.uri.startswith(IN_WORKSPACE):
             return None
-        return f"{list_path.rpartition('/')[0]}/{self.uri.removeprefix(IN_WORKSPACE)}"
+        path = self.uri.removeprefix(IN_WORKSPACE)
+        return path[1:] if path.startswith("/") else f"{list_path.rpartition('/')[0]}/{path}"
 
 
 class _Made(NamedTuple):
@@ -215,6 +216,21 @@ def read_list(store: Store, shard: Shard) -> dict[str, Medium]:
     return {f"sha256:{medium.sha256}": medium for medium in media}
 
 
+def lists_of(store: Store, shards: Sequence[Shard], home: str) -> tuple[str, str]:
+    """One list for rows of all these shards, and its digest: the one that they share, or a new one in ``home`` of all."""
+    known = dict.fromkeys((shard.media_path, shard.media_sha256) for shard in shards if shard.media_path)
+    if len(known) < 2:
+        return next(iter(known), ("", ""))
+    media: dict[str, Medium] = {}
+    for shard in shards:
+        for content, medium in read_list(store, shard).items():
+            kept = medium.kept_at(shard.media_path)
+            media[content] = msgspec.structs.replace(medium, uri=f"{IN_WORKSPACE}/{kept}") if kept else medium
+    path, data = f"{home}/media.jsonl", b"".join(msgspec.json.encode(medium) + b"\n" for medium in media.values())
+    store.write(path, data)
+    return path, hashlib.sha256(data).hexdigest()
+
+
 def media_files(store: Store, list_path: str) -> list[str]:
     """A list of media and what was kept beside it, for whoever removes them; nothing for no list."""
     data = store.read(list_path) if list_path else None
@@ -281,4 +297,4 @@ def _about(named: str, fault: Fault) -> Fault:
     return Fault(f"media {named}: {fault.what}", fault.hint)
 
 
-__all__ = ["IN_WORKSPACE", "MediaStage", "Medium", "bare", "media_files", "read_list"]
+__all__ = ["IN_WORKSPACE", "MediaStage", "Medium", "bare", "lists_of", "media_files", "read_list"]

@@ -28,6 +28,7 @@ from airflow_provider_geminibatch.jobs.lookup import find_strays
 from airflow_provider_geminibatch.jobs.submit import end_fact
 from airflow_provider_geminibatch.jobs.wait import pause_until
 from airflow_provider_geminibatch.storage import facts as fact_store
+from airflow_provider_geminibatch.storage.files import Files, PlainFiles
 from airflow_provider_geminibatch.storage.store import Store
 
 OUTPUT_LOOKS = (2.0, 4.0, 8.0)
@@ -44,6 +45,8 @@ class Desk:
     now: Callable[[], datetime]
     log: logging.Logger
     sleep: Callable[[float], object] | None = None
+    files: Files = field(default_factory=PlainFiles)
+    """The door to media, where some have to be uploaded again."""
 
     def pause(self, seconds: float) -> None:
         """Hold this thread for a moment."""

@@ -54,6 +54,7 @@ from airflow_provider_geminibatch.jobs.rows import AnsweredBatch
 from airflow_provider_geminibatch.jobs.standing import Seen, Standing
 from airflow_provider_geminibatch.jobs.submit import Submitted, read_build, submit
 from airflow_provider_geminibatch.storage import facts as fact_store
+from airflow_provider_geminibatch.storage.files import Files, PlainFiles
 from airflow_provider_geminibatch.storage.store import Store
 
 LOOK_ELSEWHERE = timedelta(minutes=5)
@@ -95,16 +96,18 @@ def walk(
     stuck_at: datetime | None = None,
     submit_policy: Policy = Policy(),  # noqa: B008 - frozen
     sleep: Callable[[float], object] | None = None,
+    files: Files = PlainFiles(),  # noqa: B008 - has no state
 ) -> Landed | Waiting:
     """Bring a sealed batch as far towards its commit as it goes now.
 
     ``gateways`` gives the service of a connection id, and of None the batch's own. ``stuck_at`` is when most similar jobs would
-    have ended; by default the history of the workspace says it, where ``policy.stuck_after`` asks for it.
+    have ended; by default the history of the workspace says it, where ``policy.stuck_after`` asks for it. ``files`` is the door
+    to the media that requests name.
     Raises Rejected after a commit outside ``policy.thresholds``, WaitTimedOut at a deadline without a ladder or on a "fail"
     rung, BatchCancelled on a person's wish, Unusable for a deadline that is past before anything was sent, and what ``submit``
     and ``collect`` raise.
     """
-    desk = Desk(store, gateways(None), me, now, log, sleep)
+    desk = Desk(store, gateways(None), me, now, log, sleep, files)
     commission = Commission(
         landing, landing_store, window, owner, run, policy.thresholds, early=policy.early is not None
     )
@@ -200,11 +203,13 @@ class _Walk:
         if why := charge_build(self._books(), self._desk.store, build, self._desk.now(), estimating):
             self._beyond_budget(step.build, build, self._gateways(conn_id), why)
             return
+        deadline = self._policy.deadline_at(self._standing.begun_at(), self._desk.now())
+        policy = msgspec.structs.replace(self._submitting["policy"], deadline=deadline)
         try:
             end = submit(
                 self._manifest if step.build == "root" else self._standing.manifest_of(build),
                 store=self._desk.store, gateway=self._gateways(conn_id), me=self._desk.me, now=self._desk.now,
-                log=self._desk.log, **self._submitting,
+                log=self._desk.log, files=self._desk.files, **{**self._submitting, "policy": policy},
             )  # fmt: skip
         except SubmissionRefused as error:
             if step.build == "root":
@@ -366,6 +371,7 @@ class _Walk:
         state = run_rung(
             fact, rows(), store=desk.store, build=self._root, gateway=gateway, policy=self._policy,
             me=desk.me, now=desk.now, log=desk.log, sleep=desk.sleep, revised=revised, stop=self._told_otherwise,
+            files=desk.files,
         )  # fmt: skip
         self._forget_answers()
         if state.until is not None:

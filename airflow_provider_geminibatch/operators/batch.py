@@ -37,7 +37,7 @@ from airflow_provider_geminibatch.hooks.outlook import (
     outlook,
     passed_on,
 )
-from airflow_provider_geminibatch.hooks.storage import open_store, open_workspace
+from airflow_provider_geminibatch.hooks.storage import AirflowFiles, open_store, open_workspace
 from airflow_provider_geminibatch.hooks.waiting import deadline_at
 from airflow_provider_geminibatch.hooks.windows import Offset, Window, window_of
 from airflow_provider_geminibatch.jobs.wait import LAST_LOOK_SECONDS, pause_until, utc_now, wait_in_thread
@@ -213,6 +213,7 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
                 later_try=attempt.try_number > 1,
                 stuck_at=self._stuck_at(manifest),
                 submit_policy=Policy(settle=config.settle_time()),
+                files=AirflowFiles(),
             )
 
     def _stuck_at(self, manifest: Manifest) -> datetime | None:

@@ -16,7 +16,7 @@ from airflow_provider_geminibatch.hooks.attempt import attempt_of, in_backfill
 from airflow_provider_geminibatch.hooks.costs import note_prices, push_costs, record_estimate, usd_limit
 from airflow_provider_geminibatch.hooks.errors import airflow_errors
 from airflow_provider_geminibatch.hooks.gemini_batch import GeminiBatchHook
-from airflow_provider_geminibatch.hooks.storage import open_workspace
+from airflow_provider_geminibatch.hooks.storage import AirflowFiles, open_workspace
 from airflow_provider_geminibatch.jobs.wait import pause_until, utc_now
 
 if TYPE_CHECKING:
@@ -125,6 +125,7 @@ class GeminiBatchSubmitOperator(BaseOperator):
                     max_tries=attempt.max_tries,
                     later_try=resumed or attempt.try_number > 1,
                     policy=_policy(),
+                    files=AirflowFiles(),
                     now=utc_now,
                     log=log,
                 )
@@ -163,7 +164,7 @@ class GeminiBatchSubmitOperator(BaseOperator):
         waits: list[Waiting | None] = []
         for manifest in manifests if self.canary else ():
             store = open_workspace(manifest.workspace).store
-            desk = Desk(store, gateway, attempt_of(context).me, utc_now, log)
+            desk = Desk(store, gateway, attempt_of(context).me, utc_now, log, files=AirflowFiles())
             root = read_build(store, manifest.path)
             assert self.canary is not None
             waits.append(pass_canary(desk, root, self.canary, in_backfill=in_backfill(context)))
