@@ -16,7 +16,9 @@ import msgspec
 
 from airflow_provider_geminibatch.core.errors import Unusable
 from airflow_provider_geminibatch.core.fields import MESSAGES, ROUTES, snake
-from airflow_provider_geminibatch.core.schema_dialects import ROOT, Schema, openapi_schema, plain_schema
+from airflow_provider_geminibatch.core.openapi_schema import openapi_schema
+from airflow_provider_geminibatch.core.plain_schema import plain_schema
+from airflow_provider_geminibatch.core.schema_nodes import ROOT, Schema
 
 SCHEMA_FIELDS: Final = {"developer": "responseSchema", "vertex": "responseSchema"}
 """The field that a schema goes into unless a template says otherwise, by route: on both the one that is seen to work."""

@@ -11,9 +11,9 @@ import pydantic
 import pytest
 
 from airflow_provider_geminibatch.core.errors import Unusable
+from airflow_provider_geminibatch.core.openapi_schema import openapi_schema
 from airflow_provider_geminibatch.core.requests import check_message
 from airflow_provider_geminibatch.core.response_schema import json_schema_of
-from airflow_provider_geminibatch.core.schema_dialects import openapi_schema
 
 
 class Level(enum.Enum):
