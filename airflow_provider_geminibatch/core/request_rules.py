@@ -6,6 +6,7 @@ source stands beside it: what no source says is not a rule.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
@@ -130,7 +131,7 @@ def _structured_output(config: Message) -> Iterator[Finding]:
         )
     for name, (least, most, words) in limits.RANGES.items():
         value = config.get(name)
-        if type(value) in (int, float) and not least <= value <= most:
+        if isinstance(value, int | float) and math.isfinite(value) and not least <= value <= most:
             yield Finding(name, "out-of-range", "is outside its range", words)
     # "Only valid if response_logprobs=True" (v1beta).
     if "logprobs" in config and config.get("responseLogprobs") is not True:
@@ -231,9 +232,12 @@ def _speech(config: Message) -> Iterator[Finding]:
         yield Finding("multiSpeakerVoiceConfig", "two-forms", "stands beside voiceConfig", "keep one of them")
 
 
-def _some_tool(tool: Message) -> Iterator[Finding]:
-    if not tool:
-        yield Finding("", "empty-tool", "holds nothing", 'write {"googleSearch": {}} or {"functionDeclarations": […]}')
+def _some_tool(hint: str) -> Rule:
+    def rule(tool: Message) -> Iterator[Finding]:
+        if not tool:
+            yield Finding("", "empty-tool", "holds nothing", hint)
+
+    return rule
 
 
 def _readable(route: str) -> Rule:
@@ -285,7 +289,9 @@ def rules(route: str) -> dict[str, tuple[Rule, ...]]:
     """The rules of a route, by message."""
     payloads = tuple(name for name in PAYLOADS if name in messages(route)["Part"])
     request, file, function = (_cache_alone, _declared), (_readable(route),), (_function,)
+    tool = 'write {"googleSearch": {}} or {"functionDeclarations": […]}'
     if route == "vertex":
+        tool = 'write {"functionDeclarations": […]} or {"googleSearch": {"excludeDomains": […]}}'
         request, file, function = (_no_cache, _declared, _labels), (*file, _typed_file), (_function, _begins)
     return {
         "GenerateContentRequest": request,
@@ -298,5 +304,5 @@ def rules(route: str) -> dict[str, tuple[Rule, ...]]:
         "FunctionDeclaration": function,
         "FunctionCallingConfig": (_calling,),
         "SpeechConfig": (_speech,),
-        "Tool": (_some_tool,),
+        "Tool": (_some_tool(tool),),
     }

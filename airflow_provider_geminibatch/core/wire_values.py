@@ -54,7 +54,8 @@ def _text(value: Any, path: Path, report: Report) -> Any:
         return value
     if isinstance(value, str):  # a subclass, as libraries of data make them
         return str.__str__(value)
-    wrong(value, "text", "", path, report)
+    quotes = isinstance(value, int | float) and not isinstance(value, bool)
+    wrong(value, "text", "put it in quotes" if quotes else "", path, report)
     return value
 
 
