@@ -130,7 +130,7 @@ class Declaration:
             options |= {"own": OWN_FIELDS, "quick": None if as_before else fast}
             return Road(partial(ready_rows, encode=encode, **options), "", self.source_name)
         common.note({"generationConfig": self.template.generation})
-        wire = compile_template(self.template, self.kind, check=self.check, warn=warn)
+        wire = compile_template(self.template, self.kind, route=self.route, check=self.check, warn=warn)
         if self.template.media:
             ready = partial(ready_rows, encode=wire.encode, own=frozenset({MEDIA_FIELD}), **options)
             with_media = media.rows if media else bare

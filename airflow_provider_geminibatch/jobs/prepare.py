@@ -21,7 +21,7 @@ from airflow_provider_geminibatch.core.ledger import Checked, Forgotten, Opening
 from airflow_provider_geminibatch.core.manifest import Manifest
 from airflow_provider_geminibatch.core.model import BatchId, Build, ServiceIdentity, Shard
 from airflow_provider_geminibatch.core.names import digest, generation_path, short
-from airflow_provider_geminibatch.core.response_schema import CommonSchema
+from airflow_provider_geminibatch.core.response_schema import CommonSchema, schema_doubt, schema_overhead
 from airflow_provider_geminibatch.core.schema_check import dangling, schema_check
 from airflow_provider_geminibatch.jobs.building import BRIEF, Progress, ShardWriter, delete
 from airflow_provider_geminibatch.jobs.declaration import Declaration, RowFactory
@@ -331,10 +331,20 @@ class _Preparation:
         stands = facts.put(self.store, _opening_path(self.batch, build.generation), opening)
         if stands.build == build.id:
             self.log.info("%s: build %s, %d rows in %d shards", self.batch, build.id, build.rows, len(build.shards))
+            self._say_schema(build.rows)
             return _prepared(self.store, build, reused=False)
         self.log.info("%s was prepared by another attempt; build %s stands, ours is removed", self.batch, stands.build)
         self._discard(build)
         return _prepared(self.store, read_build(self.store, _seal_path(stands)), reused=True)
+
+    def _say_schema(self, rows: int) -> None:
+        """What the schema of a template costs in every row, and what is not certain about the field that it goes into."""
+        template, route = self.declaration.template, self.declaration.route
+        if template is None or template.response_schema is None:
+            return
+        self.log.info("%s", schema_overhead(template.response_schema, route, template.schema_field).said(rows))
+        if doubt := schema_doubt(route, template.schema_field):
+            self.log.warning("%s", doubt)
 
     def _discard(self, build: Build) -> None:
         """Remove a build that nobody will read, as far as that goes."""
