@@ -7,7 +7,9 @@ counted whole.
 
 The total is tokens per byte, averaged in each zone, times the bytes of the zone: the Hansen-Hurwitz estimator of sampling in
 proportion to size, stratified (Cochran, Sampling Techniques, 3rd ed., 9A.3 and 5.3). Its variance is the sum of
-``bytes² · s² / n`` over the zones, with the finite population correction ``1 - n/N``; the interval is Student's at 95 %.
+``bytes² · s² / n`` over the zones; the interval is Student's at 95 %, its degrees of freedom Satterthwaite's (5.4), since a
+few zones may bring most of the variance. Lines are drawn with replacement, for which there is no finite population
+correction: what a small batch gains is that it is counted whole.
 """
 
 from __future__ import annotations
@@ -28,9 +30,13 @@ _T975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 
 """Student's t at 97.5 % for 1 to 30 degrees of freedom; beyond, that of the normal distribution and a little more."""
 
 
+_ROUNDING = Decimal("1e-9")
+"""So that three zones alike have three degrees of freedom, whatever their unit."""
+
+
 def student(freedom: int) -> Decimal:
     """How many standard errors 95 of 100 intervals need to each side."""
-    return Decimal(str(_T975[freedom - 1] if 1 <= freedom <= len(_T975) else 2.04))
+    return Decimal(str(_T975[max(1, freedom) - 1] if freedom <= len(_T975) else 2.04))
 
 
 class Span(NamedTuple):
@@ -115,11 +121,11 @@ def total_of(sample: Sample, values: Sequence[Decimal | int]) -> Span:
         return exactly(sum(map(Decimal, values), Decimal(0)))
     found = iter(values)
     ratios = [[Decimal(next(found)) / seen.size_bytes for seen in zone] for zone in sample.zones]
-    each, drawn = Decimal(sample.size_bytes) / len(ratios), len(values)
+    each = Decimal(sample.size_bytes) / len(ratios)
     total = sum((each * _mean(zone) for zone in ratios), Decimal(0))
-    variance = sum((each**2 * _variance(zone) / len(zone) for zone in ratios), Decimal(0))
-    correction = max(Decimal(0), 1 - Decimal(drawn) / sample.rows)
-    half = student(drawn - len(ratios)) * (variance * correction).sqrt()
+    variances = [each**2 * _variance(zone) / len(zone) for zone in ratios]
+    variance, squares = sum(variances, Decimal(0)), sum((one * one for one in variances), Decimal(0))
+    half = student(int(variance * variance / squares + _ROUNDING)) * variance.sqrt() if squares else Decimal(0)
     return Span(max(Decimal(0), total - half), total, total + half)
 
 

@@ -13,6 +13,7 @@ import msgspec
 from airflow_provider_geminibatch.core.answer_sizes import asked_like
 from airflow_provider_geminibatch.core.cost_estimate import MEDIA_TOKENS, guessed
 from airflow_provider_geminibatch.core.errors import KeyRefused, ModelUnknown, ServiceError
+from airflow_provider_geminibatch.core.media_uris import PLACEHOLDER
 from airflow_provider_geminibatch.core.model import BatchId, Build
 from airflow_provider_geminibatch.core.names import digest
 from airflow_provider_geminibatch.core.sampling import Sample, Seen, places
@@ -23,9 +24,6 @@ AT_ONCE = 8
 """How many requests are counted at a time."""
 
 _STEP_BYTES = 1 << 16
-
-PLACEHOLDER = "geminibatch:"
-"""What the URI of a file begins with that is uploaded only when the shard is: the service cannot count it yet."""
 
 
 class Drawn(NamedTuple):
@@ -182,6 +180,7 @@ def _is_media(part: object, only_placeholders: bool) -> bool:
     data = part.get("fileData") or part.get("file_data")
     uri = str((data.get("fileUri") or data.get("file_uri") or "") if isinstance(data, dict) else "")
     if only_placeholders:
+        # What is uploaded only before its shard, the service cannot count yet.
         return uri.startswith(PLACEHOLDER)
     return data is not None or "inlineData" in part or "inline_data" in part
 
