@@ -319,7 +319,9 @@ def batch_step(summary: BatchSummary, policy: BatchPolicy, me: str, now: datetim
     if reason:
         return _next_rung(summary, policy, reason, now)
     if summary.unfinished:
-        return _going_on(summary, policy, _earliest(policy.deadline_at(summary.begun_at, now), summary.stuck_at))
+        # What has passed by now did not end the ordinary course, and is not waited for either.
+        ahead = (policy.deadline_at(summary.begun_at, now), summary.stuck_at)
+        return _going_on(summary, policy, _earliest(*(at for at in ahead if at is not None and at > now)))
     return _at_rest(summary, policy)
 
 
