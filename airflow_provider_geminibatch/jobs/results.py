@@ -155,8 +155,12 @@ def answered(
     }  # fmt: skip
     result = ShardResult(shard=shard_name(shard), attempt=attempt.number, job=end.job_name)
     if not state_row(end.state).readable:
-        failure = Outcome(kind=Outcomes.FAILED, reason=_why(end), code=end.error_code, transient=True)
-        return Answered(shard, msgspec.structs.replace(result, failure=_why(end)), failure=failure, **common)
+        why = _why(end)
+        if called_off := end.state == "CANCELLED" and attempt.cancel is None:
+            why = "job CANCELLED at the service, and not by us"
+        # What somebody called off there is not asked again behind their back.
+        failure = Outcome(kind=Outcomes.FAILED, reason=why, code=end.error_code, transient=not called_off)
+        return Answered(shard, msgspec.structs.replace(result, failure=why), failure=failure, **common)
     try:
         collected, (found, spent, versions, sizes) = _collected(desk, shard, attempt, job, check, price)
     except ResultsNotReady:

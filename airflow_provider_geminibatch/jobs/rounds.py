@@ -54,7 +54,8 @@ def open_round(desk: Desk, root: Build, number: int, rows: Iterable[Asked], *, c
     if (standing := fact_store.get(desk.store, path, Round)) is not None:
         return standing
     reasons: Counter[str] = Counter()
-    asked = _asking(desk, root, _counted(rows, reasons), cap_factor=cap_factor**number, most=most_of(desk.gateway, root.model))
+    most = most_of(desk.gateway, root.model)
+    asked = _asking(desk, root, _counted(rows, reasons), cap_factor=cap_factor**number, most=most)
     build = _build(desk, root, asked, root.model)
     mine = Round(
         owner=desk.me, at=desk.now(), number=number, build=build.id if build else "", rows=build.rows if build else 0,

@@ -13,7 +13,7 @@ from typing import BinaryIO, TypeVar, cast
 import msgspec
 
 from airflow_provider_geminibatch.core import steps
-from airflow_provider_geminibatch.core.errors import LedgerUnreadable, ModelUnknown, ServiceBusy
+from airflow_provider_geminibatch.core.errors import LedgerUnreadable, ModelUnknown, ServiceBusy, SubmissionRefused
 from airflow_provider_geminibatch.core.ledger import (
     Absent,
     Claim,
@@ -83,6 +83,7 @@ def submit(
     later_try: bool = False,
     policy: Policy = Policy(),  # noqa: B008 - frozen
     answered: Callable[[Shard], frozenset[int]] | None = None,
+    past_refusals: bool = False,
     files: Files = PlainFiles(),  # noqa: B008 - has no state
 ) -> Submitted | Waiting:
     """Bring every shard of a build to a job, as far as that goes now.
@@ -91,6 +92,7 @@ def submit(
     ``max_tries`` tells a clear from a retry; ``later_try`` says that earlier tries, or this one before it waited, may have
     left something. ``answered`` are rows of a shard that need not be sent, since they are answered already: those that a
     canary kept, unless told otherwise. ``files`` is the door to media, which are uploaded before the shard that names them.
+    With ``past_refusals`` a shard that the service refuses is told of, and the others go on.
     Raises what ``core.steps`` stops with, and ServiceError, StoreError from the doors.
     """
     build = read_build(store, manifest.path)
@@ -98,7 +100,7 @@ def submit(
     known = answered or (lambda shard: left_out(store, shard))
     walker = _Walker(store, gateway, build, me, now, log, begun, policy, known, files)
     try:
-        ends = [walker.walk(shard) for shard in build.shards]
+        ends = [end for shard in build.shards if (end := _walked(walker, shard, past_refusals, log))]
     finally:
         walker.wave.save()
     wait = steps.batch_step(ends)
@@ -106,6 +108,17 @@ def submit(
         sent = sum(isinstance(end, steps.Done) for end in ends)
         return Waiting(wait.until, f"{sent} of {len(ends)} shards are jobs; {wait.why}" if sent else wait.why)
     return Submitted(tuple(end.job_name for end in ends if isinstance(end, steps.Done)))
+
+
+def _walked(walker: _Walker, shard: Shard, past_refusals: bool, log: logging.Logger) -> steps.Wait | steps.Done | None:
+    """One shard as far as it goes; None when it was refused and the others are wanted all the same."""
+    try:
+        return walker.walk(shard)
+    except SubmissionRefused as error:
+        if not past_refusals:
+            raise
+        log.warning("%s", error)
+        return None
 
 
 def _note_open(store: Store, build: Build) -> None:

@@ -22,7 +22,6 @@ from airflow_provider_geminibatch.core.cost_estimate import CostEstimate
 from airflow_provider_geminibatch.core.errors import (
     Rejected,
     ResultsNotReady,
-    SubmissionRefused,
     Unusable,
 )
 from airflow_provider_geminibatch.core.landing import Place, RunRef
@@ -205,19 +204,14 @@ class _Walk:
             return
         deadline = self._policy.deadline_at(self._standing.begun_at(), self._desk.now())
         policy = msgspec.structs.replace(self._submitting["policy"], deadline=deadline)
-        try:
-            end = submit(
-                self._manifest if step.build == "root" else self._standing.manifest_of(build),
-                store=self._desk.store, gateway=self._gateways(conn_id), me=self._desk.me, now=self._desk.now,
-                log=self._desk.log, files=self._desk.files, **{**self._submitting, "policy": policy},
-            )  # fmt: skip
-        except SubmissionRefused as error:
-            if step.build == "root":
-                raise
-            # Its rows stay as they are; the refusal is on record and no reason to lose what is there.
-            self._desk.log.warning("%s", error)
-            self._seen.submitted[step.build] = (None, "")
-            return
+        # Without the root there is nothing. Of rounds and rungs the rows stay as they are: the refusal is on record, and no reason
+        # to lose what is there or to ask no others.
+        root = step.build == "root"
+        end = submit(
+            self._manifest if root else self._standing.manifest_of(build),
+            store=self._desk.store, gateway=self._gateways(conn_id), me=self._desk.me, now=self._desk.now,
+            log=self._desk.log, files=self._desk.files, past_refusals=not root, **{**self._submitting, "policy": policy},
+        )  # fmt: skip
         self._seen.submitted[step.build] = (None, "") if isinstance(end, Submitted) else (end.until, end.why)
 
     def _estimating(self, gateway: Gateway) -> Estimating:

@@ -16,7 +16,7 @@ import pytest
 from airflow_provider_geminibatch.core.batch import BatchPolicy, Rung
 from airflow_provider_geminibatch.core.errors import BatchCancelled, Rejected, ServiceBusy, Unusable, WaitTimedOut
 from airflow_provider_geminibatch.core.landing import Place, ResultsSeal, RunRef
-from airflow_provider_geminibatch.core.ledger import Command, Fact, Round, RungFact, Settled
+from airflow_provider_geminibatch.core.ledger import CancelMark, Command, Fact, Round, RungFact, Settled
 from airflow_provider_geminibatch.core.model import Owner
 from airflow_provider_geminibatch.core.verdict import Thresholds
 from airflow_provider_geminibatch.gemini.gateway import Refused
@@ -567,3 +567,48 @@ def test_a_rung_asks_for_no_more_than_the_model_can_give() -> None:
     world.on(BatchPolicy(deadline=timedelta(hours=11), ladder=(Rung("flex"),), thresholds=ALL))
 
     assert sorted(caps) == [0, 0, 100, 150]
+
+
+def test_a_shard_of_a_round_that_is_refused_keeps_no_other_from_being_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("airflow_provider_geminibatch.core.limits.SHARD_ROWS", 1)
+    world = World(rows=3, answer=at_first(EMPTY, "row 0", "row 1", "row 2"))
+    create = world.service.create
+
+    def picky(**given: Any) -> Any:
+        lines = world.service.files[given["file_name"]][0].splitlines()
+        if len(lines) == 1 and b"row 1" in lines[0]:
+            return Refused(400, "Request contains an invalid argument.")
+        return create(**given)
+
+    world.service.create = picky  # type: ignore[method-assign]
+    landed = world.on(BatchPolicy(thresholds=ALL))
+
+    assert [row[1] for row in world.told()] == ["answer", "empty", "answer"]
+    assert landed.counts["answer"] == 2
+
+
+def test_what_somebody_cancelled_at_the_service_is_not_asked_again() -> None:
+    world = World()
+    world.walk(BatchPolicy())
+    world.service.cancel("batches/000000")
+
+    with pytest.raises(Rejected):
+        world.on(BatchPolicy(deadline=timedelta(hours=11), ladder=(Rung("flex"),)))
+
+    assert len(world.service.created) == 1
+    assert not world.service.generated
+    assert {(row["outcome"], row["error"]) for row in world.rows(any_verdict=True)} == {
+        ("failed", "job CANCELLED at the service, and not by us")
+    }
+
+
+def test_what_a_person_had_cancelled_by_us_is_asked_again_by_a_round() -> None:
+    world = World()
+    world.walk(BatchPolicy())
+    mark = CancelMark(owner="ann", at=world.clock(), why="marked failed")
+    fact_store.put(world.store, f"{G1}/s/b1/0000/a01.cancel", mark)
+    world.service.cancel("batches/000000")
+
+    landed = world.on(BatchPolicy())
+
+    assert landed.counts["answer"] == 3
