@@ -15,8 +15,8 @@ import msgspec
 
 from airflow_provider_geminibatch.core.budget import Account, account, upper_usage
 from airflow_provider_geminibatch.core.cost_estimate import CostEstimate, dollars
-from airflow_provider_geminibatch.core.ledger import Charge, Claim, Refusal, ShardFacts, Spending, attempt_path
-from airflow_provider_geminibatch.core.model import Build, ServiceIdentity, Shard, Usage
+from airflow_provider_geminibatch.core.ledger import Attempt, Charge, Claim, Refusal, ShardFacts, Spending, attempt_path
+from airflow_provider_geminibatch.core.model import Build, ServiceIdentity, Shard, Usage, state_row
 from airflow_provider_geminibatch.core.prices import BATCH_SHARE, Price, batch_cost
 from airflow_provider_geminibatch.core.sampling import Span
 from airflow_provider_geminibatch.jobs.kept import left_out
@@ -205,10 +205,15 @@ def settle_build(books: Books, store: Store, build: Build, spent_usd: Decimal | 
         return
     for shard in build.shards:
         facts = fact_store.shard_facts(store, shard.ledger)
-        standing = facts.job_attempt
-        if (standing is not None and standing.end is None) or (standing is None and not _refused(facts)):
+        if not (_is_over(facts.job_attempt) if facts.job_attempt else _refused(facts)):
             return
     books.settle(purpose_of(build), spent_usd)
+
+
+def _is_over(attempt: Attempt) -> bool:
+    """A job has ended, and what it brought is here: results that cannot be had are paid all the same."""
+    end = attempt.end
+    return end is not None and (attempt.collected is not None or not state_row(end.state).readable)
 
 
 def refuse_build(store: Store, build: Build, service: ServiceIdentity, why: str, *, me: str, at: datetime) -> None:

@@ -96,3 +96,18 @@ def test_a_rescue_has_what_jobs_without_results_did_not_use() -> None:
     assert landed.counts["answer"] == 3
     assert [real for _, _, real in charges(world)] == [Decimal(0), landed.cost_usd]
     assert len(world.service.generated) == 3
+
+
+def test_a_job_whose_results_never_showed_stays_charged_at_its_bound() -> None:
+    world = World(turnaround=timedelta(hours=3))
+    shown = world.service._now
+    world.service._now = lambda job: msgspec.structs.replace(shown(job), output_file="")  # type: ignore[method-assign]
+    ladder: dict[str, Any] = {"deadline": timedelta(hours=11), "ladder": (Rung("flex"),)}
+    world.walk(BatchPolicy(max_cost_usd=Decimal(1), thresholds=ALL, **ladder))
+    world.clock.advance(timedelta(hours=11))
+    landed = walked(world, "1", **ladder)
+
+    assert landed.counts["answer"] == 3
+    (_, upper, real), (_, _, asked) = charges(world)
+    assert (real, asked) == (None, landed.cost_usd)
+    assert upper > 0
