@@ -53,9 +53,9 @@ class GeminiBatchPrepareOperator(BaseOperator):
 
     Returns a manifest, ``{"v", "uri", "rows", "shards"}``, for Submit.
 
-    :param source: Rows: a path or URI (``.csv``, ``.jsonl``, ``.parquet``, also as a glob pattern or ``.gz``), a source
-        such as ``CsvSource``, a list of dicts, or a function that gives dicts. A function gets ``source_kwargs`` and
-        those context variables that its arguments name.
+    :param source: Rows: a path or URI (``.csv``, ``.jsonl``, ``.parquet``, ``.arrow``, also as a glob pattern or ``.gz``), a
+        source such as ``CsvSource`` or ``SqlSource``, a list of dicts, or a function that gives dicts. A function gets
+        ``source_kwargs`` and those context variables that its arguments name.
     :param source_kwargs: Keyword arguments for that function.
     :param template: What every row is asked.
     :param requests: Instead of both, ready-made requests, ``{"key", "request"}``: a path or a function as for

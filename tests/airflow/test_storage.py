@@ -140,3 +140,15 @@ def test_probing_happens_once_per_process(tmp_path, monkeypatch):
     monkeypatch.setattr(stores.LocalStore, "delete", lambda *_: pytest.fail("probed again"))
     open_workspace(str(tmp_path))
     assert str(tmp_path) in facts._probed
+
+
+def test_sizes_are_told_plain_and_through_a_connection(bucket, tmp_path):
+    (tmp_path / "bucket").mkdir()
+    for name in ("a", "bb"):
+        (tmp_path / "bucket" / f"{name}.csv").write_text(name)
+    (tmp_path / "bucket" / "folder").mkdir()
+    files = AirflowFiles()
+    for folder in (f"{tmp_path}/bucket", bucket):
+        assert files.sizes(f"{folder}/*.csv") == {f"{folder}/a.csv": 1, f"{folder}/bb.csv": 2}
+        assert files.sizes(f"{folder}/bb.csv") == {f"{folder}/bb.csv": 2}
+    assert set(files.sizes(f"{bucket}/*")) == {f"{bucket}/a.csv", f"{bucket}/bb.csv"}

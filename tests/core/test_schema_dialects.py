@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pydantic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,6 +30,7 @@ from airflow_provider_geminibatch.core.response_schema import (
     schema_overhead,
 )
 from airflow_provider_geminibatch.core.schema_check import json_schema
+from airflow_provider_geminibatch.core.template import RequestTemplate, compile_template
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "schemas"
 FIELDS = ("responseSchema", "responseJsonSchema", "responseFormat")
@@ -239,6 +242,19 @@ def test_the_overhead_is_what_the_schema_adds_to_every_line() -> None:
     assert counted.said(3) == "the schema costs about 74 tokens in every row, 222 over 3 rows (counted by the service)"
     assert "740 k over" in counted.said(10_000)
     assert "74 G over" in counted.said(1_000_000_000)
+
+
+def test_the_examples_of_the_page_compile_for_both_routes() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "schemas.md").read_text(encoding="utf-8")
+    names: dict[str, Any] = {"pydantic": pydantic, "RequestTemplate": RequestTemplate}
+    examples = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(examples) == 2
+    for example in examples:
+        exec(example, names)
+        for route in ("developer", "vertex"):
+            assert compile_template(names["template"], route=route).columns == ("text", "id")
+    sentence = compiled(json.loads((GOLDEN / "numbers_listed.json").read_text())["schema"])["responseSchema"]
+    assert sentence in " ".join(page.split())
 
 
 def write_golden() -> None:
