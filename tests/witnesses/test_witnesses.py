@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import chain
-from typing import Any
 
 import pytest
 from google.genai import types
@@ -17,32 +15,24 @@ from airflow_provider_geminibatch.core.fields import element, elsewhere, message
 from airflow_provider_geminibatch.core.request_rules import RULES
 from tests.witnesses import compose, overlay
 from tests.witnesses.disagreements import DISAGREEMENTS, REFUSED_BEFORE
+from tests.witnesses.disturbed import disturbed, shape_of
 from tests.witnesses.probes import (
     ROOT,
     SHAPE,
-    VARIANTS,
     Probe,
     everybody,
     field_probes,
     ours,
     paths,
-    sample,
     value_probes,
     word_probes,
 )
-from tests.witnesses.strategies import requests
 from tests.witnesses.witnesses import discovery_refuses, protobuf_refuses, sdk_refuses
 
 PARSERS: dict[str, tuple[str, Callable[..., str]]] = {
     "developer": ("protobuf", protobuf_refuses),
     "vertex": ("discovery", discovery_refuses),
 }
-
-
-def shape_of(kind: str) -> str:
-    """The kind as VARIANTS has it."""
-    shape = {"[": "list", "{": "map", "=": "enum"}.get(kind[0], kind)
-    return shape if shape in VARIANTS or shape == "value" else "message"
 
 
 def keys_of(probe: Probe, route: str) -> list[str]:
@@ -146,49 +136,6 @@ _SDK_ONLY = {
     for name, fields in compose.sources().sdk.messages.items()
     if not any(name in messages(route) for route in PARSERS)
 }
-
-
-def _messages_in(value: Any, kind: str, route: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every message in a request, with its name."""
-    bare = kind.rstrip("!")
-    if bare.startswith("[") and isinstance(value, list):
-        for each in value:
-            yield from _messages_in(each, element(bare), route)
-    elif bare.startswith("{") and isinstance(value, dict):
-        for each in value.values():
-            yield from _messages_in(each, element(bare), route)
-    elif bare in messages(route) and isinstance(value, dict):
-        yield bare, value
-        for field, item in value.items():
-            yield from _messages_in(item, messages(route)[bare].get(field, "value"), route)
-
-
-@st.composite
-def disturbed(draw: st.DrawFn, route: str) -> tuple[dict[str, Any], set[str]]:
-    """A request in order, perhaps with one field too many or a value of another kind; and what a row may call it."""
-    request = copy.deepcopy(draw(requests(route)))
-    keys: set[str] = set()
-    places = list(_messages_in(request, ROOT, route))
-    name, message = draw(st.sampled_from(places))
-    if draw(st.booleans()):
-        known = everybody().messages.get(name, {})
-        field = draw(
-            st.sampled_from(sorted({*known, *messages(route)[name]}) or ["x"]) | st.sampled_from(["config", "xyz"])
-        )
-        kind = messages(route)[name].get(field) or known.get(field) or "text"
-        shape = shape_of(kind)
-        variants = VARIANTS.get(shape, {})
-        variant = draw(st.sampled_from(["", *variants]))
-        value = variants[variant] if variant else sample(route, kind)
-        if variant == "small":
-            value = sample(route, kind).lower()
-        message[field] = value
-        keys |= {f"{shape}:{variant}"}
-    for owner, each in _messages_in(request, ROOT, route):
-        for field, value in each.items():
-            words = value if isinstance(value, list) else [value]
-            keys |= {f"{owner}.{field}", *(f"{owner}.{field}={word}" for word in words if isinstance(word, str))}
-    return request, {key.replace("SystemInstruction.", "Content.") for key in keys}
 
 
 @pytest.mark.parametrize("route", PARSERS)
