@@ -28,6 +28,7 @@
     │   ├── MediaChanged      a medium is not what was prepared, or not there any more
     │   ├── MediaRefused      a medium that the service cannot use, or will not have long enough
     │   └── ServiceChanged    the connection points at another service than the open jobs
+    ├── WorkerDied            a process that wrote some of the shards of a build
     ├── DeclarationChanged    the task's declaration changed while a paid job is open
     ├── LedgerUnreadable      a ledger that should be there is not, or is newer than this reader
     ├── JobsFailed            no job of a batch ended with results
@@ -343,6 +344,19 @@ class ServiceChanged(SubmissionError):
         "{batch} has paid jobs at {was}, but the connection now points at {now}. Nothing was sent. Point the connection back, "
         "or run `geminibatch forget` to start afresh at the new service."
     )
+
+
+@dataclass(eq=False)
+class WorkerDied(GeminiBatchError):
+    """A process that wrote some of the shards of a build ended before it was done."""
+
+    source: str
+    why: str
+    says: ClassVar[str] = (
+        "{source}: a process that wrote some of its shards did not end well ({why}). Nothing was sealed, sent or paid. "
+        "Retry the task; if it happens again, set processes=1, which takes longer and less memory."
+    )
+    retryable = True
 
 
 @dataclass(eq=False)

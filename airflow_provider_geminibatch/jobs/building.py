@@ -15,7 +15,7 @@ from airflow_provider_geminibatch.core.errors import BadRows, Problem, StoreErro
 from airflow_provider_geminibatch.core.model import Shard
 from airflow_provider_geminibatch.core.rows import Problems, Ready, Row
 from airflow_provider_geminibatch.core.sharding import Block, pack
-from airflow_provider_geminibatch.jobs.unique_keys import NAMED, KeyMarks, repeats
+from airflow_provider_geminibatch.jobs.unique_keys import NAMED, KeyMarks, Repeated, repeats
 from airflow_provider_geminibatch.storage.store import Store
 
 SHOWN_PROBLEMS = 20
@@ -142,9 +142,9 @@ class Road(NamedTuple):
         try:
             yield from self.flawless(source(), marks)
         except BadRows as bad:
-            self.refuse_repeats(source, marks, bad.total)
+            self.refuse_repeats(source, marks.repeated(), bad.total)
             raise
-        self.refuse_repeats(source, marks)
+        self.refuse_repeats(source, marks.repeated())
 
     def flawless(self, rows: Iterable[Any], marks: KeyMarks) -> Iterator[Chunk | Ready]:
         """The rows; at the first that has a problem, the rest is read for problems only, and BadRows raised."""
@@ -155,9 +155,8 @@ class Road(NamedTuple):
                 raise _bad_rows(chain(row, others), self.source_name)
             yield row
 
-    def refuse_repeats(self, source: Callable[[], Iterable[Any]], marks: KeyMarks, others: int = 0) -> None:
+    def refuse_repeats(self, source: Callable[[], Iterable[Any]], repeated: Repeated, others: int = 0) -> None:
         """Raises BadRows when a key stands twice: reads the source again, and ``others`` are the problems known of it."""
-        repeated = marks.repeated()
         if not repeated.marks:
             return
         pairs = ((row, next(self.ready((row,)))) for row in located(source()))

@@ -16,7 +16,13 @@ from typing import Any
 
 import msgspec
 
-from airflow_provider_geminibatch.core.errors import DeclarationChanged, EmptySource, ServiceChanged, Unusable
+from airflow_provider_geminibatch.core.errors import (
+    DeclarationChanged,
+    EmptySource,
+    ServiceChanged,
+    StoreError,
+    Unusable,
+)
 from airflow_provider_geminibatch.core.ledger import Checked, Forgotten, Opening
 from airflow_provider_geminibatch.core.manifest import Manifest
 from airflow_provider_geminibatch.core.model import BatchId, Build, ServiceIdentity, Shard
@@ -26,10 +32,13 @@ from airflow_provider_geminibatch.core.schema_check import dangling, schema_chec
 from airflow_provider_geminibatch.jobs.building import BRIEF, Progress, ShardWriter, delete
 from airflow_provider_geminibatch.jobs.declaration import Declaration, RowFactory
 from airflow_provider_geminibatch.jobs.media import MediaStage, media_files
+from airflow_provider_geminibatch.jobs.parallel import write_in_parallel
+from airflow_provider_geminibatch.jobs.parts import Bench, Split, common_schema, write_parts
 from airflow_provider_geminibatch.jobs.submit import read_build
 from airflow_provider_geminibatch.jobs.unique_keys import KeyMarks
 from airflow_provider_geminibatch.jobs.warned import Warned
 from airflow_provider_geminibatch.storage import facts
+from airflow_provider_geminibatch.storage.doors import store_door
 from airflow_provider_geminibatch.storage.files import Files, PlainFiles
 from airflow_provider_geminibatch.storage.store import Store
 
@@ -60,18 +69,20 @@ def prepare(
     max_tries: int | None = None,
     on_clear: str = "adopt",
     files: Files = PlainFiles(),  # noqa: B008 - has no state
+    split: Callable[[], Split | None] = lambda: None,
 ) -> Prepared:
     """The sealed build of a batch: the one that stands, or a new one from the rows that ``source()`` gives.
 
     ``max_tries`` tells a clear from a retry: it moves when a finished task is cleared. A retry reads no rows. A clear
     reads them again and comes to the same build if they are equal; with ``on_clear="resubmit"`` it never does. ``files`` is
-    the door to the media that rows name.
+    the door to the media that rows name. ``split`` gives the same source in parts, where it is large (``jobs.parts``); it is
+    asked only when rows are read.
     Raises BadInput (BadRows, EmptySource, SourceUnreadable, Unusable), DeclarationChanged, ServiceChanged, StoreError,
     LedgerUnreadable.
     """
     if on_clear not in ("adopt", "resubmit"):
         raise Unusable("on_clear", f"{on_clear!r} is not known", "Use 'adopt' or 'resubmit'.")
-    work = _Preparation(declaration, source, store, workspace_id, batch, service, me, max_tries, now, log, files)
+    work = _Preparation(declaration, source, store, workspace_id, batch, service, me, max_tries, now, log, files, split)
     lives = _lives(store, batch)
     if not lives:
         return work.open(1, ())
@@ -144,6 +155,7 @@ class _Preparation:
     now: Callable[[], datetime]
     log: logging.Logger
     files: Files
+    split: Callable[[], Split | None]
 
     @property
     def fingerprint(self) -> str:
@@ -227,9 +239,15 @@ class _Preparation:
         road = declared.road(common, as_before=as_before, media=media, warned=warned)
         constant = None if as_before else road.constant
         writer = ShardWriter(self.store, home, short(build_id), progress, self.log, constant=constant)
+        split: Split | None = None
         try:
-            with KeyMarks() as marks:
-                written = writer.write(road.unique(self.source, marks), **cut)
+            split = None if as_before or media else self.split()
+            if split is None:
+                with KeyMarks() as marks:
+                    written = writer.write(road.unique(self.source, marks), **cut)
+            else:
+                bench = Bench(home=home, tag=short(build_id), **cut)
+                written = self._written_in_parts(split, bench, progress, common, warned)
             if not written:
                 raise EmptySource(declared.source_name)
             written = media.listed(written) if media else written
@@ -237,6 +255,8 @@ class _Preparation:
             writer.discard()
             for path in media.written if media else ():
                 self._delete(path)
+            if split is not None:
+                self._discard_parts(home)
             raise
         finally:
             warned.say(self.log)
@@ -263,6 +283,28 @@ class _Preparation:
             fingerprint=self.fingerprint,
             digest=digest(*(f"{shard.home} {shard.index} {shard.sha256} {shard.keys_sha256}" for shard in shards)),
         )
+
+    def _written_in_parts(
+        self, split: Split, bench: Bench, progress: Progress, common: CommonSchema, warned: Warned
+    ) -> tuple[Shard, ...]:
+        """The shards of all parts, by several processes where the store can be reached from them."""
+        door = store_door(self.store)
+        if split.processes > 1 and split.door is not None and door is not None:
+            done = write_in_parallel(split, self.declaration, bench, door=door, progress=progress, log=self.log)
+        else:
+            done = write_parts(split, self.declaration, bench, store=self.store, progress=progress, log=self.log)
+        common_schema(done, common)
+        for warning, times in (each for part in done for each in part.warnings):
+            warned.add((warning,), times)
+        return tuple(shard for part in done for shard in part.shards)
+
+    def _discard_parts(self, home: str) -> None:
+        """Remove what any process may have written: nobody reads it, and some of them may not have told what it was."""
+        try:
+            for path in tuple(self.store.list(home)):
+                self._delete(path)
+        except StoreError as error:
+            self.log.warning("left behind, harmless: %s", error)
 
     def _media(self, home: str) -> MediaStage | None:
         if self.declaration.template is None or not self.declaration.template.media:
