@@ -139,10 +139,10 @@ def _types(kind: str, route: str) -> tuple[str, bool, tuple[str, ...], Any]:
     parts = Annotated[list[part], Meta(min_length=1)]  # type: ignore[valid-type]
     word = messages(route)["Content"]["role"].rstrip("!")
     roles: Any = Literal[tuple(sorted(enums(route)[word[1:]]))] if word.startswith("=") else str
-    # In the order of the table, which is the order of what is written.
+    # In the order of their names, as ``canonical`` has them.
     content = defstruct(
         "Content",
-        [("role", roles | UnsetType, UNSET), ("parts", parts)],
+        [("parts", parts), ("role", roles | UnsetType, UNSET)],
         forbid_unknown_fields=True, frozen=True, gc=False, kw_only=True,
     )  # fmt: skip
     spoken: Any = Annotated[list[content], Meta(min_length=1)] if listed else content  # type: ignore[valid-type]

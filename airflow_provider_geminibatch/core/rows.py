@@ -274,9 +274,11 @@ def request_encoder(
 
 
 def canonical(request: dict[str, Any], kind: str) -> dict[str, Any]:
-    """A request with its own fields, and those of its turns, in the order of the field table, whichever road it took."""
-    out = {name: request[name] for name in MESSAGES[ROOTS[kind]] if name in request}
-    out.update(request)
+    """A request with its own fields, and those of its turns, in the order of their names, whichever road it took.
+
+    Not in the order of the field table, which may change: contents of shards are compared for as long as a batch lives.
+    """
+    out = {name: request[name] for name in sorted(request)}
     for name, word in MESSAGES[ROOTS[kind]].items():
         if name in out and word.strip("[]!") == "Content":
             turns = out[name]
@@ -285,7 +287,7 @@ def canonical(request: dict[str, Any], kind: str) -> dict[str, Any]:
 
 
 def _turn(turn: dict[str, Any]) -> dict[str, Any]:
-    return {name: turn[name] for name in ("role", "parts") if name in turn}
+    return {name: turn[name] for name in sorted(turn)}
 
 
 def _key_problems(fields: Mapping[str, Any]) -> Iterator[Problem]:
