@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -72,3 +73,17 @@ def test_a_subclass_of_text_is_text() -> None:
     checked = check_request({"contents": [{"parts": [{"text": Text("hello")}]}]})
     assert not checked.problems
     assert type(checked.request["contents"][0]["parts"][0]["text"]) is str
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "requests.md"
+
+
+def test_the_page_lists_every_rule_and_whether_it_warns() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    rows = [f"| `{rule}` | {says} | {'warns' if rule in WARNINGS else 'refuses'} |" for rule, says in RULES.items()]
+    assert [row for row in rows if row not in text] == []
+
+
+def test_the_example_of_the_page_runs() -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    exec(compile(block, str(PAGE), "exec"), {})
