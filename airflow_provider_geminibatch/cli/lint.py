@@ -210,7 +210,7 @@ def _lint(args: argparse.Namespace) -> int:
         printer.show([fault.finding])
         return printer.end(1, 0, 0)
     printer.show(_of_model(args))
-    printer.show(Finding(file=args.template, **_told(problem), severity="warning") for problem in rules.warnings)
+    printer.show(_of_template(args.template, rules.warnings))
     keys, files = Keys(), StdinFiles()
     for name, rows in sources:
         lines, size_bytes = meter.lines, meter.size_bytes
@@ -223,8 +223,12 @@ def _lint(args: argparse.Namespace) -> int:
     return printer.end(len(sources), meter.lines, meter.size_bytes, strict=args.strict)
 
 
-def _told(problem: Problem) -> dict[str, str]:
-    return {"path": problem.where, "what": problem.what, "hint": problem.hint, "rule": problem.rule}
+def _of_template(file: str, warnings: Iterable[Problem]) -> Iterator[Finding]:
+    """What may be wrong with the template itself."""
+    for problem in warnings:
+        yield Finding(
+            file=file, path=problem.where, what=problem.what, hint=problem.hint, rule=problem.rule, severity="warning"
+        )
 
 
 def _model(args: argparse.Namespace) -> str:
