@@ -167,7 +167,8 @@ class GeminiBatchSubmitOperator(BaseOperator):
             desk = Desk(store, gateway, attempt_of(context).me, utc_now, log, files=AirflowFiles())
             root = read_build(store, manifest.path)
             assert self.canary is not None
-            waits.append(pass_canary(desk, root, self.canary, in_backfill=in_backfill(context)))
+            backfill, limit = in_backfill(context), usd_limit(self.max_cost_usd)
+            waits.append(pass_canary(desk, root, self.canary, limit_usd=limit, in_backfill=backfill))
         return [wait for wait in waits if wait]
 
     def _defer_until(self, until: datetime) -> NoReturn:
