@@ -131,7 +131,12 @@ def name_mark(workspace_id: str) -> str:
 
 def media_name(workspace_id: str, sha256: str) -> str:
     """The name of a medium at the service: whose it is, that it is a medium, and which content."""
-    return f"{name_mark(workspace_id)}media-{sha256[:26]}"
+    return f"{media_mark(workspace_id)}{sha256[:26]}"
+
+
+def media_mark(workspace_id: str) -> str:
+    """What the names of a workspace's media begin with at the service."""
+    return f"{name_mark(workspace_id)}media-"
 
 
 def batch_path(batch: BatchId) -> str:
