@@ -26,7 +26,7 @@ from airflow_provider_geminibatch.core.names import generation_path
 from airflow_provider_geminibatch.core.sampling import SAMPLE, Sample, Span
 from airflow_provider_geminibatch.gemini.gateway import Gateway
 from airflow_provider_geminibatch.jobs.budget import Books, Need, need_of, purpose_of, unpriced
-from airflow_provider_geminibatch.jobs.price_list import prices_of_build
+from airflow_provider_geminibatch.jobs.price_list import PriceBook, prices_of_build
 from airflow_provider_geminibatch.jobs.sampled import asked_by, draw, look, task_of
 from airflow_provider_geminibatch.jobs.submit import read_build
 from airflow_provider_geminibatch.storage import facts as fact_store
@@ -48,16 +48,18 @@ def estimate_cost(
     gateway: Gateway | None = None,
     sample: int = SAMPLE,
     history: Store | None = None,
+    book: PriceBook | None = None,
 ) -> CostEstimate:
     """The estimate of a sealed build. With a gateway the service counts the sample, which is free.
 
-    ``service`` and ``history`` (by default the build's own workspace) say whose earlier answers are gone by. Raises
-    StoreError, and with a gateway KeyRefused, ModelUnknown and ServiceError.
+    ``service`` and ``history`` (by default the build's own workspace) say whose earlier answers are gone by. Prices are those
+    that the build is counted by, or those of ``book``, with which nothing is written. Raises StoreError, and with a gateway
+    KeyRefused, ModelUnknown and ServiceError.
     """
     zones, whole = draw(store, build, sample)
     looked = look(zones, whole, build, gateway, log)
     answers = _answers(build, store, history or store, service, looked.sample)
-    prices, at = prices_of_build(store, build, me=me, now=now), now()
+    prices, at = book.find(build.model) if book else prices_of_build(store, build, me=me, now=now), now()
     return cost_of(
         looked.sample, answers, prices.at(at) if prices else None, counted=looked.counted > 0, media=looked.media,
         price_told=prices.told(at) if prices else "",
