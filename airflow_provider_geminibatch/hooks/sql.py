@@ -126,12 +126,10 @@ _ASIDE = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|\"[^\"]*\"|`[^`]*`", re.
 
 def _text_of_file(name: str, task: Any) -> str:
     """The text of a file that Airflow's templates can include: beside the Dag or on its search path."""
-    from jinja2 import TemplateNotFound
-
     environment = task.get_template_env()
     try:
         text: str = environment.loader.get_source(environment, name)[0]
-    except (TemplateNotFound, AttributeError) as error:
+    except LookupError as error:  # jinja2's TemplateNotFound is one
         do = "Put it beside the Dag file, or its folder into the Dag's template_searchpath."
         raise Unusable("SqlSource(sql=)", f"there is no file {name}", do) from error
     return text
