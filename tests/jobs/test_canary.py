@@ -28,7 +28,9 @@ from airflow_provider_geminibatch.storage import facts as fact_store
 from airflow_provider_geminibatch.storage.landings import read_rows
 from airflow_provider_geminibatch.testing import InMemoryGateway, echo
 from tests.jobs.batches import BATCH
+from tests.jobs.test_media_uploads import World as MediaWorld
 from tests.jobs.test_whole import ALL, BLOCKED, EMPTY, LOG, Answer, World, text_of
+from tests.media_files import wav
 
 SOME = Canary(rows=4, max_share=0.5)
 WITH = BatchPolicy(canary=SOME, max_rounds=0)
@@ -424,6 +426,26 @@ def test_a_person_who_cancels_while_the_canary_rests_is_heard() -> None:
     with pytest.raises(Exception, match="cancelled on a person's wish"):
         world.walk(WITH)
     assert world.service.created == []
+
+
+def test_media_of_a_sampled_row_are_uploaded_for_it_and_not_again_for_its_batch() -> None:
+    world = MediaWorld()
+    manifest = world.prepare(*[wav(2000 + 10 * number) for number in range(6)])
+    asked: list[str] = []
+
+    def answer(request: Mapping[str, Any]) -> dict[str, Any]:
+        asked.append(request["contents"][0]["parts"][0]["fileData"]["fileUri"])
+        return echo({}) | {"candidates": [{"content": {"parts": [{"text": "a sound"}]}, "finishReason": "STOP"}]}
+
+    world.service._answer = answer
+    root = read_build(world.store, manifest.path)
+    desk = Desk(world.store, world.service, "me", world.clock, LOG, lambda seconds: None)
+    assert pass_canary(desk, root, Canary(rows=2, max_share=0.5)) is None
+    assert len(world.uploads()) == 2
+    assert not any("geminibatch:" in uri for uri in asked)
+    assert isinstance(world.submit(manifest), Submitted)
+    assert len(world.uploads()) == 6
+    assert len(world.sent()) == 4
 
 
 def test_kept_answers_that_were_tampered_with_are_not_used() -> None:
