@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -84,6 +85,7 @@ class DeveloperGateway:
         self._settings = settings
         self._http = httpx.Client(**settings.http())
         self._sdk: Client | None = None
+        self._sdk_lock = threading.Lock()
 
     @property
     def identity(self) -> ServiceIdentity:
@@ -125,11 +127,13 @@ class DeveloperGateway:
         )
 
     def _client(self) -> Client:
-        if self._sdk is None:
-            from google.genai import Client  # see upload
+        # Media are uploaded by several threads; of two clients the one that is dropped would close what the other is sending.
+        with self._sdk_lock:
+            if self._sdk is None:
+                from google.genai import Client  # see upload
 
-            self._sdk = Client(vertexai=False, api_key=self._settings.api_key, http_options=self._sdk_options())  # type: ignore[arg-type]
-        return self._sdk
+                self._sdk = Client(vertexai=False, api_key=self._settings.api_key, http_options=self._sdk_options())  # type: ignore[arg-type]
+            return self._sdk
 
     def _sdk_options(self) -> dict[str, Any]:
         # The SDK's timeout is in milliseconds.
