@@ -128,6 +128,8 @@ def _text_of_file(name: str, task: Any) -> str:
     """The text of a file that Airflow's templates can include: beside the Dag or on its search path."""
     environment = task.get_template_env()
     try:
+        if environment.loader is None:  # a task without a Dag
+            raise LookupError(name)
         text: str = environment.loader.get_source(environment, name)[0]
     except LookupError as error:  # jinja2's TemplateNotFound is one
         do = "Put it beside the Dag file, or its folder into the Dag's template_searchpath."

@@ -329,6 +329,9 @@ def test_a_file_of_a_query_that_is_not_there_is_named(task):
     task.source = SqlSource("gone.sql", "rows_db")
     with pytest.raises(Unusable, match=r"there is no file gone\.sql"):
         task.render_template_fields({"task": task})
+    without_dag = types.SimpleNamespace(get_template_env=lambda: types.SimpleNamespace(loader=None))
+    with pytest.raises(Unusable, match=r"there is no file gone\.sql"):
+        task.source.resolve({"task": without_dag})
 
 
 def test_a_dag_with_a_query_has_the_same_version_in_every_process(task):
