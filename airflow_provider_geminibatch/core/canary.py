@@ -379,7 +379,7 @@ def failure(label: str, report: CanaryReport, canary: Canary, uri: str) -> Canar
     if not problem:
         return None
     most = next(iter(report.unusable), None)
-    do = _DO[Outcomes(most)] if most else "Give it more time (limit=), or look at the service's status."
+    do = _DO[Outcomes(most)] if most else "Look at the service's status; with on_timeout='proceed' so few answers do."
     return CanaryFailed(label, problem, report.sentence, examples_text(report), do, uri)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from airflow_provider_geminibatch.core.batch import BatchPolicy
-from airflow_provider_geminibatch.core.errors import GeminiBatchError, KeyRefused, ModelUnknown
+from airflow_provider_geminibatch.core.errors import GeminiBatchError, KeyRefused, ModelUnknown, ServiceError
 from airflow_provider_geminibatch.core.ledger import RungFact
 from airflow_provider_geminibatch.core.model import Build
 from airflow_provider_geminibatch.core.steps import Policy
@@ -68,11 +68,12 @@ class RungState(msgspec.Struct, frozen=True):
 
 
 class _End(msgspec.Struct, frozen=True):
-    """Why no more is sent now. ``done``: for good."""
+    """Why no more is sent now. ``done``: for good. ``error``: what only a person can mend."""
 
     why: str
     done: bool = True
     until: datetime | None = None
+    error: GeminiBatchError | None = None
 
 
 def run_rung(
@@ -97,7 +98,7 @@ def run_rung(
 
     ``rows`` come in root order; ``revised`` may change a request before it is asked; ``stop`` says, between blocks, why to stop
     for now. ``files`` is the door to media, which may have to be uploaded once more. Raises StoreError, LedgerUnreadable, and
-    Superseded when another process has taken the rung over.
+    Superseded when another process has taken the rung over; a canary raises KeyRefused, ModelUnknown and a used-up credit too.
     """
     ledger = RungLedger(fact, store, build, policy.max_cost_usd, me, now, log)
     done = ledger.done()
@@ -117,6 +118,8 @@ def run_rung(
     ledger.say_begin(concurrency)
     rung = _Rung(ledger, gateway, fact.limit_at, now, sleep, concurrency, call_seconds, stop)
     end = rung.run(ledger.unfit())
+    if end.error is not None and not fact.number:
+        raise end.error  # a canary waits for whoever mends it, where a ladder has its next rung
     if end.done:
         ledger.note_done(end.why)
     log.info("%s: %d answers; %s", ledger.label, ledger.answers, end.why or "every row was asked")
@@ -245,13 +248,14 @@ class _Rung:
             reply = call.result()
         except (KeyRefused, ModelUnknown) as error:
             self._again.append(ask)
-            self._end = _End(str(error))
+            self._end = _End(str(error), error=error)
             return
         if reply.busy or reply.lost:
             self._take_busy(ask, reply)
         elif reply.code == _NO_CREDIT:
             self._again.append(ask)
-            self._end = _End("the prepaid credit is used up")
+            why = "the prepaid credit is used up"
+            self._end = _End(why, error=ServiceError("a call row by row", _NO_CREDIT, why))
         else:
             self._write(ask, reply)
 

@@ -13,7 +13,14 @@ import pytest
 
 from airflow_provider_geminibatch.core.batch import BatchPolicy, Rung
 from airflow_provider_geminibatch.core.canary import Canary, CanaryKept, CanaryVerdict
-from airflow_provider_geminibatch.core.errors import CanaryFailed, ModelUnknown, StoreUnreadable, Unusable
+from airflow_provider_geminibatch.core.errors import (
+    CanaryFailed,
+    KeyRefused,
+    ModelUnknown,
+    ServiceError,
+    StoreUnreadable,
+    Unusable,
+)
 from airflow_provider_geminibatch.core.landing import Place, RunRef
 from airflow_provider_geminibatch.core.ledger import Command, RungFact, Uploaded, attempt_path
 from airflow_provider_geminibatch.core.model import Build, Owner
@@ -241,6 +248,32 @@ def test_a_wrong_model_is_named_before_a_sample_is_spent_on_it() -> None:
     with pytest.raises(ModelUnknown):
         world.walk(WITH)
     assert world.fact("rungs/00.json", RungFact) is None
+
+
+@pytest.mark.parametrize("reply", [401, 402])
+def test_a_canary_that_a_person_has_to_mend_goes_on_where_it_was(reply: int) -> None:
+    world = World(shards=1, rows=10)
+    calls: list[int] = []
+
+    def generate(*args: Any, **how: Any) -> GenerateReply:
+        calls.append(1)
+        if len(calls) == 1:
+            return InMemoryGateway.generate(world.service, *args, **how)
+        if reply == 401:
+            raise KeyRefused("generateContent", 401, "revoked")
+        return GenerateReply(error={"code": reply, "message": "used up"}, code=reply)
+
+    world.service.generate = generate  # type: ignore[method-assign]
+    with pytest.raises(ServiceError, match=str(reply)):
+        world.walk(WITH)
+    assert world.service.created == []
+    assert report_of(desk_of(world), root_of(world)) is None
+    del world.service.generate
+    world.waits(WITH)
+    assert len(world.service.generated) == 4
+    report = report_of(desk_of(world), root_of(world))
+    assert report is not None
+    assert report.usable == 4
 
 
 def test_a_batch_of_another_kind_is_refused() -> None:
