@@ -16,7 +16,7 @@ from airflow_provider_geminibatch.core.chunks import Chunk, ready_chunks
 from airflow_provider_geminibatch.core.errors import Problem, Unusable
 from airflow_provider_geminibatch.core.fast_requests import FastRequests
 from airflow_provider_geminibatch.core.fast_rows import quick_chunks, quick_rows
-from airflow_provider_geminibatch.core.fields import ROOTS
+from airflow_provider_geminibatch.core.fields import ROOTS, ROUTES
 from airflow_provider_geminibatch.core.media import MEDIA_FIELD
 from airflow_provider_geminibatch.core.model import ServiceIdentity
 from airflow_provider_geminibatch.core.names import digest
@@ -60,12 +60,21 @@ class Declaration:
             raise Unusable("model", "it is empty", "Name a model that runs batches.")
         if self.kind not in ROOTS:
             raise Unusable("kind", f"{self.kind!r} is not known", f"Use {' or '.join(ROOTS)}.")
+        if self.route not in ROUTES:
+            raise Unusable("route", f"{self.route!r} is not known", f"Use {' or '.join(ROUTES)}.")
         allowed_fields(self.allow_fields or {}, self.route)
+        self._check_cut(limits.FILE_BYTES[self.route], limits.JOB_ROWS.get(self.route, {}).get(self.kind))
+
+    def _check_cut(self, file_bytes: int, job_rows: int | None) -> None:
+        """Raises Unusable for shards that the route does not take; the default is cut down to what it takes."""
+        if self.max_shard_bytes == limits.SHARD_BYTES > file_bytes:
+            object.__setattr__(self, "max_shard_bytes", file_bytes * 95 // 100)
         if self.max_rows_per_shard < 1:
             raise Unusable("max_rows_per_shard", "a shard holds at least one row", "Pass a number above zero.")
-        if not 0 < self.max_shard_bytes <= limits.INPUT_FILE_BYTES:
-            most = f"Pass at most {limits.INPUT_FILE_BYTES:,}."
-            raise Unusable("max_shard_bytes", "the service takes no such file", most)
+        if job_rows is not None and self.max_rows_per_shard > job_rows:
+            raise Unusable("max_rows_per_shard", "the service takes no such job", f"Pass at most {job_rows:,}.")
+        if not 0 < self.max_shard_bytes <= file_bytes:
+            raise Unusable("max_shard_bytes", "the service takes no such file", f"Pass at most {file_bytes:,}.")
 
     @property
     def passthrough(self) -> tuple[str, ...]:

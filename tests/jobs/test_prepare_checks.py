@@ -11,6 +11,7 @@ import pytest
 from airflow_provider_geminibatch.core.capabilities import Listing, ModelInfo
 from airflow_provider_geminibatch.core.errors import BadRows, Unusable
 from airflow_provider_geminibatch.core.template import RequestTemplate
+from airflow_provider_geminibatch.jobs.declaration import Declaration
 from tests.jobs.test_prepare import World
 
 MODEL = "gemini-3.8-flash"
@@ -78,3 +79,14 @@ def test_a_field_of_the_future_goes_through_when_it_is_allowed() -> None:
 def test_allowed_fields_of_a_message_that_is_none_are_refused() -> None:
     with pytest.raises(Unusable, match=r"has no message 'generationConfig'.*Did you mean GenerationConfig\?"):
         prepare(line("a"), allow_fields={"generationConfig": ["x"]})
+
+
+def test_shards_are_cut_to_what_the_route_takes() -> None:
+    declared = Declaration(model=MODEL, route="vertex")
+    assert (declared.max_shard_bytes, Declaration(model=MODEL).max_shard_bytes) == (950_000_000, 1_900_000_000)
+    with pytest.raises(Unusable, match="at most 200,000"):
+        Declaration(model=MODEL, route="vertex", max_rows_per_shard=200_001)
+    with pytest.raises(Unusable, match="at most 1,000,000,000"):
+        Declaration(model=MODEL, route="vertex", max_shard_bytes=1_000_000_001)
+    with pytest.raises(Unusable, match="Use developer or vertex"):
+        Declaration(model=MODEL, route="nowhere")
