@@ -34,8 +34,7 @@ def json_schema_of(given: object) -> Schema:
     if isinstance(given, Mapping):
         form: Schema = _json_form(given)
         return form
-    describe = getattr(given, "model_json_schema", None)
-    plain: Schema = _untitled(describe() if describe else _described(given), getattr(given, "__name__", ""))
+    plain: Schema = _untitled(_described(given), getattr(given, "__name__", ""))
     return plain
 
 
@@ -73,13 +72,15 @@ def _described(given: Any) -> Schema:
     from pydantic import TypeAdapter
     from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
+    describe = getattr(given, "model_json_schema", None)
     try:
-        return TypeAdapter(given).json_schema()
-    except (PydanticSchemaGenerationError, PydanticUserError):
+        return describe() if describe else TypeAdapter(given).json_schema()
+    except (PydanticSchemaGenerationError, PydanticUserError) as error:
         name = getattr(given, "__name__", type(given).__name__)
-        raise Unusable(
-            ROOT, f"{name} describes no JSON", "Pass a pydantic model, a dataclass or a JSON Schema."
-        ) from None
+        do = "Pass a pydantic model, a dataclass, a TypedDict or a JSON Schema."
+        if getattr(error, "code", "") == "typed-dict-version":  # typing's own tells too little before Python 3.12
+            do = "Import TypedDict from typing_extensions."
+        raise Unusable(ROOT, f"{name} describes no JSON ({str(error).splitlines()[0]})", do) from None
 
 
 def _untitled(node: Any, *names: str) -> Any:
