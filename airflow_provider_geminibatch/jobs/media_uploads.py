@@ -108,6 +108,11 @@ class MediaUploads:
             return Wait(self._now() + LOOK_AGAIN, why)
         return self._summed({content: self._seen[content] for content in wanted})
 
+    def size_bytes(self, shards: Iterable[Shard]) -> int:
+        """How large the media are that these shards list, each content counted once."""
+        media = {content: medium for shard in shards for content, medium in self._listed(shard).items()}
+        return sum(medium.size_bytes for medium in media.values())
+
     def check_given(self, names: Iterable[str]) -> None:
         """Look at files of the service that the user's own requests name. Raises MediaRefused for one that is not there.
 

@@ -31,6 +31,7 @@ from airflow_provider_geminibatch.core.ledger import (
     attempt_path,
 )
 from airflow_provider_geminibatch.core.manifest import Manifest
+from airflow_provider_geminibatch.core.media import STORAGE_BYTES
 from airflow_provider_geminibatch.core.model import Build, JobSnapshot, Shard
 from airflow_provider_geminibatch.core.names import batch_path, display_name, generation_path, short
 from airflow_provider_geminibatch.core.steps import Evidence, Policy
@@ -235,7 +236,23 @@ class _Walker:
         if info.methods and METHOD not in info.methods:
             raise ModelUnknown(f"model {self._build.model!r}", 404, f"it does not support {METHOD}.")
         _note_open(self._store, self._build)
+        self._say_size()
         self._has_begun = True
+
+    def _say_size(self) -> None:
+        """Files of a project have a limit together, and uploads count until they expire or their batch is closed."""
+        shards = [shard for shard in self._build.shards if shard.media_path]
+        media = self._media.size_bytes(shards) if shards else 0
+        size = self._build.size_bytes + media
+        if media or size > STORAGE_BYTES:
+            self._log.info(
+                "%s bytes of requests and %s of media are uploaded", f"{self._build.size_bytes:,}", f"{media:,}"
+            )
+        if size > STORAGE_BYTES:
+            self._log.warning(
+                "That is more than the %s bytes that the files of a project may have together: what does not fit is refused until "
+                "others have expired (48 hours). Smaller batches, days apart, get through.", f"{STORAGE_BYTES:,}",
+            )  # fmt: skip
 
     def _upload(self, shard: Shard, facts: ShardFacts, step: steps.Upload, evidence: Evidence) -> None:
         if step.reuse:

@@ -18,6 +18,7 @@ from airflow_provider_geminibatch.core.model import BatchId
 from airflow_provider_geminibatch.core.steps import Policy
 from airflow_provider_geminibatch.core.template import RequestTemplate
 from airflow_provider_geminibatch.gemini.gateway import Refused
+from airflow_provider_geminibatch.jobs import submit as submitting
 from airflow_provider_geminibatch.jobs.prepare import Declaration, prepare
 from airflow_provider_geminibatch.jobs.submit import Submitted, Waiting, read_build, submit
 from airflow_provider_geminibatch.storage import facts as fact_store
@@ -344,3 +345,30 @@ def test_without_a_deadline_a_short_life_is_warned_of(caplog: pytest.LogCaptureF
     assert (
         "files/f000000 expires at 2026-01-03 00:00 UTC: rows that name it fail if their job takes longer" in caplog.text
     )
+
+
+def test_what_the_files_have_together_is_told_and_warned_of(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World()
+    manifest = world.prepare(wav(2000), wav(2000), wav(3000))
+
+    with caplog.at_level(logging.INFO):
+        world.submit(manifest)
+    assert "of requests and 5,088 of media are uploaded" in caplog.text
+    assert "may have together" not in caplog.text
+
+    monkeypatch.setattr(submitting, "STORAGE_BYTES", 5000)
+    world.submit(world.prepare(wav(2000), wav(3000), run="more"))
+    assert "more than the 5,000 bytes that the files of a project may have together" in caplog.text
+
+
+def test_a_key_of_another_project_at_the_same_service_uploads_for_itself() -> None:
+    world = World()
+    world.submit(world.prepare(wav(2000)))
+    world.service = InMemoryGateway(world.clock)
+
+    world.submit(world.prepare(wav(2000), png(), run="other"))
+
+    assert len(world.facts()) == 2
+    assert len(world.uploads()) == 1
