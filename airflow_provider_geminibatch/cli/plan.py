@@ -26,7 +26,7 @@ from airflow_provider_geminibatch.jobs.prepare import prepare
 from airflow_provider_geminibatch.jobs.price_list import PriceBook, open_book, prices_path
 from airflow_provider_geminibatch.jobs.submit import read_build
 from airflow_provider_geminibatch.storage import facts
-from airflow_provider_geminibatch.storage.files import PlainFiles, opened
+from airflow_provider_geminibatch.storage.files import PlainFiles, opened, reading
 from airflow_provider_geminibatch.storage.sources import RequestsSource, source_of
 from airflow_provider_geminibatch.storage.store import Store
 from airflow_provider_geminibatch.storage.stores import LocalStore, open_store
@@ -140,7 +140,7 @@ def _book(args: argparse.Namespace) -> PriceBook:
 
 
 def _read(uri: str) -> bytes:
-    with opened(PlainFiles(), uri) as file:
+    with reading(uri), opened(PlainFiles(), uri) as file:
         return file.read()
 
 

@@ -152,8 +152,8 @@ class CostEstimate(msgspec.Struct, frozen=True, kw_only=True):
             "counted": self.counted,
             "tokens": {name: _whole(getattr(self, name)) for name in spans},
             "answers_from": self.basis,
-            "batch_usd": amounts(self.batch_usd),
-            "standard_usd": amounts(self.standard_usd),
+            "batch_usd": self.batch_usd and self.batch_usd.amounts(),
+            "standard_usd": self.standard_usd and self.standard_usd.amounts(),
             "price": self.price_told,
         }
 
@@ -243,20 +243,11 @@ def _whole(span: Span) -> dict[str, int | None]:
     return {name: None if value is None else int(value) for name, value in span._asdict().items()}
 
 
-def amounts(span: Span | None) -> dict[str, str | None] | None:
-    """An interval of money as plain text, to a millionth of a dollar."""
-    if span is None:
-        return None
-    six = Decimal("0.000001")
-    return {name: None if value is None else f"{value.quantize(six):f}" for name, value in span._asdict().items()}
-
-
 __all__ = [
     "ENOUGH_BATCHES",
     "MEDIA_TOKENS",
     "Answers",
     "CostEstimate",
-    "amounts",
     "bounded",
     "cost_of",
     "dollars",

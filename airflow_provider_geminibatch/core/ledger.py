@@ -8,11 +8,14 @@ only with each other). Unknown fields are ignored on reading; a fact whose ``min
 from __future__ import annotations
 
 from datetime import datetime
+from decimal import Decimal
+from typing import Any
 
 import msgspec
 
 from airflow_provider_geminibatch.core.model import BatchId, JobCounts, ServiceIdentity
 from airflow_provider_geminibatch.core.prices import PriceList
+from airflow_provider_geminibatch.core.sampling import Span
 
 READER = 1
 """The fact format this release reads."""
@@ -298,6 +301,17 @@ class CostEstimated(Fact, frozen=True, kw_only=True):
     counted: bool
     answers_from: str
     sampled: int
+
+    @property
+    def span(self) -> Span:
+        """The interval."""
+        expected = None if self.expected_usd is None else Decimal(self.expected_usd)
+        return Span(Decimal(self.low_usd), expected, Decimal(self.high_usd))
+
+    def as_dict(self) -> dict[str, Any]:
+        """As much of ``CostEstimate.as_dict`` as is on record."""
+        about = {"counted": self.counted, "answers_from": self.answers_from, "sampled": self.sampled}
+        return {**about, "batch_usd": self.span.amounts()}
 
 
 class Priced(Fact, frozen=True, kw_only=True):

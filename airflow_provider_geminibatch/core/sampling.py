@@ -58,6 +58,11 @@ class Span(NamedTuple):
     def times(self, factor: Decimal) -> Span:
         return Span(self.low * factor, None if self.expected is None else self.expected * factor, self.high * factor)
 
+    def amounts(self) -> dict[str, str | None]:
+        """An interval of money as plain text, to a millionth of a dollar."""
+        six = Decimal("0.000001")
+        return {name: None if value is None else f"{value.quantize(six):f}" for name, value in self._asdict().items()}
+
     def holds(self, value: Decimal) -> bool:
         """True when the value lies inside."""
         return self.low <= value <= self.high

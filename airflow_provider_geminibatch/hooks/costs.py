@@ -64,59 +64,61 @@ def note_prices(ledgers: Iterable[tuple[Manifest, Store]], models: Iterable[str 
 
 
 def _read(uri: str) -> bytes:
-    from airflow_provider_geminibatch.storage.files import opened
+    from airflow_provider_geminibatch.storage.files import opened, reading
 
-    with opened(AirflowFiles(), uri) as file:
+    with reading(uri), opened(AirflowFiles(), uri) as file:
         return file.read()
 
 
 def show_estimate(context: Context, ledgers: Sequence[tuple[Manifest, Store]], *, service: str, me: str) -> None:
     """Say what sealed builds are expected to cost, by size and by earlier answers, in the log and as XCom ``cost``."""
-    push_costs(context, [estimate for _, _, estimate in _quick(ledgers, service, me)])
+    from airflow_provider_geminibatch.jobs.submit import read_build
+
+    told = []
+    for manifest, store in ledgers:
+        build = read_build(store, manifest.path)
+        if estimate := _quick(build, store, service, me):
+            log.info("%s: %s", build.batch, estimate.sentence)
+            told.append(estimate.as_dict())
+    _push(context, told)
 
 
 def record_estimate(context: Context, ledgers: Sequence[tuple[Manifest, Store]], *, service: str, me: str) -> None:
-    """As ``show_estimate``, put on record too, where the real cost is held against it; once an estimate is, nothing is done."""
-    from airflow_provider_geminibatch.jobs.cost_estimate import note_cost, noted_cost
+    """As ``show_estimate``, and on record, where the real cost is held against it. What is on record is not estimated again."""
+    from airflow_provider_geminibatch.jobs.cost_estimate import cost_fact, note_cost
     from airflow_provider_geminibatch.jobs.submit import read_build
 
-    new = [one for one in ledgers if noted_cost(read_build(one[1], one[0].path), one[1]) is None]
-    estimates = _quick(new, service, me, said=False)
-    for build, store, estimate in estimates:
-        note_cost(build, store, estimate, me=me, now=utc_now, log=log)
-    push_costs(context, [estimate for _, _, estimate in estimates])
+    told = []
+    for manifest, store in ledgers:
+        build = read_build(store, manifest.path)
+        standing = cost_fact(build, store)
+        if standing is not None:
+            told.append(standing.as_dict())
+        elif estimate := _quick(build, store, service, me):
+            note_cost(build, store, estimate, me=me, now=utc_now, log=log)
+            told.append(estimate.as_dict())
+    _push(context, told)
 
 
-def push_costs(context: Context, estimates: Sequence[CostEstimate]) -> None:
+def _push(context: Context, told: Sequence[dict[str, Any]]) -> None:
     """The estimates as XCom: one as it is, several as a list, none not at all."""
-    told = [estimate.as_dict() for estimate in estimates]
     if told:
-        context["ti"].xcom_push(key=XCOM_KEY, value=told[0] if len(told) == 1 else told)
+        context["ti"].xcom_push(key=XCOM_KEY, value=told[0] if len(told) == 1 else list(told))
 
 
-def _quick(
-    ledgers: Sequence[tuple[Manifest, Store]], service: str, me: str, *, said: bool = True
-) -> list[tuple[Build, Store, CostEstimate]]:
+def _quick(build: Build, store: Store, service: str, me: str) -> CostEstimate | None:
     """An estimate asks nobody and decides nothing, so that a task does not fail for want of one."""
     from airflow_provider_geminibatch.jobs.cost_estimate import QUICK, estimate_cost
-    from airflow_provider_geminibatch.jobs.submit import read_build
 
-    found: list[Any] = []
-    for manifest, store in ledgers:
-        try:
-            build = read_build(store, manifest.path)
-            estimate = estimate_cost(build, store, service=service, me=me, now=utc_now, log=log, sample=QUICK)
-        except StoreError as error:
-            log.warning("there is no estimate of the cost: %s", error)
-            continue
-        if said:
-            log.info("%s: %s", build.batch, estimate.sentence)
-        found.append((build, store, estimate))
-    return found
+    try:
+        return estimate_cost(build, store, service=service, me=me, now=utc_now, log=log, sample=QUICK)
+    except StoreError as error:
+        log.warning("there is no estimate of the cost: %s", error)
+        return None
 
 
 def _generation(build: Build) -> str:
     return generation_path(build.batch, build.generation)
 
 
-__all__ = ["XCOM_KEY", "note_prices", "push_costs", "record_estimate", "show_estimate", "usd_limit"]
+__all__ = ["XCOM_KEY", "note_prices", "record_estimate", "show_estimate", "usd_limit"]

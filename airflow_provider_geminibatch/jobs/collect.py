@@ -17,7 +17,6 @@ from typing import Any
 
 import msgspec
 
-from airflow_provider_geminibatch.core.cost_estimate import amounts
 from airflow_provider_geminibatch.core.errors import Rejected, StoreUnreadable
 from airflow_provider_geminibatch.core.landing import (
     CommitManifest,
@@ -265,7 +264,7 @@ def _settled(desk: Desk, batches: Sequence[AnsweredBatch]) -> dict[str, str | No
         settle_build(books, batch.store, batch.build, sum_of(shard.spent for shard in batch.shards).cost_usd)
         span = reconcile_cost(batch.build, batch.store, real, desk.log)
         spans += [span] if span else []
-    return amounts(reduce(Span.plus, spans)) if len(spans) == len(batches) else None
+    return reduce(Span.plus, spans).amounts() if len(spans) == len(batches) else None
 
 
 def _prices(desk: Desk, batches: Sequence[AnsweredBatch]) -> tuple[PriceList, ...]:

@@ -107,11 +107,13 @@ def note_cost(
 
 def noted_cost(build: Build, store: Store) -> Span | None:
     """The estimate on record."""
-    fact = fact_store.get(store, _cost_path(build), CostEstimated)
-    if fact is None:
-        return None
-    expected = None if fact.expected_usd is None else Decimal(fact.expected_usd)
-    return Span(Decimal(fact.low_usd), expected, Decimal(fact.high_usd))
+    fact = cost_fact(build, store)
+    return fact.span if fact else None
+
+
+def cost_fact(build: Build, store: Store) -> CostEstimated | None:
+    """The estimate on record, and what it was told from."""
+    return fact_store.get(store, _cost_path(build), CostEstimated)
 
 
 def reconcile_cost(build: Build, store: Store, real_usd: Decimal | None, log: logging.Logger) -> Span | None:
@@ -179,4 +181,4 @@ def _cost_path(build: Build) -> str:
     return f"{_generation(build)}/cost.json"
 
 
-__all__ = ["QUICK", "afford", "beyond", "estimate_cost", "note_cost", "noted_cost", "reconcile_cost"]
+__all__ = ["QUICK", "afford", "beyond", "cost_fact", "estimate_cost", "note_cost", "noted_cost", "reconcile_cost"]

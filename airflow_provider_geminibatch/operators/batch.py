@@ -21,7 +21,7 @@ from airflow_provider_geminibatch.core.watch import Watch
 from airflow_provider_geminibatch.hooks import config
 from airflow_provider_geminibatch.hooks.attempt import attempt_of, in_backfill
 from airflow_provider_geminibatch.hooks.commands import command_left, command_uri
-from airflow_provider_geminibatch.hooks.costs import note_prices, record_estimate, usd_limit
+from airflow_provider_geminibatch.hooks.costs import note_prices, record_estimate, show_estimate, usd_limit
 from airflow_provider_geminibatch.hooks.errors import airflow_errors
 from airflow_provider_geminibatch.hooks.gateways import Gateways
 from airflow_provider_geminibatch.hooks.gemini_batch import GeminiBatchHook
@@ -169,7 +169,6 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
         (manifest,) = parse_manifests(prepared)
         self._prepared_as = manifest
         with airflow_errors():
-            self._note_cost(context, manifest)
             while isinstance(end := self._walked(context, manifest), Waiting):
                 log.info("waiting%s: %s", f" until {end.until:%Y-%m-%d %H:%M:%S %Z}" if end.until else "", end.why)
                 if self.deferrable:
@@ -180,13 +179,12 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
             context["outlet_events"][self.to.asset].extra = extra
         return extra
 
-    def _note_cost(self, context: Context, manifest: Manifest) -> None:
-        """The prices that the batch is counted by, and what it is expected to cost, on record once."""
+    def _show_cost(self, context: Context, manifest: Manifest) -> None:
+        """Prices and the estimate on record, once; where the budget goes by one, it is counted when that is charged."""
         me, ledger = attempt_of(context).me, [(manifest, open_workspace(manifest.workspace).store)]
         note_prices(ledger, [rung.model for rung in self.on_deadline], me=me)
-        if self.budget == "upper_bound":  # else it is counted by the service, when it is charged
-            service = str(GeminiBatchHook(self.gemini_conn_id).identity())
-            record_estimate(context, ledger, service=service, me=me)
+        note = record_estimate if self.budget == "upper_bound" or self.max_cost_usd is None else show_estimate
+        note(context, ledger, service=str(GeminiBatchHook(self.gemini_conn_id).identity()), me=me)
 
     def _walked(self, context: Context, manifest: Manifest) -> Landed | Waiting:
         """Everything that can be done now."""

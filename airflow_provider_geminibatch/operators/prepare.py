@@ -131,10 +131,9 @@ class GeminiBatchPrepareOperator(BaseOperator):
 
     def _show_cost(self, context: Context, manifest: Manifest) -> None:
         """Say what the batch is expected to cost, in the log and as XCom ``cost``."""
-        service, me = str(GeminiBatchHook(self.gemini_conn_id).identity()), attempt_of(context).me
-        ledger = [(manifest, open_workspace(manifest.workspace).store)]
+        ledger, me = [(manifest, open_workspace(manifest.workspace).store)], attempt_of(context).me
         note_prices(ledger, (), me=me)
-        show_estimate(context, ledger, service=service, me=me)
+        show_estimate(context, ledger, service=str(GeminiBatchHook(self.gemini_conn_id).identity()), me=me)
 
     def _prepared(self, context: Context, source: Source) -> Prepared:
         from airflow_provider_geminibatch.jobs.prepare import prepare

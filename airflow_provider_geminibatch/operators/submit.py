@@ -13,7 +13,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 from airflow_provider_geminibatch.core.manifest import Manifest, parse_manifests
 from airflow_provider_geminibatch.hooks import config
 from airflow_provider_geminibatch.hooks.attempt import attempt_of, in_backfill
-from airflow_provider_geminibatch.hooks.costs import note_prices, push_costs, record_estimate, usd_limit
+from airflow_provider_geminibatch.hooks.costs import note_prices, record_estimate, usd_limit
 from airflow_provider_geminibatch.hooks.errors import airflow_errors
 from airflow_provider_geminibatch.hooks.gemini_batch import GeminiBatchHook
 from airflow_provider_geminibatch.hooks.storage import AirflowFiles, open_workspace
@@ -143,17 +143,15 @@ class GeminiBatchSubmitOperator(BaseOperator):
         limit, me = usd_limit(self.max_cost_usd), attempt_of(context).me
         if limit is None:
             return
-        found: list[CostEstimate] = []
+        service = str(gateway.identity)
 
         def estimating(build: Build, store: Store) -> CostEstimate:
-            service = str(gateway.identity)
-            found.append(estimate_cost(build, store, service=service, me=me, now=utc_now, log=log, gateway=gateway))
-            note_cost(build, store, found[-1], me=me, now=utc_now, log=log)
-            return found[-1]
+            found = estimate_cost(build, store, service=service, me=me, now=utc_now, log=log, gateway=gateway)
+            note_cost(build, store, found, me=me, now=utc_now, log=log)
+            return found
 
         by_estimate = estimating if self.budget == "estimate" else None
         afford(ledgers, limit, me=me, now=utc_now, estimating=by_estimate, charging=charging)
-        push_costs(context, found)
 
     def _canaries(self, manifests: tuple[Manifest, ...], context: Context, gateway: Gateway) -> list[Waiting]:
         """Let all canaries pass before anything is sent: what has to be waited for, or nothing."""

@@ -185,6 +185,7 @@ def test_a_model_without_a_price_has_a_plan_and_no_cost(tmp_path: Path, capsys: 
         (["/w/batches/d/r/t/map=-1"], "there is no batch at that place"),
         (["--requests", "/nowhere/x.jsonl", "--model", "gemini-3.8-flash"], "could not be read"),
         (["nowhere", "--sample", "1"], "too few"),
+        (["--source", "x.csv", "--template", "/nowhere/t.json", "--model", "m"], "could not be read"),
         (["--source", "x.csv", "--template", "{here}/no.json", "--model", "m"], "it is no template"),
         (["--source", "x.csv", "--template", "{here}/list.json", "--model", "m"], "no JSON object"),
         (["--source", "x.csv", "--template", "{here}/other.json", "--model", "m"], "promt"),
