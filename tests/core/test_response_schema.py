@@ -199,9 +199,11 @@ def test_a_typed_dict_and_a_dataclass_are_types_like_others() -> None:
 
 
 def test_typings_own_typed_dict_is_taken_or_told_where_to_come_from() -> None:
-    old = typing.TypedDict("Old", {"a": int})
+    class Old(typing.TypedDict):
+        a: int
+
     if sys.version_info >= (3, 12):
-        assert json_schema_of(old)["required"] == ["a"]
+        assert json_schema_of(Old)["required"] == ["a"]
         return
     with pytest.raises(Unusable, match="Import TypedDict from typing_extensions"):
-        json_schema_of(old)
+        json_schema_of(Old)
