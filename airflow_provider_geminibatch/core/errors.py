@@ -476,7 +476,8 @@ class Rejected(GeminiBatchError):
     numbers: str
     says: ClassVar[str] = (
         "{landing} window {window} is outside its thresholds: {numbers}. The answers are paid and kept under _rejected/, no chain "
-        "moves on. Look at them, then run `geminibatch accept {landing} {window} --reason …`, or clear the batch to ask again."
+        "moves on. Look at them, then run `geminibatch accept {landing} {window} --reason …`. To ask all of it again, and pay again, "
+        "run `geminibatch forget` and clear the tasks."
     )
 
 
