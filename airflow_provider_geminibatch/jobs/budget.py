@@ -219,7 +219,10 @@ def _is_over(attempt: Attempt) -> bool:
 def refuse_build(store: Store, build: Build, service: ServiceIdentity, why: str, *, me: str, at: datetime) -> None:
     """Put on record that the shards of a build are not sent, for want of budget; none of them becomes a job any more."""
     for shard in build.shards:
-        number = len(fact_store.shard_facts(store, shard.ledger).attempts) + 1
+        known = fact_store.shard_facts(store, shard.ledger)
+        if known.last is not None and known.last.refused is not None and known.last.refused.code == NO_BUDGET:
+            continue
+        number = len(known.attempts) + 1
         claim = Claim(owner=me, at=at, display_name=f"not sent: {shard}", service=service)
         standing = fact_store.put(store, attempt_path(shard.ledger, number, "claim"), claim)
         if standing == claim:

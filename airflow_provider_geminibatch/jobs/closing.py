@@ -31,10 +31,11 @@ from airflow_provider_geminibatch.storage import facts as fact_store
 from airflow_provider_geminibatch.storage.usage_history import note_usage
 
 
-def seal_results(desk: Desk, build: Build, results: tuple[ShardResult, ...]) -> int:
+def seal_results(desk: Desk, build: Build, results: tuple[ShardResult, ...], *, partial: bool = False) -> int:
     """The number of the seal that says exactly these results; a new one when the last says others.
 
-    Raises ResultsBroken when another try has sealed results of a later attempt: this one obeys.
+    Raises ResultsBroken when another try has sealed results of a later attempt: this one obeys. ``partial`` results say nothing
+    of shards that are open, also of those that were sealed as failed and are asked again since.
     """
     mine = ResultsSeal(owner=desk.me, at=desk.now(), build=build.id, results=results)
     folder = generation_path(build.batch, build.generation)
@@ -44,7 +45,9 @@ def seal_results(desk: Desk, build: Build, results: tuple[ShardResult, ...]) -> 
         if (standing.build, standing.results) == (build.id, results):
             return number
         ours = {result.shard: result.attempt for result in results}
-        if any(result.attempt > ours.get(result.shard, 0) for result in standing.results):
+        if any(
+            result.attempt > ours.get(result.shard, result.attempt if partial else 0) for result in standing.results
+        ):
             raise ResultsBroken(f"the results of {build.batch}", "another try has sealed later ones")
     raise AssertionError("count does not end")
 

@@ -139,7 +139,7 @@ def land(
 
     Returns a rejected commit too: whoever asked for it has to raise.
     """
-    batches = sorted((_sealed(desks[batch.origin.workspace], batch) for batch in batches), key=_by_path)
+    batches = sorted((_sealed(desks[batch.origin.workspace], batch, complete) for batch in batches), key=_by_path)
     desk, store, window = next(iter(desks.values())), commission.store, commission.window
     draft = _draft(desk, commission, batches, complete)
     if complete:
@@ -203,9 +203,9 @@ def gathered(
     return AnsweredBatch(desk.store, build, origin, check, shards, layers)
 
 
-def _sealed(desk: Desk, batch: AnsweredBatch) -> AnsweredBatch:
+def _sealed(desk: Desk, batch: AnsweredBatch, complete: bool) -> AnsweredBatch:
     """The batch with its choice of results on record."""
-    seal = closing.seal_results(desk, batch.build, _results(batch))
+    seal = closing.seal_results(desk, batch.build, _results(batch), partial=not complete)
     return replace(batch, origin=msgspec.structs.replace(batch.origin, seal=seal))
 
 

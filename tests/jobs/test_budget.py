@@ -12,7 +12,7 @@ import pytest
 from airflow_provider_geminibatch.core.batch import BatchPolicy, Rung
 from airflow_provider_geminibatch.core.errors import Unusable
 from airflow_provider_geminibatch.core.ledger import Charge, Spending
-from airflow_provider_geminibatch.jobs.budget import Books, charged_usd
+from airflow_provider_geminibatch.jobs.budget import Books, charged_usd, refuse_build
 from airflow_provider_geminibatch.jobs.collect import Landed
 from airflow_provider_geminibatch.jobs.submit import read_build
 from airflow_provider_geminibatch.storage import facts
@@ -111,3 +111,15 @@ def test_a_job_whose_results_never_showed_stays_charged_at_its_bound() -> None:
     (_, upper, real), (_, _, asked) = charges(world)
     assert (real, asked) == (None, landed.cost_usd)
     assert upper > 0
+
+
+def test_a_build_that_is_not_sent_for_want_of_budget_is_put_on_record_once() -> None:
+    world = World(shards=2)
+    build = read_build(world.store, world.manifest.path)
+    for me in ("one", "two", "three"):
+        refuse_build(world.store, build, world.service.identity, "no money", me=me, at=world.clock())
+
+    for shard in build.shards:
+        (attempt,) = facts.shard_facts(world.store, shard.ledger).attempts
+        assert attempt.refused is not None
+        assert attempt.refused.text == "not sent: no money"
