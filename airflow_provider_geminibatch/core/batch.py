@@ -306,7 +306,8 @@ def batch_step(summary: BatchSummary, policy: BatchPolicy, me: str, now: datetim
     if summary.closed:
         return (Commit("it was committed before"),)
     if summary.command == "cancel":
-        if summary.open and not summary.cancelled:
+        # Also what may be a job without anybody knowing yet.
+        if summary.unfinished and not summary.cancelled:
             return (CancelAll(summary.command_reason),)
         return (Fail(BatchCancelled(summary.label, summary.command_reason)),)
     if summary.rungs:

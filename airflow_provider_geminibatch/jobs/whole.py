@@ -50,6 +50,7 @@ from airflow_provider_geminibatch.jobs.layers import (
 from airflow_provider_geminibatch.jobs.rescue import prepare_rescue, run_rung
 from airflow_provider_geminibatch.jobs.results import Desk, is_open, shard_name
 from airflow_provider_geminibatch.jobs.rows import AnsweredBatch
+from airflow_provider_geminibatch.jobs.settle import keep_unsent
 from airflow_provider_geminibatch.jobs.standing import Seen, Standing
 from airflow_provider_geminibatch.jobs.submit import Submitted, read_build, submit
 from airflow_provider_geminibatch.storage import facts as fact_store
@@ -382,6 +383,7 @@ class _Walk:
     def _cancel_all(self, step: planning.CancelAll) -> None:
         desk = self._desk
         for _, build, conn_id in self._standing.live(self._rungs()):
+            keep_unsent(replace(desk, gateway=self._gateways(conn_id)), build)
             batch = read_batch(self._standing.manifest_of(build), desk.store)
             targets = [Target(job.name, desk.store, job.place) for job in batch.jobs if job.attempt.end is None]
             done = cancel_jobs(targets, self._gateways(conn_id), owner=desk.me, why=step.reason, now=desk.now())

@@ -14,15 +14,24 @@ import msgspec
 import pytest
 
 from airflow_provider_geminibatch.core.batch import BatchPolicy, Rung
-from airflow_provider_geminibatch.core.errors import BatchCancelled, Rejected, ServiceBusy, Unusable, WaitTimedOut
-from airflow_provider_geminibatch.core.landing import Place, ResultsSeal, RunRef
+from airflow_provider_geminibatch.core.errors import (
+    BatchCancelled,
+    Rejected,
+    ResultsBroken,
+    ServiceBusy,
+    Unusable,
+    WaitTimedOut,
+)
+from airflow_provider_geminibatch.core.landing import Place, ResultsSeal, RunRef, ShardResult
 from airflow_provider_geminibatch.core.ledger import CancelMark, Command, Fact, Round, RungFact, Settled
 from airflow_provider_geminibatch.core.model import Owner
 from airflow_provider_geminibatch.core.verdict import Thresholds
-from airflow_provider_geminibatch.gemini.gateway import Refused
+from airflow_provider_geminibatch.gemini.gateway import JobPage, Refused
+from airflow_provider_geminibatch.jobs.closing import seal_results
 from airflow_provider_geminibatch.jobs.collect import Landed, gathered
 from airflow_provider_geminibatch.jobs.results import Desk
 from airflow_provider_geminibatch.jobs.rows import LandedRows
+from airflow_provider_geminibatch.jobs.submit import read_build
 from airflow_provider_geminibatch.jobs.whole import Waiting, walk
 from airflow_provider_geminibatch.storage import facts as fact_store
 from airflow_provider_geminibatch.storage.landings import read_manifest, read_rows
@@ -612,3 +621,36 @@ def test_what_a_person_had_cancelled_by_us_is_asked_again_by_a_round() -> None:
     landed = world.on(BatchPolicy())
 
     assert landed.counts["answer"] == 3
+
+
+def test_a_batch_called_off_ends_a_job_whose_create_was_never_answered() -> None:
+    world = World()
+    world.service.replies_to_lose = 1
+    shown = world.service.jobs
+    world.service.jobs = lambda page_token="": JobPage(())  # type: ignore[method-assign,assignment,misc]
+    assert isinstance(world.walk(BatchPolicy()), Waiting)
+    (lost,) = world.service.created
+    world.service.jobs = shown  # type: ignore[method-assign]
+    world.command("cancel")
+
+    with pytest.raises(BatchCancelled):
+        world.walk(BatchPolicy())
+
+    assert world.service.job(lost.name).state == "CANCELLED"
+    assert not any(world.service.file(name) for name in world.service.files)
+
+
+def test_an_early_commit_leaves_out_a_shard_that_is_asked_again() -> None:
+    world = World(shards=2)
+    shard = [ShardResult(shard=f"s-{number}", attempt=1, job=f"batches/{number}") for number in range(2)]
+    desk = Desk(world.store, world.service, "w", world.clock, LOG)
+    build = read_build(world.store, world.manifest.path)
+
+    assert seal_results(desk, build, tuple(shard)) == 1
+    with pytest.raises(ResultsBroken):
+        seal_results(desk, build, (shard[1],))
+    assert seal_results(desk, build, (shard[1],), partial=True) == 2
+    again = msgspec.structs.replace(shard[0], attempt=2)
+    assert seal_results(desk, build, (again, shard[1])) == 3
+    with pytest.raises(ResultsBroken):
+        seal_results(desk, build, (shard[0],), partial=True)
