@@ -193,11 +193,11 @@ def _cpus() -> int:
 def _listing(uri: str) -> Listing | None:
     """The list of models that ``[geminibatch] models`` names. Raises Unusable, SourceUnreadable."""
     from airflow_provider_geminibatch.core.capabilities import read_listing
-    from airflow_provider_geminibatch.storage.files import opened
+    from airflow_provider_geminibatch.storage.files import opened, reading
 
     if not uri:
         return None
-    with opened(AirflowFiles(), uri) as file:
+    with reading(uri), opened(AirflowFiles(), uri) as file:
         return read_listing(file.read(), uri)
 
 
