@@ -134,8 +134,9 @@ class Declaration:
                 self.kind, self.model, common.note, ordered=not as_before, check=self.check, warn=warn
             )
             fast = FastRequests(
-                self.check, kind=self.kind, route=self.route, note=common.note, columns=self.passthrough, own=OWN_FIELDS
-            )
+                self.check, kind=self.kind, route=self.route, note=common.note, warn=warn,
+                columns=self.passthrough, own=OWN_FIELDS,
+            )  # fmt: skip
             options |= {"own": OWN_FIELDS, "quick": None if as_before else fast}
             return Road(partial(ready_rows, encode=encode, **options), "", self.source_name)
         common.note({"generationConfig": self.template.generation})
