@@ -12,10 +12,12 @@ runs in a process of its own and ends with a file that is flushed to the disk:
     cores          the same, split over all CPUs
     ready-made     Prepare from a file of ready-made requests: every line is checked
     lint           that file is only checked: every line, every key
-    types          google.genai's types for every row, dumped
-    converter      the SDK's own way of making a line of a batch file
+    types of text  google.genai's Content for every row, dumped; all the rest of a request is dumped once
+    types          a whole request in google.genai's types for every row, dumped
+    converter      the same, by the SDK's own converter from those types to the wire
 
-Rounds alternate between the ways; each figure is the best round, since what else a machine does only takes away.
+None of the last three checks a line, looks for keys that stand twice or computes a digest. Rounds alternate between the ways;
+each figure is the best round, since whatever else a machine does only takes away.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ import msgspec
 
 MIB = 1 << 20
 PROMPTS = 5_000
+WARM_ROWS = 20
 LETTERS = 'abcdefghijklmnopqrstuvwxyz    \n"é'
 SYSTEM = ("You label reviews of shops. Say what is there and nothing else. " * 5)[:300]
 SCHEMA = {
@@ -116,7 +119,7 @@ def write_inputs(folder: Path, count: int) -> None:
 # The ways ----------------------------------------------------------------------------------------------------------------
 
 
-def prepared(folder: Path, source: Any, **declared: Any) -> int:
+def prepared(folder: Path, source: Any, split: Any = lambda: None, **declared: Any) -> int:
     """Prepare as the task does it, without Airflow; what was written."""
     from airflow_provider_geminibatch.core.model import BatchId
     from airflow_provider_geminibatch.jobs.prepare import Declaration, prepare
@@ -125,7 +128,7 @@ def prepared(folder: Path, source: Any, **declared: Any) -> int:
     made = prepare(
         Declaration(model="gemini-3.8-flash", **declared), source, store=LocalStore(str(folder / "workspace")),
         workspace_id="benchmark", batch=BatchId("requests", "once", "prepare"), service=None, me="me",
-        now=lambda: datetime.now(UTC), log=logging.getLogger("benchmark"),
+        now=lambda: datetime.now(UTC), log=logging.getLogger("benchmark"), split=split,
     )  # fmt: skip
     return made.build.size_bytes
 
@@ -169,24 +172,63 @@ def lint(folder: Path, count: int) -> int:
     return sum(len(ready.request) for ready in declared.ready(source, CommonSchema()))
 
 
-def types(folder: Path, count: int) -> int:
-    from google.genai import types as genai
+def prepare_cores(folder: Path, count: int) -> int:
+    """The same file in four parts. Prepare itself leaves a source of less than 256 MiB whole."""
+    from airflow_provider_geminibatch.jobs.parts import split_of
+    from airflow_provider_geminibatch.storage.sources import JsonlSource, PlainFiles
 
+    source, files = JsonlSource(str(folder / "rows.jsonl")), PlainFiles()
+    size = os.path.getsize(source.path)
+
+    def split() -> Any:
+        return split_of(source, files, processes=len(os.sched_getaffinity(0)), door={}, part_bytes=size // 4 + 1)
+
+    if count < WARM_ROWS * 2:  # the file is written for all rows
+        return prepare_jsonl(folder, count)
+    return prepared(folder, lambda: source.rows(files), template=template(), split=split)
+
+
+def _typed(text: str) -> tuple[Any, Any]:
+    """A request in the SDK's own types, as its documentation writes them."""
+    from google.genai import types as sdk
+
+    content = sdk.Content(role="user", parts=[sdk.Part.from_text(text=text)])
+    properties = {
+        name: sdk.Schema(type=sdk.Type.STRING, description=each["description"]) for name, each in SCHEMA["properties"].items()
+    }  # fmt: skip
+    config = sdk.GenerateContentConfig(
+        system_instruction=sdk.Content(parts=[sdk.Part.from_text(text=SYSTEM)]),
+        temperature=0,
+        response_mime_type="application/json",
+        response_schema=sdk.Schema(type=sdk.Type.OBJECT, properties=properties, required=SCHEMA["required"]),
+        safety_settings=[
+            sdk.SafetySetting(
+                category=sdk.HarmCategory.HARM_CATEGORY_HARASSMENT, threshold=sdk.HarmBlockThreshold.BLOCK_NONE
+            )
+        ],
+    )
+    return content, config
+
+
+def types(folder: Path, count: int) -> int:
     with (folder / "types.jsonl").open("wb") as file:
         for row in rows(count):
-            content = genai.Content(role="user", parts=[genai.Part(text=row["text"])])
-            config = genai.GenerationConfig(
-                temperature=0, response_mime_type="application/json", response_json_schema=SCHEMA
-            )
-            safety = genai.SafetySetting.model_validate(SAFETY)
-            system = genai.Content(parts=[genai.Part(text=SYSTEM)])
-            request = {
-                "contents": [_dumped(content)], "systemInstruction": _dumped(system),
-                "generationConfig": _dumped(config), "safetySettings": [_dumped(safety)],
-            }  # fmt: skip
+            content, config = _typed(row["text"])
+            request = {"contents": [_dumped(content)], "config": _dumped(config)}
             file.write(json.dumps({"key": row["id"], "request": request}).encode() + b"\n")
-        os.fsync(file.fileno())
-        return file.tell()
+        return _flushed(file)
+
+
+def types_of_text(folder: Path, count: int) -> int:
+    from google.genai import types as sdk
+
+    config = _dumped(_typed("")[1])
+    with (folder / "types.jsonl").open("wb") as file:
+        for row in rows(count):
+            content = sdk.Content(role="user", parts=[sdk.Part.from_text(text=row["text"])])
+            request = {"contents": [_dumped(content)], "config": config}
+            file.write(json.dumps({"key": row["id"], "request": request}).encode() + b"\n")
+        return _flushed(file)
 
 
 def _dumped(value: Any) -> Any:
@@ -196,22 +238,21 @@ def _dumped(value: Any) -> Any:
 def converter(folder: Path, count: int) -> int:
     from google import genai
     from google.genai import batches
-    from google.genai import types as kinds
+    from google.genai import types as sdk
 
     client = genai.Client(api_key="none")._api_client
     with (folder / "converter.jsonl").open("wb") as file:
         for row in rows(count):
-            request = kinds.InlinedRequest(
-                contents=[kinds.Content(role="user", parts=[kinds.Part(text=row["text"])])],
-                config=kinds.GenerateContentConfig(
-                    system_instruction=SYSTEM, temperature=0, response_mime_type="application/json",
-                    response_json_schema=SCHEMA, safety_settings=[kinds.SafetySetting.model_validate(SAFETY)],
-                ),
-            )  # fmt: skip
-            made = batches._InlinedRequest_to_mldev(client, request)
+            content, config = _typed(row["text"])
+            made = batches._InlinedRequest_to_mldev(client, sdk.InlinedRequest(contents=[content], config=config))
             file.write(json.dumps({"key": row["id"], **made}, default=_dumped).encode() + b"\n")
-        os.fsync(file.fileno())
-        return file.tell()
+        return _flushed(file)
+
+
+def _flushed(file: Any) -> int:
+    file.flush()
+    os.fsync(file.fileno())
+    return int(file.tell())
 
 
 # Each way, and of how many rows it takes one: the slow ones would take hours.
@@ -219,8 +260,10 @@ WAYS: dict[str, tuple[Callable[[Path, int], int], int]] = {
     "floor": (floor, 1),
     "prepare": (prepare_rows, 1),
     "prepare jsonl": (prepare_jsonl, 1),
+    "cores": (prepare_cores, 1),
     "ready-made": (prepare_requests, 1),
     "lint": (lint, 1),
+    "types of text": (types_of_text, 20),
     "types": (types, 40),
     "converter": (converter, 400),
 }
@@ -237,12 +280,23 @@ def measured(way: str, folder: Path, count: int) -> Run:
         for name in ("rows.jsonl", "requests.jsonl"):
             if (folder / name).exists():
                 (Path(warm) / name).symlink_to(folder / name)
-        walk(Path(warm), 20)
-    before = time.process_time(), time.perf_counter()
+        walk(Path(warm), WARM_ROWS)
+    began, busy = time.perf_counter(), _busy_s()
     written = walk(folder, count)
-    took = time.process_time() - before[0], time.perf_counter() - before[1]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return Run(way, count, took[1], took[0], written, peak, peak)
+    took, busy = time.perf_counter() - began, _busy_s() - busy
+    peak, of_child = (_peak_mib(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    children = len(os.sched_getaffinity(0)) if of_child else 0
+    return Run(way, count, took, busy, written, max(peak, of_child), peak + children * of_child)
+
+
+def _busy_s() -> float:
+    """Time on a CPU, of this process and those it waited for."""
+    spent = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in spent)
+
+
+def _peak_mib(who: int) -> float:
+    return resource.getrusage(who).ru_maxrss / 1024
 
 
 def in_a_process(way: str, inputs: Path, count: int) -> Run:
@@ -308,6 +362,8 @@ def _summary(best: dict[str, Run]) -> dict[str, Any]:
         "peak_rss_mib": round(ours.peak_mib, 1),
         "mb_per_s": round(ours.written / ours.wall_s / 1e6),
         "cpu_us_per_row": round(ours.cpu_us, 2),
+        "ratio_to_sdk_types_of_text": round(ours.rows_per_s / best["types of text"].rows_per_s, 1),
+        "cores_rows_per_s": round(best["cores"].rows_per_s),
         "runs": [{**msgspec.to_builtins(run), "rows_per_s": round(run.rows_per_s)} for run in best.values()],
     }
 
