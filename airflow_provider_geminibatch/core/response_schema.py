@@ -154,10 +154,9 @@ _FIELDS: Final[dict[str, Callable[[Schema, str, str], Schema]]] = {
 }
 
 _DOUBTS: Final = {
-    "responseJsonSchema": "reports on responseJsonSchema in batches contradict each other, one of them being 0 usable answers "
-    "of 502",
     "responseFormat": "whether batches heed responseFormat is not known, nor which spelling of its MIME type they take",
 }
+"""What is not certain of a field and not said by the check of requests, which warns of ``responseJsonSchema``."""
 
 FieldChoice = str | Mapping[str, str] | None
 """What a template may say about the field: nothing, one field, or one for each route that differs."""
