@@ -45,23 +45,27 @@ Together = Callable[[list[Any]], Chunk | None]
 
 
 def ready_chunks(
-    rows: Iterable[Row],
-    each: Callable[[Iterable[Row]], Iterator[Ready | Problems]],
+    rows: Iterable[Any],
+    each: Callable[[Iterable[Any], int], Iterator[Ready | Problems]],
     together: Together,
     *,
     max_request_bytes: int,
 ) -> Iterator[Chunk | Ready | Problems]:
-    """The rows in order, in chunks where ``together`` and the size of their requests allow it, else as ``each`` has them."""
-    rest, most = iter(rows), FIRST_ROWS
+    """The rows in order, in chunks where ``together`` and the size of their requests allow it, else as ``each`` has them.
+
+    A row is a ``Row`` or only what it holds; ``each`` is told the number of the first one that it gets.
+    """
+    rest, most, first = iter(rows), FIRST_ROWS, 1
     while some := list(islice(rest, most)):
-        chunk = together([row.data for row in some])
+        chunk = together([row.data if type(row) is Row else row for row in some])
+        number, first = first, first + len(some)
         if chunk is None:
-            yield from each(some)
+            yield from each(some, number)
             continue
         constant = len(chunk.before) + len(chunk.after)
         sizes = list(map(len, chunk.varying))
         if constant + max(sizes) > max_request_bytes:
-            yield from each(some)
+            yield from each(some, number)
             continue
         yield chunk
         size = constant * len(sizes) + sum(sizes)

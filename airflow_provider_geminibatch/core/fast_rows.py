@@ -79,12 +79,17 @@ def quick_chunks(wire: WireTemplate, columns: tuple[str, ...] = ()) -> Together:
             passed = None if along is None else [along(*row) for row in zip(data, values, strict=True)]
             if passed is not None and set(map(type, passed)) != {bytes}:
                 return None
-            bodies = [encode_json(key)[1:-1] for key in keys]
-            return Chunk(before, after, bodies, vary(texts, len(data)), cast("list[bytes] | None", passed))
+            return Chunk(before, after, _key_bodies(keys), vary(texts, len(data)), cast("list[bytes] | None", passed))
         except _NOT_PLAIN:
             return None
 
     return together
+
+
+def _key_bodies(keys: Sequence[str]) -> list[bytes]:
+    """Short texts are encoded in one go, with line breaks between them; one too many, and it is done one by one."""
+    bodies = encode_json("\n".join(keys))[1:-1].split(rb"\n")
+    return bodies if len(bodies) == len(keys) else _bodies(keys)
 
 
 def _texts(column: tuple[Any, ...]) -> Sequence[str]:

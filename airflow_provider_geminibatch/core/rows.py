@@ -120,6 +120,12 @@ def ready_rows(
         yield placed(row, made)
 
 
+def located(rows: Iterable[Any], first: int = 1) -> Iterator[Row]:
+    """Rows with their place; what comes without one is numbered from ``first``."""
+    for number, row in enumerate(rows, first):
+        yield row if type(row) is Row else Row("row", number, row)
+
+
 def placed(row: Row, problems: Problems) -> Problems:
     """The problems of a row with its place before their own."""
     return [replace(problem, where=f"{row.place} {row.number}: {problem.where}".rstrip(": ")) for problem in problems]

@@ -117,7 +117,7 @@ class _Packing:
 
     def _block(self, chunk: Chunk, taken: slice) -> Block:
         keys, varying = chunk.keys[taken], chunk.varying[taken]
-        numbers = [b"%07d" % row for row in range(self._row, self._row + len(keys))]
+        numbers = _numbers(self._row, self._row + len(keys))
         middle, end = b'","request":' + chunk.before, chunk.after + b"}\n"
         lines = zip(repeat(self._head), numbers, repeat(middle), varying, repeat(end))
         columns = repeat(b"{}") if chunk.columns is None else chunk.columns[taken]
@@ -126,3 +126,16 @@ class _Packing:
         content = zip(repeat(b'"'), keys, repeat(b'" ' + whole[0]), varying, repeat(whole[1] + b"\n"))
         joined = (b"".join(chain.from_iterable(pieces)) for pieces in (lines, rows, content))
         return Block(self._shard, len(keys), *joined)
+
+
+_NUMBERS: list[bytes] = []
+_KEPT_NUMBERS = 1 << 16
+
+
+def _numbers(start: int, end: int) -> list[bytes]:
+    """Rows as they stand in wire keys. Those of an ordinary shard are written once for all shards."""
+    if end > _KEPT_NUMBERS:
+        return [b"%07d" % row for row in range(start, end)]
+    if end > len(_NUMBERS):
+        _NUMBERS.extend([b"%07d" % row for row in range(len(_NUMBERS), end)])
+    return _NUMBERS[start:end]

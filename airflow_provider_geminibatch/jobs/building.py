@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from datetime import datetime, timedelta
 from itertools import chain, islice
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from airflow_provider_geminibatch.core.chunks import Chunk
 from airflow_provider_geminibatch.core.errors import BadRows, Problem, StoreError
 from airflow_provider_geminibatch.core.model import Shard
-from airflow_provider_geminibatch.core.rows import Problems, Ready, Row
+from airflow_provider_geminibatch.core.rows import Problems, Ready, Row, located
 from airflow_provider_geminibatch.core.sharding import Block, pack
 from airflow_provider_geminibatch.jobs.unique_keys import NAMED, KeyMarks, Repeated, repeats
 from airflow_provider_geminibatch.storage.store import Store
@@ -117,12 +117,6 @@ class Progress:
             self._log.info("%s: %d rows after %.0f s", self._name, self._rows, elapsed)
 
 
-def located(rows: Iterable[Row | Mapping[str, Any] | bytes]) -> Iterator[Row]:
-    """Rows with their place; what comes without one is numbered from 1."""
-    for number, row in enumerate(rows, 1):
-        yield row if type(row) is Row else Row("row", number, cast("Mapping[str, Any]", row))
-
-
 class Road(NamedTuple):
     """How the rows of a source become ready, and the digest of what their requests have in common.
 
@@ -132,7 +126,7 @@ class Road(NamedTuple):
     ready: Callable[[Iterable[Row]], Iterator[Ready | Problems]]
     constant: str
     source_name: str
-    chunks: Callable[[Iterable[Row]], Iterator[Chunk | Ready | Problems]] | None = None
+    chunks: Callable[[Iterable[Any]], Iterator[Chunk | Ready | Problems]] | None = None
 
     def unique(self, source: Callable[[], Iterable[Any]], marks: KeyMarks) -> Iterator[Chunk | Ready]:
         """The rows, ready, as long as none has a problem; keys are noted in ``marks`` and compared at the end.
@@ -148,7 +142,7 @@ class Road(NamedTuple):
 
     def flawless(self, rows: Iterable[Any], marks: KeyMarks) -> Iterator[Chunk | Ready]:
         """The rows; at the first that has a problem, the rest is read for problems only, and BadRows raised."""
-        rest = marks.noting((self.chunks or self.ready)(located(rows)))
+        rest = marks.noting(self.chunks(rows) if self.chunks else self.ready(located(rows)))
         for row in rest:
             if isinstance(row, list):
                 others = (problem for other in rest if isinstance(other, list) for problem in other)

@@ -23,7 +23,16 @@ from airflow_provider_geminibatch.core.names import digest
 from airflow_provider_geminibatch.core.requests import AllowFields, allowed_fields, check_request
 from airflow_provider_geminibatch.core.requests import Checked as Verdict
 from airflow_provider_geminibatch.core.response_schema import CommonSchema
-from airflow_provider_geminibatch.core.rows import LINE_BYTES, OWN_FIELDS, Ready, Row, ready_rows, request_encoder
+from airflow_provider_geminibatch.core.rows import (
+    LINE_BYTES,
+    OWN_FIELDS,
+    Problems,
+    Ready,
+    Row,
+    located,
+    ready_rows,
+    request_encoder,
+)
 from airflow_provider_geminibatch.core.template import RequestTemplate, compile_template
 from airflow_provider_geminibatch.jobs.building import Road
 from airflow_provider_geminibatch.jobs.media import MediaStage, bare
@@ -145,10 +154,14 @@ class Declaration:
             ready = partial(ready_rows, encode=wire.encode, own=frozenset({MEDIA_FIELD}), **options)
             with_media = media.rows if media else bare
             return Road(lambda rows: ready(with_media(rows)), wire.constant, self.source_name)
-        each = partial(ready_rows, encode=wire.encode, quick=quick_rows(wire, self.passthrough), **options)
+        ready = partial(ready_rows, encode=wire.encode, quick=quick_rows(wire, self.passthrough), **options)
         together, most = quick_chunks(wire, self.passthrough), self.max_shard_bytes - LINE_BYTES
+
+        def each(rows: Iterable[Any], first: int) -> Iterator[Ready | Problems]:
+            return ready(located(rows, first))
+
         chunks = partial(ready_chunks, each=each, together=together, max_request_bytes=most)
-        return Road(each, wire.constant, self.source_name, chunks)
+        return Road(ready, wire.constant, self.source_name, chunks)
 
     def fingerprint(self, service: ServiceIdentity | None) -> str:
         """``version:digest`` over what is asked of whom. How it is cut, connections and credentials have no part in it."""

@@ -100,7 +100,8 @@ class LocalStore:
     def writer(self, path: str) -> Iterator[Writer]:
         with self._writing(path) as target:
             handle, temporary = tempfile.mkstemp(prefix=_TEMPORARY, dir=os.path.dirname(target))
-            file = os.fdopen(handle, "wb", buffering=1 << 20)
+            # Small, so that blocks go to the disk as they come and only what is small is gathered.
+            file = os.fdopen(handle, "wb", buffering=1 << 16)
         try:
             yield _Stream(file.write, f"{self.uri}/{path}")
             with self._writing(path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import msgspec
@@ -14,29 +13,37 @@ from hypothesis import strategies as st
 from airflow_provider_geminibatch.core import chunks
 from airflow_provider_geminibatch.core.chunks import CHUNK_ROWS, Chunk, ready_chunks
 from airflow_provider_geminibatch.core.fast_rows import quick_chunks, quick_rows
-from airflow_provider_geminibatch.core.rows import LINE_BYTES, Row, ready_rows
+from airflow_provider_geminibatch.core.rows import LINE_BYTES, Row, located, ready_rows
 from airflow_provider_geminibatch.core.template import RequestTemplate, compile_template
 from tests.core.test_fast_rows import COLUMNS, PLAIN_ROW, ROW, TEMPLATES
 
 MOST = 400
 
 
-def _made(template: RequestTemplate, columns: tuple[str, ...], rows: list[Any]) -> tuple[list[Any], list[Any]]:
+def _made(
+    template: RequestTemplate, columns: tuple[str, ...], rows: list[Any], unplaced: bool = False
+) -> tuple[list[Any], list[Any]]:
     """The rows by chunks, taken apart again, and one by one on the long road alone."""
     wire = compile_template(template)
     placed = [Row("row", at, row) for at, row in enumerate(rows, 1)]
     options: dict[str, Any] = {"encode": wire.encode, "columns": columns, "max_bytes": MOST}
-    each = partial(ready_rows, quick=quick_rows(wire, columns), **options)
-    by_chunks = ready_chunks(placed, each, quick_chunks(wire, columns), max_request_bytes=MOST - LINE_BYTES)
+
+    def each(some: Any, first: int) -> Any:
+        return ready_rows(located(some, first), quick=quick_rows(wire, columns), **options)
+
+    # Rows that come without a place are numbered.
+    by_chunks = ready_chunks(
+        rows if unplaced else placed, each, quick_chunks(wire, columns), max_request_bytes=MOST - LINE_BYTES
+    )
     apart = [row for made in by_chunks for row in (made.rows() if isinstance(made, Chunk) else (made,))]
     return apart, list(ready_rows(placed, **options))
 
 
-@given(st.sampled_from(TEMPLATES), COLUMNS, st.lists(ROW, max_size=40))
+@given(st.sampled_from(TEMPLATES), COLUMNS, st.lists(ROW, max_size=40), st.booleans())
 def test_chunks_hold_what_the_long_road_makes(
-    template: RequestTemplate, columns: tuple[str, ...], rows: list[dict[str, Any]]
+    template: RequestTemplate, columns: tuple[str, ...], rows: list[dict[str, Any]], unplaced: bool
 ) -> None:
-    apart, long = _made(template, columns, rows)
+    apart, long = _made(template, columns, rows, unplaced)
     assert apart == long
 
 
@@ -68,7 +75,9 @@ def _sizes(text_bytes: int, count: int) -> tuple[list[int], int]:
             read += 1
             yield Row("row", at, {"id": str(at), "text": "x" * text_bytes})
 
-    each = partial(ready_rows, encode=wire.encode)
+    def each(some: Any, first: int) -> Any:
+        return ready_rows(some, wire.encode)
+
     given_out = 0
     for chunk in ready_chunks(rows(), each, quick_chunks(wire), max_request_bytes=10**9):
         assert isinstance(chunk, Chunk)
@@ -85,3 +94,10 @@ def test_chunks_are_small_for_large_rows_and_large_for_small_ones() -> None:
     large, ahead = _sizes(200_000, 60)
     assert ahead == chunks.FIRST_ROWS
     assert max(large[1:]) <= chunks.CHUNK_BYTES // 200_000
+
+
+@pytest.mark.parametrize("key", ["a\nb", "a\\nb", "\\", "\n", 'é"\t'])
+def test_keys_with_line_breaks_and_backslashes_are_keys(key: str) -> None:
+    rows = [{"id": f"{key}{at}", "text": "a"} for at in range(3)]
+    apart, long = _made(RequestTemplate("$text"), (), rows)
+    assert apart == long

@@ -140,3 +140,9 @@ def test_chunks_are_packed_as_their_rows_are(
         ]
 
     assert files(mixed) == files(plain)
+
+
+@given(st.lists(st.tuples(st.integers(0, 70_000), st.integers(0, 40)), max_size=5))
+def test_numbers_are_those_of_wire_keys(asked: list[tuple[int, int]]) -> None:
+    for start, count in asked:
+        assert sharding._numbers(start, start + count) == [b"%07d" % row for row in range(start, start + count)]
