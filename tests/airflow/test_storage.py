@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import logging
 
 import pytest
@@ -33,7 +34,9 @@ def test_the_fallbacks_are_the_defaults_of_the_metadata():
     assert config.poll_interval().total_seconds() == float(SECTION["poll_interval"]["default"])
     assert config.settle_time().total_seconds() == float(SECTION["settle_time"]["default"])
     assert config.allow_weak_workspace() is (SECTION["allow_weak_workspace"]["default"] == "True")
-    assert len(SECTION) == 5
+    assert (config.models(), config.prices()) == (SECTION["models"]["default"], SECTION["prices"]["default"])
+    assert config.allow_fields() == json.loads(SECTION["allow_fields"]["default"] or "{}")
+    assert len(SECTION) == 8
 
 
 def test_a_workspace_keeps_its_id(tmp_path):
