@@ -137,8 +137,8 @@ class Need(NamedTuple):
         fits = [f"about {int(rows * left / self.usd):,} rows would fit"] if self.usd else []
         if left > self.prompts_usd and answers and int((left - self.prompts_usd) / answers * self.tokens / rows):
             cap = int((left - self.prompts_usd) / answers * self.tokens / rows)
-            fits.append(f"or answers of up to {cap:,} tokens (maxOutputTokens)")
-        return f"its {rows} rows {kind}, and {Account(limit_usd, charged_usd)} already; {' '.join(fits)}"
+            fits.append(f"answers of up to {cap:,} tokens (maxOutputTokens)")
+        return f"its {rows} rows {kind}, and {Account(limit_usd, charged_usd)} already; {', or '.join(fits)}"
 
 
 def shard_need(store: Store, shard: Shard, price: Price, share: Decimal, left_out: Collection[int] = ()) -> Need:
