@@ -173,7 +173,7 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
                 log.info("waiting%s: %s", f" until {end.until:%Y-%m-%d %H:%M:%S %Z}" if end.until else "", end.why)
                 if self.deferrable:
                     self._defer_until(context, manifest, end)
-                self._wait_here(end)
+                self._wait_here(manifest, end)
             extra = end.extra | on_record(prepared)
         if end.manifest.passes:
             context["outlet_events"][self.to.asset].extra = extra
@@ -284,14 +284,17 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
             commands=[] if command_left(command_uri(manifest)) else [command_uri(manifest)],
         )
 
-    def _wait_here(self, waiting: Waiting) -> None:
+    def _wait_here(self, manifest: Manifest, waiting: Waiting) -> None:
         """Hold the worker instead of the triggerer."""
         if not waiting.job_names:
             pause_until(waiting.until or utc_now() + self._cap())
             return
         watch = Watch(names=waiting.job_names, since=utc_now(), deadline=waiting.until, cap=self._cap(), enough=1)
         with Gateways(self.gemini_conn_id) as gateways:
-            wait_in_thread(watch, gateways(waiting.conn_id), say=lambda line: log.info("%s", line))
+            word = command_uri(manifest)
+            # Word that was left before has been heard.
+            wished = None if command_left(word) else lambda: command_left(word) is not None
+            wait_in_thread(watch, gateways(waiting.conn_id), say=lambda line: log.info("%s", line), wished=wished)
 
     def _cap(self) -> timedelta:
         cap = config.poll_interval() if self.poll_interval is None else self.poll_interval
