@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from threading import Lock
 from typing import Any, BinaryIO
 
 import msgspec
@@ -99,6 +100,7 @@ class InMemoryGateway:
         self._clock, self._turnaround, self._answer, self._models = clock, turnaround, answer, models
         self.identity = ServiceIdentity("memory", "memory://service", project)
         self.files: dict[str, tuple[bytes, datetime]] = {}
+        self._uploading = Lock()
         self.file_names: dict[str, str] = {}
         self.processing = timedelta(0)
         """How long a video is being processed after its upload."""
@@ -114,8 +116,10 @@ class InMemoryGateway:
         """Nothing to close."""
 
     def upload(self, source: BinaryIO, *, size_bytes: int, display_name: str, mime_type: str = "") -> UploadedFile:
-        name = f"files/f{len(self.files):06d}"
-        self.files[name] = (source.read(), self._clock() + FILE_LIFE)
+        data = source.read()
+        with self._uploading:  # media come from several threads, and each file has a name of its own
+            name = f"files/f{len(self.files):06d}"
+            self.files[name] = (data, self._clock() + FILE_LIFE)
         self.file_names[name] = display_name
         if mime_type.startswith("video/"):
             self.ready_at[name] = self._clock() + self.processing

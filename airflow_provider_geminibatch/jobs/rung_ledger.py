@@ -105,7 +105,7 @@ class RungLedger:
             "%s: asks up to %d rows of %s by %s, %d at a time, until %s; %d are answered. If this process dies, at most %d rows "
             "(%d in flight and a segment of %d) may be paid again.",
             self.label, self._fact.row_count, self.model, self.tier, concurrency, self._fact.limit_at,
-            len(self._past.answered), concurrency + segment, concurrency, segment,
+            len(self._past.answered), min(concurrency + segment, self._fact.row_count or concurrency + segment), concurrency, segment,
         )  # fmt: skip
         maybe = sum(self._past.maybe_paid.values())
         if maybe:

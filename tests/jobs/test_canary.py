@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from airflow_provider_geminibatch.core.batch import BatchPolicy, Rung
-from airflow_provider_geminibatch.core.canary import Canary, CanaryKept, CanaryVerdict
+from airflow_provider_geminibatch.core.canary import Canary, CanaryKept, CanaryVerdict, picked
 from airflow_provider_geminibatch.core.errors import (
     CanaryFailed,
     KeyRefused,
@@ -26,6 +26,7 @@ from airflow_provider_geminibatch.core.ledger import Command, RungFact, Uploaded
 from airflow_provider_geminibatch.core.model import Build, Owner
 from airflow_provider_geminibatch.core.names import generation_path, parse_wire_key
 from airflow_provider_geminibatch.gemini.gateway import GenerateReply
+from airflow_provider_geminibatch.jobs import canary as canary_module
 from airflow_provider_geminibatch.jobs.canary import pass_canary, report_of, sample
 from airflow_provider_geminibatch.jobs.collect import Landed, collect
 from airflow_provider_geminibatch.jobs.kept import kept_of, left_out
@@ -117,6 +118,25 @@ def test_the_same_rows_give_the_same_sample() -> None:
     drawn = sample(desk_of(one), root_of(one), Canary(rows=9, max_share=1.0))
     assert drawn == sample(desk_of(other), root_of(other), Canary(rows=9, max_share=1.0))
     assert [place for place, _ in drawn] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+
+@pytest.mark.parametrize("block", [1, 7, 100, 1 << 20])
+def test_the_sample_is_the_same_however_a_file_is_read(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(shards=2, rows=120)
+    lines = (world.store.read(root_of(world).shards[1].path) or b"").splitlines()
+    monkeypatch.setattr(canary_module, "BLOCK_BYTES", block)
+    drawn = sample(desk_of(world), root_of(world), Canary(rows=6, max_share=1.0))
+    sizes = [len(line) for line in lines]
+    assert [row for place, row in drawn if place == 1] == list(picked(sizes, 3, root_of(world).shards[1].content))
+
+
+def test_a_shard_that_lost_a_line_is_not_sampled() -> None:
+    world = World(rows=10)
+    shard = root_of(world).shards[0]
+    data = world.store.read(shard.path) or b""
+    world.store.write(shard.path, data[: data.rindex(b"\n", 0, -1) + 1])
+    with pytest.raises(StoreUnreadable, match="9 lines where 10 were sealed"):
+        sample(desk_of(world), root_of(world), SOME)
 
 
 def test_a_batch_of_single_rows_has_none_to_spare_and_is_sent(caplog: pytest.LogCaptureFixture) -> None:
