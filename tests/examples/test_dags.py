@@ -79,6 +79,7 @@ def ran(tmp_path_factory):
         "dishes",
         "digests_in_time=2018-01-31T12:00:00+00:00",
         "capitals",
+        "colours",
     ]
     with running(Emulator(seed=7, start=datetime.now(UTC), speed=2 * 3600, turnaround=(1, 3))) as service:
         environment = {
@@ -100,7 +101,8 @@ def ran(tmp_path_factory):
 def test_every_task_of_every_example_succeeds(ran):
     _, runs, _ = ran
     assert [run["dag"] for run in runs] == [
-        "first_batch", "twelve_hour_chain", "twelve_hour_chain", "riddles", "dishes", "digests_in_time", "capitals", "digest",
+        "first_batch", "twelve_hour_chain", "twelve_hour_chain", "riddles", "dishes", "digests_in_time", "capitals", "colours",
+        "digest",
     ]  # fmt: skip
     *work, digest = runs
     assert {state for run in work for state in run["tasks"].values()} == {"success"}
@@ -129,8 +131,8 @@ def test_each_bulletin_is_built_on_the_one_before_it(ran):
     assert len(rows) == 96
     assert {row["outcome"] for row in rows} == {"answer"}
     assert set(rows[0]["value"]) == {"likely_felt", "by_whom", "note"}
-    # 96 and 102 rows in shards of 50, two bulletins, the ten animals; riddles, two regions, digests, and capitals.
-    assert emulator.log.count("batches.create") == 2 + 3 + 2 + 1 + 1 + 2 + 1 + 1
+    # 96 and 102 rows in shards of 50, two bulletins, the ten animals; riddles, two regions, digests, capitals and colours.
+    assert emulator.log.count("batches.create") == 2 + 3 + 2 + 1 + 1 + 2 + 1 + 1 + 1
 
 
 @pytest.mark.slow
@@ -153,3 +155,14 @@ def test_what_the_canary_answered_lands_with_the_rest(ran):
     rows = list(read_window(capitals, next(run["run_id"] for run in runs if run["dag"] == "capitals")))
     assert len(rows) == 12
     assert sum(row["shard"] == "canary" for row in rows) == emulator.log.count("models.generate") == 3
+
+
+@pytest.mark.slow
+def test_every_picture_is_looked_at(ran):
+    home, runs, _ = ran
+    run_id = next(run["run_id"] for run in runs if run["dag"] == "colours")
+    rows = list(read_window(Landing("colours", str(home / "landings" / "colours")), run_id))
+    assert [(row["key"], row["outcome"]) for row in rows] == [
+        (name, "answer") for name in ("tomato", "teal", "plum", "khaki")
+    ]
+    assert len(list((home / "workspace" / "media").rglob("0001.json"))) == 4
