@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from airflow_provider_geminibatch.core import eta
 from airflow_provider_geminibatch.core.batch import BatchPolicy, BatchSummary, Climbed, Sent, Tally
-from airflow_provider_geminibatch.core.ending import first_intent
+from airflow_provider_geminibatch.core.ending import begun_with, first_intent
 from airflow_provider_geminibatch.core.landing import Closed
 from airflow_provider_geminibatch.core.ledger import Command
 from airflow_provider_geminibatch.core.manifest import Manifest
@@ -143,7 +143,7 @@ class Standing:
 
     def begun_at(self) -> datetime | None:
         """When the work that stands was first meant to be sent."""
-        return first_intent(fact_store.shard_facts(self._desk.store, shard.ledger) for shard in self._root.shards)
+        return first_intent(fact_store.shard_facts(self._desk.store, shard.ledger) for shard in begun_with(self._root))
 
     def command(self, begun_at: datetime | None) -> Command | None:
         """A person's wish, if it was for the work that stands and not for what was sent again since."""
