@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 QUICK = not e2e and not e2e_more and not scale and not slow and not versions
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test e2e lint format types contracts wheel-test test-oldest test-versions test-scale constraints clean
+.PHONY: help demo test e2e lint format types fields contracts wheel-test test-oldest test-versions test-scale constraints clean
 
 help: ## say what each target does
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
@@ -32,6 +32,9 @@ format: .venv/ready ## let ruff fix and format
 
 types: .venv/ready ## mypy, strict
 	.venv/bin/mypy
+
+fields: .venv/ready ## compose the field table of requests anew from tests/witnesses
+	.venv/bin/python -m tests.witnesses.compose
 
 contracts: .venv/ready ## who may import whom
 	.venv/bin/lint-imports

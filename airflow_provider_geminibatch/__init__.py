@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from airflow_provider_geminibatch.core.batch import Rung
     from airflow_provider_geminibatch.core.canary import Canary
+    from airflow_provider_geminibatch.core.media import Media
     from airflow_provider_geminibatch.core.template import RequestTemplate
     from airflow_provider_geminibatch.decorators.gemini_batch import gemini_batch
     from airflow_provider_geminibatch.hooks.gemini_batch import GeminiBatchHook
@@ -47,6 +48,7 @@ _HOMES = {
     "GeminiBatchWindowSensor": "sensors.window",
     "JsonlSource": "storage.sources",
     "Landing": "hooks.landing",
+    "Media": "core.media",
     "ParquetSource": "storage.sources",
     "RequestTemplate": "core.template",
     "RequestsSource": "storage.sources",
@@ -72,6 +74,7 @@ __all__ = [
     "GeminiBatchWindowSensor",
     "JsonlSource",
     "Landing",
+    "Media",
     "ParquetSource",
     "RequestTemplate",
     "RequestsSource",

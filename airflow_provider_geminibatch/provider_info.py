@@ -102,6 +102,14 @@ _CONFIG_SECTION: dict[str, object] = {
             "example": None,
             "default": "600",
         },
+        "prices": {
+            "description": "Prices of your own, by model and day, as JSON: a path or a URI. They go before those of the "
+            "provider and of genai-prices.",
+            "version_added": "0.2.0",
+            "type": "string",
+            "example": "s3://aws_default@bucket/geminibatch/prices.json",
+            "default": "",
+        },
         "models": {
             "description": "A list of the service's models, as `geminibatch models --write` keeps it: a path or a URI. "
             "Prepare holds the model of a batch against it; without one, against a table of the provider.",

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from threading import Lock
 from typing import Any, BinaryIO
 
 import msgspec
@@ -26,6 +27,7 @@ from airflow_provider_geminibatch.gemini.gateway import (
     Created,
     CreateReply,
     Download,
+    FilePage,
     GenerateReply,
     JobPage,
     ModelInfo,
@@ -98,6 +100,11 @@ class InMemoryGateway:
         self._clock, self._turnaround, self._answer, self._models = clock, turnaround, answer, models
         self.identity = ServiceIdentity("memory", "memory://service", project)
         self.files: dict[str, tuple[bytes, datetime]] = {}
+        self._uploading = Lock()
+        self.file_names: dict[str, str] = {}
+        self.processing = timedelta(0)
+        """How long a video is being processed after its upload."""
+        self.ready_at: dict[str, datetime] = {}
         self.created: list[JobSnapshot] = []
         self._cancelled: dict[str, datetime] = {}
         self._lines: dict[str, list[bytes]] = {}
@@ -108,17 +115,30 @@ class InMemoryGateway:
     def close(self) -> None:
         """Nothing to close."""
 
-    def upload(self, source: BinaryIO, *, size_bytes: int, display_name: str) -> UploadedFile:
-        name = f"files/f{len(self.files):06d}"
-        expires_at = self._clock() + FILE_LIFE
-        self.files[name] = (source.read(), expires_at)
-        return UploadedFile(name=name, size_bytes=size_bytes, expires_at=expires_at, seen_at=self._clock())
+    def upload(self, source: BinaryIO, *, size_bytes: int, display_name: str, mime_type: str = "") -> UploadedFile:
+        data = source.read()
+        with self._uploading:  # media come from several threads, and each file has a name of its own
+            name = f"files/f{len(self.files):06d}"
+            self.files[name] = (data, self._clock() + FILE_LIFE)
+        self.file_names[name] = display_name
+        if mime_type.startswith("video/"):
+            self.ready_at[name] = self._clock() + self.processing
+        return self._shown(name)
 
     def file(self, name: str) -> UploadedFile | None:
-        data, expires_at = self.files.get(name, (b"", self._clock()))
-        if expires_at <= self._clock():
-            return None
-        return UploadedFile(name=name, size_bytes=len(data), expires_at=expires_at, seen_at=self._clock())
+        _, expires_at = self.files.get(name, (b"", self._clock()))
+        return self._shown(name) if expires_at > self._clock() else None
+
+    def _shown(self, name: str) -> UploadedFile:
+        data, expires_at = self.files[name]
+        ready = self.ready_at.get(name, self._clock()) <= self._clock()
+        return UploadedFile(
+            name=name, size_bytes=len(data), expires_at=expires_at, seen_at=self._clock(), uri=f"memory://service/{name}",
+            display_name=self.file_names.get(name, ""), state="ACTIVE" if ready else "PROCESSING",
+        )  # fmt: skip
+
+    def file_page(self, page_token: str = "") -> FilePage:
+        return FilePage(tuple(file for file in map(self.file, tuple(self.files)) if file is not None))
 
     def delete_file(self, name: str) -> bool:
         shown = self.file(name) is not None

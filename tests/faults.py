@@ -21,6 +21,7 @@ STORE_EFFECTS = ("read", "create", "write", "delete", "open")
 GATEWAY_EFFECTS = (
     "upload",
     "file",
+    "file_page",
     "delete_file",
     "create",
     "job",

@@ -59,4 +59,4 @@ def test_every_target_of_the_makefile_that_the_docs_name_exists() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     named = set(re.findall(r"`?make ([a-z][a-z-]+)", PROSE))
 
-    assert {name for name in named if not re.search(rf"^{name}:", makefile, re.MULTILINE)} <= {"sure"}
+    assert {name for name in named if not re.search(rf"^{name}:", makefile, re.MULTILINE)} <= {"sure", "no"}

@@ -13,14 +13,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
 
 from airflow_provider_geminibatch.cli.service import add_connection_options, open_gateway
 from airflow_provider_geminibatch.core.errors import BadInput, GeminiBatchError, Unusable
-from airflow_provider_geminibatch.core.lint import Finding, Keys, requests_ready, rows_checked
-from airflow_provider_geminibatch.core.prices import Price, price_of
+from airflow_provider_geminibatch.core.lint import Finding, Keys, rows_checked, rules_of_requests
+from airflow_provider_geminibatch.core.prices import Price
+from airflow_provider_geminibatch.core.requests import check_request
 from airflow_provider_geminibatch.gemini.gateway import Gateway
 from airflow_provider_geminibatch.jobs.bisect import (
     MARK,
@@ -33,6 +35,7 @@ from airflow_provider_geminibatch.jobs.bisect import (
     open_lines,
     progress_of,
 )
+from airflow_provider_geminibatch.jobs.price_list import PriceBook
 from airflow_provider_geminibatch.storage.file_sources import JsonlSource, Slice
 from airflow_provider_geminibatch.storage.files import PlainFiles, opened, reading
 from airflow_provider_geminibatch.storage.stores import open_store
@@ -96,7 +99,8 @@ def _linted(args: argparse.Namespace) -> Iterator[Finding]:
     """What lint says against lines, and keys given twice, which no line alone shows."""
     keys, model = Keys(), args.model.removeprefix("models/")
     rows = JsonlSource(args.file).read(PlainFiles(), Slice(args.file, args.file))
-    findings = rows_checked(args.file, rows, requests_ready(model=model), keys)
+    rules = rules_of_requests(partial(check_request, model=model), model=model)
+    findings = rows_checked(args.file, rows, rules, keys)
     yield from (finding for finding in findings if finding.severity == "error")
     yield from keys.twice()
 
@@ -147,9 +151,10 @@ def _steps(args: argparse.Namespace, work: Bisection) -> str:
         return ""
     if not args.pay:
         return "countTokens objects to nothing else; --pay goes on with real jobs" if not args.no_count else "add --pay"
-    price = price_of(args.model, datetime.now(UTC))
+    prices = PriceBook().find(args.model.removeprefix("models/"))
+    price = prices.at(datetime.now(UTC)) if prices else None
     if price is None:
-        do = "Without a price the cost of an accepted file cannot be bounded."
+        do = "Without one the cost of an accepted file cannot be bounded; the package genai-prices may know it."
         raise Unusable(args.model, "no price is known for it", do)
     _confirm(args, work, price)
     work.halve(price, first=args.first, limit_usd=args.max_cost_usd)

@@ -9,24 +9,30 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
 from functools import partial
 from typing import BinaryIO
 
 import msgspec
 
-from airflow_provider_geminibatch.core.errors import BadInput, SourceUnreadable, Unusable
-from airflow_provider_geminibatch.core.fields import ROOTS
+from airflow_provider_geminibatch.core.capabilities import Capabilities, read_listing
+from airflow_provider_geminibatch.core.errors import BadInput, Problem, SourceUnreadable, Unusable
+from airflow_provider_geminibatch.core.fields import ROOTS, ROUTES
 from airflow_provider_geminibatch.core.lint import (
+    Check,
     Finding,
     Keys,
-    MakeReady,
+    Rules,
+    Severity,
     file_findings,
-    requests_ready,
     rows_checked,
-    template_ready,
+    rules_of_requests,
+    rules_of_template,
 )
+from airflow_provider_geminibatch.core.requests import allowed_fields, check_request
 from airflow_provider_geminibatch.core.rows import Row
 from airflow_provider_geminibatch.core.template import RequestTemplate
+from airflow_provider_geminibatch.jobs.media import bare
 from airflow_provider_geminibatch.storage.file_sources import JsonlSource, Slice
 from airflow_provider_geminibatch.storage.files import Files, PlainFiles, reading
 from airflow_provider_geminibatch.storage.sources import source_of
@@ -54,7 +60,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="instead of files: a template, a JSON object with the arguments of RequestTemplate",
     )
     parser.add_argument("--source", metavar="PATH", help="the rows that go into the template: CSV, JSONL, Parquet")
-    parser.add_argument("--model", default="", help="the model of the batch, to hold requests that name one against it")
+    parser.add_argument("--model", default="", help="the model of the batch: requests are held against what it can do")
+    parser.add_argument("--route", choices=sorted(ROUTES), default="developer", help="default: %(default)s")
+    parser.add_argument("--models", metavar="FILE", help="a list that `geminibatch models --write` made")
+    parser.add_argument(
+        "--allow-fields",
+        type=_allowed,
+        metavar="JSON",
+        help='fields that pass unread: {"GenerationConfig": ["newField"]}',
+    )
     parser.add_argument("--kind", choices=sorted(ROOTS), default="generate", help="default: %(default)s")
     parser.add_argument(
         "--separate", action="store_true", help="each file is a batch of its own: a key may stand in two of them"
@@ -191,20 +205,69 @@ def run(args: argparse.Namespace) -> int:
 def _lint(args: argparse.Namespace) -> int:
     printer, meter = Printer(args.format, args.max_problems), Meter(shown=not args.quiet and sys.stderr.isatty())
     try:
-        sources, make = _with_template(args) if args.template else _requests(args)
+        sources, rules = _with_template(args) if args.template else _requests(args)
     except Faulty as fault:
         printer.show([fault.finding])
         return printer.end(1, 0, 0)
+    printer.show(_of_model(args))
+    printer.show(_of_template(args.template, rules.warnings))
     keys, files = Keys(), StdinFiles()
     for name, rows in sources:
         lines, size_bytes = meter.lines, meter.size_bytes
-        printer.show(rows_checked(name, meter(rows(files)), make, keys))
+        printer.show(rows_checked(name, meter(rows(files)), rules, keys))
         printer.show(file_findings(name, meter.lines - lines, meter.size_bytes - size_bytes))
         if args.separate:
             printer.show(keys.twice())
             keys = Keys()
     printer.show(keys.twice())
     return printer.end(len(sources), meter.lines, meter.size_bytes, strict=args.strict)
+
+
+def _of_template(file: str, warnings: Iterable[Problem]) -> Iterator[Finding]:
+    """What may be wrong with the template itself."""
+    for problem in warnings:
+        yield Finding(
+            file=file, path=problem.where, what=problem.what, hint=problem.hint, rule=problem.rule, severity="warning"
+        )
+
+
+def _model(args: argparse.Namespace) -> str:
+    return str(args.model).strip().removeprefix("models/")
+
+
+def _capabilities(args: argparse.Namespace) -> Capabilities:
+    if not args.models:
+        return Capabilities()
+    with reading(args.models), PlainFiles().open(args.models) as file:
+        return Capabilities(listing=read_listing(file.read(), args.models))
+
+
+def _check(args: argparse.Namespace) -> Check:
+    """The verdict on a request, as Prepare has it."""
+    allowed_fields(args.allow_fields or {}, args.route)
+    return partial(
+        check_request, kind=args.kind, model=_model(args), route=args.route, allow_fields=args.allow_fields,
+        capabilities=_capabilities(args),
+    )  # fmt: skip
+
+
+def _of_model(args: argparse.Namespace) -> Iterator[Finding]:
+    """What keeps the model from running such a batch."""
+    faults = _capabilities(args).model_faults(_model(args), kind=args.kind, today=datetime.now(UTC).date())
+    for fault in faults if args.model else ():
+        severity: Severity = "warning" if fault.warns else "error"
+        yield Finding(
+            file=f"model {_model(args)}", what=fault.what, hint=fault.hint, rule=fault.rule, severity=severity
+        )
+
+
+def _allowed(text: str) -> dict[str, list[str]]:
+    try:
+        return msgspec.json.decode(text.encode(), type=dict[str, list[str]])
+    except msgspec.MsgspecError:
+        raise argparse.ArgumentTypeError(
+            f'write JSON such as {{"GenerationConfig": ["newField"]}}, not {text!r}'
+        ) from None
 
 
 class Faulty(Exception):
@@ -218,7 +281,7 @@ class Faulty(Exception):
 Named = list[tuple[str, Callable[[Files], Iterable[Row]]]]
 
 
-def _requests(args: argparse.Namespace) -> tuple[Named, MakeReady]:
+def _requests(args: argparse.Namespace) -> tuple[Named, Rules]:
     """Files of ready-made requests."""
     if args.source:
         raise Unusable("--source", "it needs --template", "Pass files of ready-made requests without --source.")
@@ -226,24 +289,27 @@ def _requests(args: argparse.Namespace) -> tuple[Named, MakeReady]:
     if not names:
         raise Unusable("FILE", "no file is named", "Name a file, - for stdin, or --template and --source.")
     sources: Named = [(name, partial(_read, name)) for name in names]
-    return sources, requests_ready(args.kind, args.model.removeprefix("models/"))
+    return sources, rules_of_requests(_check(args), kind=args.kind, model=_model(args), route=args.route)
 
 
 def _read(name: str, files: Files) -> Iterator[Row]:
     return JsonlSource(name).read(files, Slice(name, name))
 
 
-def _with_template(args: argparse.Namespace) -> tuple[Named, MakeReady]:
+def _with_template(args: argparse.Namespace) -> tuple[Named, Rules]:
     """A template, and the rows of a source that it is to be filled with; without a source the template alone."""
     if args.files:
         raise Unusable("FILE", "a template goes with --source", "Pass the rows as --source, or leave --template out.")
     template = read_template(args.template)
     try:
-        make = template_ready(template, args.kind)
+        rules = rules_of_template(template, _check(args), kind=args.kind, route=args.route)
     except Unusable as error:
         raise Faulty(Finding(file=args.template, path=error.what, what=error.why, hint=error.do)) from None
     source = source_of(args.source) if args.source else None
-    return ([(source.name, source.rows)] if source else []), make
+    if source is None:
+        return [], rules
+    # Media are not looked at: they may lie behind connections, and there may be many.
+    return [(source.name, (lambda files: bare(source.rows(files))) if template.media else source.rows)], rules
 
 
 def read_template(path: str) -> RequestTemplate:

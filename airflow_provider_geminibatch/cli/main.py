@@ -7,7 +7,18 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from airflow_provider_geminibatch.cli import accept, batches, bisect, command, demo, emulator, janitor, lint, models
+from airflow_provider_geminibatch.cli import (
+    accept,
+    batches,
+    bisect,
+    command,
+    demo,
+    emulator,
+    janitor,
+    lint,
+    models,
+    plan,
+)
 from airflow_provider_geminibatch.core.errors import GeminiBatchError
 
 
@@ -16,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="geminibatch", description="Gemini batches from Airflow: tools beside the Dags.")
     top.add_argument("--version", action="version", version=f"%(prog)s {version('airflow-provider-geminibatch')}")
     subparsers = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (lint, bisect, models, demo, emulator, batches, command, accept, janitor):
+    for module in (lint, plan, bisect, models, demo, emulator, batches, command, accept, janitor):
         module.add_parser(subparsers)
     return top
 

@@ -63,7 +63,9 @@ class BatchPolicy(msgspec.Struct, frozen=True, kw_only=True):
     ``deadline`` is a time, or a span from the batch's first intent, which survives retries. ``stuck_after`` is the share of
     similar jobs that had ended by the time a batch counts as stuck. ``early`` is the share of the rows that has to be new
     before a further early commit. Nothing dearer than batch is paid without ``standard_allowed`` (standard), nor in a
-    backfill without ``rescue_in_backfill``. With a ``canary`` a sample goes first, and nothing is sent if that comes back bad.
+    backfill without ``rescue_in_backfill``. A build is charged to ``max_cost_usd`` at its upper bound, or, with ``budget``
+    "estimate", at the high end of its estimate; rows that are asked one by one always at their bound. With a ``canary`` a
+    sample goes first, and nothing is sent if that comes back bad.
     """
 
     canary: Canary | None = None
@@ -74,6 +76,7 @@ class BatchPolicy(msgspec.Struct, frozen=True, kw_only=True):
     stuck_after: float | None = None
     early: float | None = None
     max_cost_usd: Decimal | None = None
+    budget: Literal["upper_bound", "estimate"] = "upper_bound"
     standard_allowed: bool = False
     in_backfill: bool = False
     rescue_in_backfill: bool = False
@@ -160,6 +163,8 @@ class BatchSummary(msgspec.Struct, frozen=True, kw_only=True):
     """The canary asked for a pause."""
     begun_at: datetime | None = None
     tally: Tally | None = None
+    not_ready: str = ""
+    """Why results that are paid cannot be had yet: a job that succeeded and does not name its output."""
     rounds: tuple[int, ...] = ()
     """Rows of each round that was opened."""
     rungs: tuple[Climbed, ...] = ()
@@ -179,7 +184,7 @@ class BatchSummary(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def unfinished(self) -> bool:
-        return any(build.unfinished for build in self.builds)
+        return bool(self.not_ready) or any(build.unfinished for build in self.builds)
 
 
 class RunCanary(msgspec.Struct, frozen=True):
@@ -265,7 +270,19 @@ class Fail(msgspec.Struct, frozen=True):
     error: GeminiBatchError
 
 
-Act = RunCanary | Submit | CountUp | CommitEarly | OpenRound | OpenRung | Settle | BuildRung | RunRung | EndRung | CancelAll
+Act = (
+    RunCanary
+    | Submit
+    | CountUp
+    | CommitEarly
+    | OpenRound
+    | OpenRung
+    | Settle
+    | BuildRung
+    | RunRung
+    | EndRung
+    | CancelAll
+)
 BatchStep = Act | Rest | Commit | Fail
 
 EFFECTS: dict[type, Effect] = {
@@ -289,7 +306,8 @@ def batch_step(summary: BatchSummary, policy: BatchPolicy, me: str, now: datetim
     if summary.closed:
         return (Commit("it was committed before"),)
     if summary.command == "cancel":
-        if summary.open and not summary.cancelled:
+        # Also what may be a job without anybody knowing yet.
+        if summary.unfinished and not summary.cancelled:
             return (CancelAll(summary.command_reason),)
         return (Fail(BatchCancelled(summary.label, summary.command_reason)),)
     if summary.rungs:
@@ -302,7 +320,9 @@ def batch_step(summary: BatchSummary, policy: BatchPolicy, me: str, now: datetim
     if reason:
         return _next_rung(summary, policy, reason, now)
     if summary.unfinished:
-        return _going_on(summary, policy, _earliest(policy.deadline_at(summary.begun_at, now), summary.stuck_at))
+        # What has passed by now did not end the ordinary course, and is not waited for either.
+        ahead = (policy.deadline_at(summary.begun_at, now), summary.stuck_at)
+        return _going_on(summary, policy, _earliest(*(at for at in ahead if at is not None and at > now)))
     return _at_rest(summary, policy)
 
 
@@ -345,6 +365,7 @@ def _going_on(summary: BatchSummary, policy: BatchPolicy, limit: datetime | None
     jobs = len(summary.open)
     if jobs:
         why = "; ".join(filter(None, (f"{jobs} job{'s' if jobs > 1 else ''} open", why)))
+    why = "; ".join(filter(None, (why, summary.not_ready)))
     return (Rest(_earliest(limit, *(build.wait_until for build in waits)), why),)
 
 

@@ -339,6 +339,31 @@ def judge(report: CanaryReport, canary: Canary) -> Judgement:
     return Judgement()
 
 
+PARITY_SHARE = 0.05
+"""How much larger the share of unusable answers has to be by batch to be worth a word."""
+
+
+def disparity(report: CanaryReport, counts: Mapping[str, int], versions: Mapping[str, int]) -> str:
+    """How the answers of a batch differ from those of its canary, or an empty text: the same requests should fare alike.
+
+    ``counts`` are rows per outcome, of which those without a line say nothing here; ``versions`` lines per version of the model.
+    """
+    told: list[str] = []
+    ours, theirs = (sorted(filter(None, found)) for found in (report.model_versions, versions))
+    if ours and theirs and ours != theirs:
+        told.append(f"the canary was answered by {', '.join(ours)}, the batch by {', '.join(theirs)}")
+    lines = sum(counts.values()) - counts.get(Outcomes.MISSING, 0)
+    bad = lines - counts.get(Outcomes.ANSWER, 0)
+    if lines and report.judged:
+        before, now = report.bad / report.judged, bad / lines
+        both = (report.bad + bad) / (report.judged + lines)
+        # The error of the difference of two shares; three of it are no accident.
+        error = (both * (1 - both) * (1 / report.judged + 1 / lines)) ** 0.5
+        if abs(now - before) > max(PARITY_SHARE, 3 * error):
+            told.append(f"{100 * before:.3g} % of the canary's answers were unusable, {100 * now:.3g} % of the batch's")
+    return "; ".join(told)
+
+
 _DO = {
     Outcomes.TRUNCATED: "Allow longer answers (maxOutputTokens) or less thinking (thinkingConfig).",
     Outcomes.INVALID: "Make the schema easier to meet, or ask for it by another field (docs/schemas.md).",
@@ -354,7 +379,7 @@ def failure(label: str, report: CanaryReport, canary: Canary, uri: str) -> Canar
     if not problem:
         return None
     most = next(iter(report.unusable), None)
-    do = _DO[Outcomes(most)] if most else "Give it more time (limit=), or look at the service's status."
+    do = _DO[Outcomes(most)] if most else "Look at the service's status; with on_timeout='proceed' so few answers do."
     return CanaryFailed(label, problem, report.sentence, examples_text(report), do, uri)
 
 
@@ -374,6 +399,7 @@ __all__ = [
     "Judgement",
     "Spread",
     "best_of",
+    "disparity",
     "failure",
     "judge",
     "measured",

@@ -170,12 +170,12 @@ class Capabilities:
         if row.retired and today >= row.retired:
             sure = row.sure_retired == "documented"
             what = f"{'was' if sure else 'is reported to be'} shut down on {row.retired}"
-            hint = f"name another model ({row.source})" if sure else "name another model"
+            hint = f"name another model; source: {row.source}" if sure else "name another model"
             yield Fault("model", "model-retired" if sure else "model-retiring", what, hint, not sure)
         elif kind not in row.kinds:
             sure = row.sure == "documented"
             what = f"runs no {kind} batches" if sure else f"is reported to run no {kind} batches"
-            yield Fault("model", "model-no-batch" if sure else "model-unsure", what, row.source, not sure)
+            yield Fault("model", "model-no-batch" if sure else "model-unsure", what, f"source: {row.source}", not sure)
 
     def _listed(self, model: str) -> ModelInfo | None:
         models = self.listing.models if self.listing else ()

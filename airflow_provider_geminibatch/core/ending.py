@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from airflow_provider_geminibatch.core.errors import JobsFailed
 from airflow_provider_geminibatch.core.ledger import CancelMark, ShardFacts
-from airflow_provider_geminibatch.core.model import JobSnapshot
+from airflow_provider_geminibatch.core.model import Build, JobSnapshot, Shard
 
 SHOWN = 3
 """How many jobs a sentence names; the rest is counted by state."""
@@ -50,6 +50,14 @@ def first_intent(shards: Iterable[ShardFacts]) -> datetime | None:
     """
     begins = [begin for facts in shards if (begin := _begin(facts))]
     return min(begins, default=None)
+
+
+def begun_with(build: Build) -> tuple[Shard, ...]:
+    """The shards whose intents count for a build: its generation's own, or all when it only refers to those of earlier ones.
+
+    What an earlier generation sent days ago and has the answers of is not when this one began.
+    """
+    return tuple(shard for shard in build.shards if shard.generation == build.generation) or build.shards
 
 
 def _begin(facts: ShardFacts) -> datetime | None:

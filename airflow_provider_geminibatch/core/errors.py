@@ -3,6 +3,7 @@
     GeminiBatchError
     ├── BadInput              what the user gave cannot be used; nothing was sent, nothing was paid
     │   ├── Unusable          an argument, a template or a declaration that cannot work
+    │   │   └── BeyondBudget  what a build may cost is more than is left of its budget, or unknown
     │   ├── BadRows           problems in the rows or requests of a source, each with its place
     │   ├── EmptySource       a source without a single row
     │   ├── SourceUnreadable  a source that is not there or cannot be read
@@ -24,7 +25,10 @@
     │   ├── SubmissionUnknown a create whose fate cannot be proven
     │   ├── Superseded        another attempt of the task took this one's place
     │   ├── NotSubmitted      a shard that has no job on record
+    │   ├── MediaChanged      a medium is not what was prepared, or not there any more
+    │   ├── MediaRefused      a medium that the service cannot use, or will not have long enough
     │   └── ServiceChanged    the connection points at another service than the open jobs
+    ├── WorkerDied            a process that wrote some of the shards of a build
     ├── DeclarationChanged    the task's declaration changed while a paid job is open
     ├── LedgerUnreadable      a ledger that should be there is not, or is newer than this reader
     ├── JobsFailed            no job of a batch ended with results
@@ -75,6 +79,14 @@ class Unusable(BadInput):
     why: str
     do: str
     says: ClassVar[str] = "{what}: {why}. Nothing was sent or paid. {do}"
+
+
+@dataclass(eq=False)
+class BeyondBudget(Unusable):
+    """What a build may cost is more than is left of its budget, or nobody knows the price. ``paid`` says what was before."""
+
+    paid: str = "Nothing was sent or paid"
+    says: ClassVar[str] = "{what}: {why}. {paid}. {do}"
 
 
 @dataclass(eq=False)
@@ -298,6 +310,30 @@ class NotSubmitted(SubmissionError):
 
 
 @dataclass(eq=False)
+class MediaChanged(SubmissionError):
+    """A medium is not what was prepared, or not there any more."""
+
+    medium: str
+    why: str
+    says: ClassVar[str] = (
+        "{medium} is not what was prepared: {why}. Nothing was sent or paid for its shard. Put the file back and retry the task, or "
+        "clear the prepare task: it reads the media again, and only what changed is asked anew."
+    )
+
+
+@dataclass(eq=False)
+class MediaRefused(SubmissionError):
+    """A medium that the service cannot use, or will not have long enough."""
+
+    medium: str
+    why: str
+    says: ClassVar[str] = (
+        "{medium} cannot be used by the service: {why}. Nothing was sent or paid for its shard. Correct or leave out the rows "
+        "that name it and clear the prepare task."
+    )
+
+
+@dataclass(eq=False)
 class ServiceChanged(SubmissionError):
     """The connection points at another service than the one that holds the open jobs."""
 
@@ -308,6 +344,19 @@ class ServiceChanged(SubmissionError):
         "{batch} has paid jobs at {was}, but the connection now points at {now}. Nothing was sent. Point the connection back, "
         "or run `geminibatch forget` to start afresh at the new service."
     )
+
+
+@dataclass(eq=False)
+class WorkerDied(GeminiBatchError):
+    """A process that wrote some of the shards of a build ended before it was done."""
+
+    source: str
+    why: str
+    says: ClassVar[str] = (
+        "{source}: a process that wrote some of its shards did not end well ({why}). Nothing was sealed, sent or paid. "
+        "Retry the task; if it happens again, set processes=1, which takes longer and less memory."
+    )
+    retryable = True
 
 
 @dataclass(eq=False)
@@ -428,7 +477,8 @@ class Rejected(GeminiBatchError):
     option: str = ""
     says: ClassVar[str] = (
         "{landing} window {window} is outside its thresholds: {numbers}. The answers are paid and kept under _rejected/, no chain "
-        "moves on. Look at them, then run `geminibatch accept {landing} {window}{option} --reason …`, or clear the batch to ask again."
+        "moves on. Look at them, then run `geminibatch accept {landing} {window}{option} --reason …`. To ask all of it again, and "
+        "pay again, run `geminibatch forget` and clear the tasks."
     )
 
 

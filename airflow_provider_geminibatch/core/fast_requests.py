@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType, defstruct
 
+from airflow_provider_geminibatch.core.errors import Problem
 from airflow_provider_geminibatch.core.fields import ROOTS, enums, messages, snake
 from airflow_provider_geminibatch.core.requests import Checked
 from airflow_provider_geminibatch.core.rows import Fault, Problems, Ready, canonical, decoded, encode_json, passthrough
@@ -30,12 +31,14 @@ class Frame(NamedTuple):
 
     before: bytes
     after: bytes
+    warnings: tuple[Problem, ...] = ()
 
 
 class FastRequests:
     """The short road for lines ``{"key": …, "request": {…}}`` of one kind and route. Made for ``ready_rows(quick=)``.
 
-    ``check`` is the long road's verdict on a request; ``note`` is shown each distinct wording of what it accepts.
+    ``check`` is the long road's verdict on a request; ``note`` is shown each distinct wording of what it accepts, ``warn`` the
+    warnings of every line that has some: the same tuple for the same wording. Without it such lines are left to the long road.
     """
 
     def __init__(
@@ -45,10 +48,12 @@ class FastRequests:
         kind: str = "generate",
         route: str = "developer",
         note: Callable[[dict[str, Any]], object] = lambda request: None,
+        warn: Callable[[tuple[Problem, ...]], object] | None = None,
         columns: tuple[str, ...] = (),
         own: frozenset[str] = frozenset(),
     ) -> None:
-        self._check, self._kind, self._note, self._columns, self._own = check, kind, note, columns, own
+        self._check, self._kind, self._note, self._warn = check, kind, note, warn
+        self._columns, self._own = columns, own
         self._turns, self._listed, self._names, line = _types(kind, route)
         self._read = msgspec.json.Decoder(line).decode
         self._turns_of, self._rest_of = attrgetter(self._turns), attrgetter(*self._names)
@@ -79,6 +84,8 @@ class FastRequests:
             along = passthrough(fields, self._columns, self._own) if type(fields) is dict else []
             if type(along) is not bytes:
                 return None
+        if frame.warnings and self._warn is not None:
+            self._warn(frame.warnings)
         return Ready(encode_json(key), b"%b%b%b" % (frame.before, encode_json(turns), frame.after), along)
 
     def _frame_of(self, shape: Any, rest: tuple[Any, ...]) -> Frame | None:
@@ -101,15 +108,15 @@ class FastRequests:
                 if type(given[name]) is Fault:
                     return None
         checked = self._check(given)
-        if any(checked[1:]):
-            return None  # problems, or anything else that has to be said of it
+        if checked.problems or (checked.warnings and self._warn is None):
+            return None
         self._note(checked.request)
         wire = canonical(checked.request, self._kind)
         names = list(wire)
         at = names.index(self._turns)
         before = b"".join(b"%b:%b," % (encode_json(name), encode_json(wire[name])) for name in names[:at])
         after = b"".join(b",%b:%b" % (encode_json(name), encode_json(wire[name])) for name in names[at + 1 :])
-        return Frame(b"{%b%b:" % (before, encode_json(self._turns)), after + b"}")
+        return Frame(b"{%b%b:" % (before, encode_json(self._turns)), after + b"}", checked.warnings)
 
 
 def _shape(turns: list[Any]) -> Any:
@@ -139,10 +146,10 @@ def _types(kind: str, route: str) -> tuple[str, bool, tuple[str, ...], Any]:
     parts = Annotated[list[part], Meta(min_length=1)]  # type: ignore[valid-type]
     word = messages(route)["Content"]["role"].rstrip("!")
     roles: Any = Literal[tuple(sorted(enums(route)[word[1:]]))] if word.startswith("=") else str
-    # In the order of the table, which is the order of what is written.
+    # In the order of their names, as ``canonical`` has them.
     content = defstruct(
         "Content",
-        [("role", roles | UnsetType, UNSET), ("parts", parts)],
+        [("parts", parts), ("role", roles | UnsetType, UNSET)],
         forbid_unknown_fields=True, frozen=True, gc=False, kw_only=True,
     )  # fmt: skip
     spoken: Any = Annotated[list[content], Meta(min_length=1)] if listed else content  # type: ignore[valid-type]

@@ -52,7 +52,19 @@ _SHAPES: Final = {
     "[Part]": 'write [{"text": …}]',
     "[Tool]": 'write [{"googleSearch": {}}] or [{"functionDeclarations": […]}]',
     "[SafetySetting]": 'write [{"category": "HARM_CATEGORY_…", "threshold": "BLOCK_…"}]',
+    "[text]": 'write ["…"]',
     "base64": "write the bytes in base64",
+    "GenerateContentRequest": 'write {"contents": […]}',
+    "ResponseFormat": 'write {"text": {…}}; only Vertex AI has a list of them',
+    "[ResponseFormat]": 'write [{"text": {…}}]; only the Developer API has a single one',
+}
+
+_MISSING: Final = {
+    "Blob.mimeType": 'write the MIME type, for example "image/png"',
+    "FileData.fileUri": "write where the file is",
+    "FunctionDeclaration.name": "every function has a name",
+    "SafetySetting.category": "write HARM_CATEGORY_…",
+    "SafetySetting.threshold": "write BLOCK_NONE, OFF or another threshold",
 }
 
 _WORDS: Final = {
@@ -90,7 +102,7 @@ def unknown_field(message: str, name: str, route: str = "developer") -> str:
     if plain in by_style:
         return f"did you mean {by_style[plain]}?"
     if message == "Schema" and name in _JSON_SCHEMA:
-        return "responseSchema is a subset of OpenAPI; a JSON Schema goes into responseJsonSchema"
+        return "this is a subset of OpenAPI; a JSON Schema goes into responseJsonSchema, of a function into parametersJsonSchema"
     if any(plain == squashed(field) for field in elsewhere(route).get(message, ())):
         other = next(said for each, said in ROUTES.items() if each != route)
         return f"only {other} has it; {ROUTES[route]} refuses it, so leave it out"
@@ -103,7 +115,7 @@ def unknown_field(message: str, name: str, route: str = "developer") -> str:
     close = close_names(name, tuple(fields))
     if close:
         return f"did you mean {close[0]}?"
-    return f"known here: {', '.join(fields)}" if 0 < len(fields) <= 8 else ""
+    return f"known here: {', '.join(fields)}" if 0 < len(fields) <= 13 else ""
 
 
 def close_names(name: str, known: tuple[str, ...]) -> list[str]:
@@ -128,6 +140,11 @@ def _elsewhere(message: str, plain: str, route: str) -> str:
 _PREFERRED: Final = frozenset({"topk", "mediaresolution", "responsejsonschema"})
 
 
+def missing_field(message: str, field: str, kind: str) -> str:
+    """The hint for a field that is missing, or empty."""
+    return _MISSING.get(f"{message}.{field}") or wrong_kind(kind)
+
+
 def wrong_kind(kind: str) -> str:
     """The hint for a value that is not of ``kind``."""
     return _SHAPES.get(kind.rstrip("!"), "")
@@ -140,5 +157,6 @@ def unknown_word(enum: str, word: str, route: str = "developer") -> str:
     said = _WORDS.get((enum, word.lower()))
     if said:
         return said
-    close = difflib.get_close_matches(word.upper(), known, 1, 0.5) or difflib.get_close_matches(word, known, 1)
+    begun = [each for each in sorted(known) if len(word) > 2 and each.startswith(word.upper())]
+    close = begun or difflib.get_close_matches(word.upper(), known, 1, 0.5) or difflib.get_close_matches(word, known, 1)
     return f"did you mean {close[0]}?" if close else f"known: {', '.join(sorted(known))}"

@@ -43,6 +43,7 @@ class Act(StrEnum):
     CANCEL = "cancel"
     COLLECT = "collect"
     DELETE_INPUT = "delete its input file"
+    DELETE_MEDIUM = "delete it"
     DELETE_NOTE = "delete the note"
 
 
@@ -149,6 +150,23 @@ def file_finding(name: str, known: Known) -> Finding | None:
     return Finding(kind="file", name=name, batch=known.label, says=says, acts=(Act.DELETE_INPUT,))
 
 
+MEDIA_AGE = timedelta(hours=2)
+"""A medium younger than this may be of a shard that is being submitted, whose upload is not on record yet."""
+
+
+def medium_finding(
+    name: str, size_bytes: int, age: timedelta | None, *, needed: bool, unreadable: bool
+) -> Finding | None:
+    """What there is to say about a medium of this workspace that lies at the service; None while somebody may need it.
+
+    A wrong guess costs an upload, never an answer: whoever submits looks at a file before a request points at it.
+    """
+    if needed or unreadable or age is None or age < MEDIA_AGE:
+        return None
+    says = f"{size_bytes:,} bytes that no open batch points at; it fills the project's 20 GB until it expires"
+    return Finding(kind="medium", name=name, says=says, acts=(Act.DELETE_MEDIUM,))
+
+
 def note_finding(name: str, label: str, standing: Standing | None) -> Finding | None:
     """What there is to say about a note that a batch is unfinished. ``standing`` is None when there is no such batch."""
     if standing is Standing.CLOSED:
@@ -187,6 +205,7 @@ __all__ = [
     "batch_finding",
     "file_finding",
     "job_finding",
+    "medium_finding",
     "note_finding",
     "safe_age",
 ]

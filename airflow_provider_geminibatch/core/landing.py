@@ -173,6 +173,8 @@ class CommitManifest(msgspec.Struct, frozen=True, kw_only=True):
     """What stands for the prices that were counted by."""
     price_sources: tuple[str, ...] = ()
     """Where they are from, for people."""
+    estimated_usd: dict[str, str | None] | None = None
+    """What the root builds were estimated to cost before they were sent: low, expected and high."""
     submitted_at: datetime | None = None
     finished_at: datetime | None = None
     committed_at: datetime

@@ -8,11 +8,14 @@ only with each other). Unknown fields are ignored on reading; a fact whose ``min
 from __future__ import annotations
 
 from datetime import datetime
+from decimal import Decimal
+from typing import Any
 
 import msgspec
 
 from airflow_provider_geminibatch.core.model import BatchId, JobCounts, ServiceIdentity
 from airflow_provider_geminibatch.core.prices import PriceList
+from airflow_provider_geminibatch.core.sampling import Span
 
 READER = 1
 """The fact format this release reads."""
@@ -100,6 +103,16 @@ class Uploaded(Fact, frozen=True, kw_only=True):
     left_out: tuple[int, ...] = ()
     sent_sha256: str = ""
     media: dict[str, str] = {}
+
+
+class MediaUploaded(Fact, frozen=True, kw_only=True):
+    """``media/<service>/<sha256>/0001.json``: a content lies at the service. ``expires_at`` is by the service's clock."""
+
+    file_name: str
+    uri: str
+    size_bytes: int
+    mime_type: str
+    expires_at: datetime | None = None
 
 
 class Sending(Fact, frozen=True, kw_only=True):
@@ -259,16 +272,46 @@ class RungBack(Fact, frozen=True, kw_only=True):
 
 
 class Charge(Fact, frozen=True, kw_only=True):
-    """``charges/0001.json``: a paid effect is about to be done; ``upper_bound_usd`` is the most that it can cost."""
+    """``charges/0001.json``: a paid effect is about to be done; ``upper_bound_usd`` is the most that it can cost.
+
+    With ``basis`` "estimate" it is the high end of an estimate, which holds only about as often as estimates do.
+    """
 
     purpose: str
     upper_bound_usd: str
+    basis: str = "upper_bound"
+    expected_usd: str | None = None
 
 
 class Spending(Fact, frozen=True, kw_only=True):
     """``charges/0001.spent.json``: what the effect really cost; from here on it counts instead of the upper bound."""
 
     usd: str
+
+
+class CostEstimated(Fact, frozen=True, kw_only=True):
+    """``cost.json``: what the root build was estimated to cost by batch before it was sent. The first estimate stands.
+
+    ``expected_usd`` is None where answers to the like were unknown, so that only bounds could be told.
+    """
+
+    low_usd: str
+    expected_usd: str | None
+    high_usd: str
+    counted: bool
+    answers_from: str
+    sampled: int
+
+    @property
+    def span(self) -> Span:
+        """The interval."""
+        expected = None if self.expected_usd is None else Decimal(self.expected_usd)
+        return Span(Decimal(self.low_usd), expected, Decimal(self.high_usd))
+
+    def as_dict(self) -> dict[str, Any]:
+        """As much of ``CostEstimate.as_dict`` as is on record."""
+        about = {"counted": self.counted, "answers_from": self.answers_from, "sampled": self.sampled}
+        return {**about, "batch_usd": self.span.amounts()}
 
 
 class Priced(Fact, frozen=True, kw_only=True):

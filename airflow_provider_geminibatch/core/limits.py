@@ -23,6 +23,12 @@ VERTEX_JOB_ROWS = 200_000
 VERTEX_EMBED_JOB_ROWS = 1_000_000
 """Most requests of a Vertex AI embedding job (guide of batch embeddings, 2026)."""
 
+FILE_BYTES = {"developer": INPUT_FILE_BYTES, "vertex": VERTEX_INPUT_FILE_BYTES}
+"""Largest input file, by route."""
+
+JOB_ROWS = {"vertex": {"generate": VERTEX_JOB_ROWS, "embed": VERTEX_EMBED_JOB_ROWS}}
+"""Most requests of a job, by route and kind; the Developer API documents none."""
+
 INLINE_BYTES = 100_000_000
 """Most inline data of a payload, in base64: 100 MB (announcement of 2026-01-12). Whether a line of a batch has the same
 limit is not documented, so beyond it there is a warning."""

@@ -10,13 +10,16 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from hashlib import blake2b
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from airflow_provider_geminibatch.core.columns import column
 from airflow_provider_geminibatch.core.errors import Problem
+from airflow_provider_geminibatch.core.fast_requests import FastRequests
 from airflow_provider_geminibatch.core.limits import INPUT_FILE_BYTES
+from airflow_provider_geminibatch.core.media import MEDIA_FIELD
+from airflow_provider_geminibatch.core.requests import Checked
 from airflow_provider_geminibatch.core.rows import (
     Problems,
     Ready,
@@ -42,6 +45,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     severity: Severity = "error"
     what: str
     hint: str = ""
+    rule: str = ""
 
     def __str__(self) -> str:
         place = ":".join([self.file, *(str(number) for number in (self.line, self.column) if number)])
@@ -101,33 +105,54 @@ class Keys:
 
 
 MakeReady = Callable[[Iterable[Row]], Iterator[Ready | Problems]]
+Check = Callable[[object], Checked]
 
 
-def requests_ready(kind: str = "generate", model: str = "") -> MakeReady:
-    """What makes ready-made lines ready, as Prepare does."""
-    return partial(ready_rows, encode=request_encoder(kind, model))
+class Rules(NamedTuple):
+    """How rows are judged: what makes them ready, and where the warnings about the row that is being looked at are left."""
+
+    ready: MakeReady
+    warnings: list[Problem]
 
 
-def template_ready(template: RequestTemplate, kind: str = "generate") -> MakeReady:
-    """What makes the rows of a source ready by a template. Raises Unusable, naming the argument, for one that cannot work."""
-    wire = compile_template(template, kind)
-    return partial(ready_rows, encode=wire.encode, columns=tuple(template.columns))
+def rules_of_requests(check: Check, *, kind: str = "generate", model: str = "", route: str = "developer") -> Rules:
+    """The rules for ready-made lines, as Prepare has them; ``check`` is the verdict on a request."""
+    warnings: list[Problem] = []
+    encode = request_encoder(kind, model, check=check, warn=warnings.extend)
+    return Rules(partial(ready_rows, encode=encode, quick=FastRequests(check, kind=kind, route=route)), warnings)
 
 
-def rows_checked(file: str, rows: Iterable[Row], make: MakeReady, keys: Keys) -> Iterator[Finding]:
+def rules_of_template(
+    template: RequestTemplate, check: Check, *, kind: str = "generate", route: str = "developer"
+) -> Rules:
+    """The rules for the rows of a template, which is checked here; what may be wrong with it is among the warnings.
+
+    Raises Unusable, naming the argument, for one that cannot work. The rows come without their media.
+    """
+    warnings: list[Problem] = []
+    wire = compile_template(template, kind, route=route, check=check, warn=warnings.extend)
+    own = frozenset({MEDIA_FIELD}) if template.media else frozenset[str]()
+    return Rules(partial(ready_rows, encode=wire.encode, columns=tuple(template.columns), own=own), warnings)
+
+
+def rows_checked(file: str, rows: Iterable[Row], rules: Rules, keys: Keys) -> Iterator[Finding]:
     """What is to be said about each row of a file, in order; their keys are added to ``keys``."""
     keys.begin(file)
+    rules.warnings.clear()
     now: list[Row] = []
-    for made in make(_watched(rows, now)):
+    for made in rules.ready(_watched(rows, now)):
         row = now[0]
         if isinstance(made, Ready):
             keys.add(made.key, row.number)
-            continue
-        key = _key(row.data)
-        if key is not None:
-            keys.add(key, row.number)
-        for problem in made:
-            yield _finding(file, row, problem)
+        else:
+            key = _key(row.data)
+            if key is not None:
+                keys.add(key, row.number)
+            for problem in made:
+                yield _finding(file, row, problem)
+        if rules.warnings:
+            yield from [_finding(file, row, problem, "warning") for problem in rules.warnings]
+            rules.warnings.clear()
 
 
 def _watched(rows: Iterable[Row], now: list[Row]) -> Iterator[Row]:
@@ -149,8 +174,9 @@ def _finding(file: str, row: Row, problem: Problem, severity: Severity = "error"
     path = problem.where.removeprefix(f"{row.place} {row.number}").removeprefix(": ")
     at = column(row.data, path, problem.what) if isinstance(row.data, bytes) else 0
     return Finding(
-        file=file, line=row.number, column=at, path=path, severity=severity, what=problem.what, hint=problem.hint
-    )
+        file=file, line=row.number, column=at, path=path, severity=severity, what=problem.what, hint=problem.hint,
+        rule=problem.rule,
+    )  # fmt: skip
 
 
 def file_findings(file: str, lines: int, size_bytes: int) -> Iterator[Finding]:
@@ -165,10 +191,10 @@ def file_findings(file: str, lines: int, size_bytes: int) -> Iterator[Finding]:
 __all__ = [
     "Finding",
     "Keys",
-    "MakeReady",
+    "Rules",
     "Severity",
     "file_findings",
-    "requests_ready",
     "rows_checked",
-    "template_ready",
+    "rules_of_requests",
+    "rules_of_template",
 ]

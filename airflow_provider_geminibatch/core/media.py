@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from airflow_provider_geminibatch.core.errors import Unusable
 from airflow_provider_geminibatch.core.media_types import TAKEN, canonical, suffix_type
-from airflow_provider_geminibatch.core.media_uris import PLACEHOLDER, file_name, uri_fault
+from airflow_provider_geminibatch.core.media_uris import PLACEHOLDER, file_name, is_youtube, uri_fault
 from airflow_provider_geminibatch.core.rows import Fault, encode_json
 
 MEDIA_FIELD: Final = "\0media"
@@ -27,6 +27,9 @@ INLINE_REQUEST_BYTES: Final = 12_000_000
 
 FILE_BYTES: Final = 2_000_000_000
 """Largest file of the Files API (files guide, 2026)."""
+
+STORAGE_BYTES: Final = 20_000_000_000
+"""What the files of a project may have together (rate limits page, 2026-08)."""
 
 PDF_BYTES: Final = 50_000_000
 """Largest PDF (file input guide, 2026-01)."""
@@ -109,11 +112,8 @@ def place_of(value: str, route: str, endpoint: str) -> Place | Fault:
         return Place(uri if "://" in uri else f"{endpoint.rstrip('/')}/v1beta/{file_name(uri)}", True)
     if uri.startswith(PLACEHOLDER):
         return Fault("is a stand-in of this package and no place", "write a path or a URI")
-    if fault is None:
-        named = suffix_type(uri)
-        if uri.startswith("gs://") and not named:
-            return Place(uri, True)
-        return Place(uri, True, named)
+    if (uri.startswith("gs://") and route == "vertex") or is_youtube(uri):
+        return Place(uri, True, suffix_type(uri) if uri.startswith("gs://") else "")
     if "://" not in uri and not uri.startswith("/"):
         return Fault("is a relative path, which means another place in every process", "write the whole path or a URI")
     return Place(uri, False)
@@ -149,6 +149,7 @@ __all__ = [
     "INLINE_REQUEST_BYTES",
     "MEDIA_FIELD",
     "PDF_BYTES",
+    "STORAGE_BYTES",
     "Media",
     "Place",
     "file_part",

@@ -60,6 +60,11 @@ def file_name(uri: str) -> str:
     return found[1] if found else ""
 
 
+def is_youtube(uri: str) -> bool:
+    """Whether a URI is that of a video which both routes fetch by themselves."""
+    return _YOUTUBE.match(uri) is not None
+
+
 def uri_fault(uri: str, route: str) -> UriFault | None:
     """What keeps ``route`` from reading a URI, as far as the URI shows it.
 

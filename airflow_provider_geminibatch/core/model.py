@@ -128,6 +128,9 @@ class Shard(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str
     keys_sha256: str
     content: str
+    media_path: str = ""
+    """The list of media that its rows name by their content, and its digest; both empty when there are none."""
+    media_sha256: str = ""
 
     @property
     def generation(self) -> int:

@@ -129,6 +129,16 @@ def name_mark(workspace_id: str) -> str:
     return f"gb1-{short(workspace_id, length=10)}-"
 
 
+def media_name(workspace_id: str, sha256: str) -> str:
+    """The name of a medium at the service: whose it is, that it is a medium, and which content."""
+    return f"{media_mark(workspace_id)}{sha256[:26]}"
+
+
+def media_mark(workspace_id: str) -> str:
+    """What the names of a workspace's media begin with at the service."""
+    return f"{name_mark(workspace_id)}media-"
+
+
 def batch_path(batch: BatchId) -> str:
     """The folder of a batch, relative to the workspace."""
     return "/".join(

@@ -6,6 +6,7 @@ source stands beside it: what no source says is not a rule.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
@@ -48,6 +49,8 @@ RULES: Final = {
     "two-payloads": "a part that holds two things",
     "metadata-alone": "metadata of a video in a part without one",
     "two-schemas": "two schemas in one generationConfig",
+    "schema-unheeded": "responseJsonSchema, which batches are reported not to heed",
+    "mcp-with-schema": "tools of MCP servers beside a schema: every row is reported to fail",
     "mime-missing": "a schema without the MIME type of JSON",
     "mime-unfit": "a schema beside the MIME type of something else",
     "too-many-stops": "more stop sequences than the service takes",
@@ -86,8 +89,8 @@ RULES: Final = {
 
 WARNINGS: Final = frozenset(
     {
-        "unlisted-field", "unlisted-word", "metadata-alone", "media-unsure", "inline-size", "names-unused",
-        "model-retiring", "model-unsure", "model-unknown",
+        "unlisted-field", "unlisted-word", "schema-unheeded", "mcp-with-schema", "metadata-alone", "names-unused",
+        "media-unsure", "inline-size", "model-retiring", "model-unsure", "model-unknown",
     }
 )  # fmt: skip
 """Rules that warn. All others refuse. A model's limit that is only reported warns too, under its rule with ``?``."""
@@ -130,11 +133,29 @@ def _structured_output(config: Message) -> Iterator[Finding]:
         )
     for name, (least, most, words) in limits.RANGES.items():
         value = config.get(name)
-        if type(value) in (int, float) and not least <= value <= most:
+        if isinstance(value, int | float) and math.isfinite(value) and not least <= value <= most:
             yield Finding(name, "out-of-range", "is outside its range", words)
     # "Only valid if response_logprobs=True" (v1beta).
     if "logprobs" in config and config.get("responseLogprobs") is not True:
         yield Finding("logprobs", "logprobs-alone", "stands without responseLogprobs", "write responseLogprobs: true")
+
+
+def _heeded(config: Message) -> Iterator[Finding]:
+    # 0 of 502 answers usable with it in a batch, and all with responseSchema (crmne/ruby_llm#894, 2026-08); others use it
+    # without complaint, so it warns.
+    if "responseJsonSchema" in config and "responseSchema" not in config:
+        hint = "write responseSchema; the answers are checked either way"
+        yield Finding("responseJsonSchema", "schema-unheeded", "is reported not to be heeded in batches", hint)
+
+
+def _no_mcp_with_schema(request: Message) -> Iterator[Finding]:
+    # Every row failed with code 3 while the job succeeded (python-genai#2693).
+    config, tools = request.get("generationConfig"), request.get("tools")
+    if isinstance(config, dict) and isinstance(tools, list) and any(name in config for name in _SCHEMAS):
+        for at, tool in enumerate(tools):
+            if isinstance(tool, dict) and "mcpServers" in tool:
+                what = "stands beside a schema, and every row of such a batch is reported to fail"
+                yield Finding(f"tools[{at}].mcpServers", "mcp-with-schema", what, "leave out one of the two")
 
 
 def _thinking(config: Message) -> Iterator[Finding]:
@@ -231,9 +252,12 @@ def _speech(config: Message) -> Iterator[Finding]:
         yield Finding("multiSpeakerVoiceConfig", "two-forms", "stands beside voiceConfig", "keep one of them")
 
 
-def _some_tool(tool: Message) -> Iterator[Finding]:
-    if not tool:
-        yield Finding("", "empty-tool", "holds nothing", 'write {"googleSearch": {}} or {"functionDeclarations": […]}')
+def _some_tool(hint: str) -> Rule:
+    def rule(tool: Message) -> Iterator[Finding]:
+        if not tool:
+            yield Finding("", "empty-tool", "holds nothing", hint)
+
+    return rule
 
 
 def _readable(route: str) -> Rule:
@@ -284,12 +308,16 @@ def _inline(blob: Message) -> Iterator[Finding]:
 def rules(route: str) -> dict[str, tuple[Rule, ...]]:
     """The rules of a route, by message."""
     payloads = tuple(name for name in PAYLOADS if name in messages(route)["Part"])
-    request, file, function = (_cache_alone, _declared), (_readable(route),), (_function,)
+    request, file, function = (_cache_alone, _declared, _no_mcp_with_schema), (_readable(route),), (_function,)
+    config = (_structured_output, _heeded)
+    tool = 'write {"googleSearch": {}} or {"functionDeclarations": […]}'
     if route == "vertex":
+        tool = 'write {"functionDeclarations": […]} or {"googleSearch": {"excludeDomains": […]}}'
+        config = (_structured_output,)
         request, file, function = (_no_cache, _declared, _labels), (*file, _typed_file), (_function, _begins)
     return {
         "GenerateContentRequest": request,
-        "GenerationConfig": (_structured_output,),
+        "GenerationConfig": config,
         "ThinkingConfig": (_thinking,),
         "Part": (_one_payload(payloads),),
         "FileData": file,
@@ -298,5 +326,5 @@ def rules(route: str) -> dict[str, tuple[Rule, ...]]:
         "FunctionDeclaration": function,
         "FunctionCallingConfig": (_calling,),
         "SpeechConfig": (_speech,),
-        "Tool": (_some_tool,),
+        "Tool": (_some_tool(tool),),
     }

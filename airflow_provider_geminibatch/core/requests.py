@@ -25,7 +25,7 @@ from airflow_provider_geminibatch.core.fields import (
     witnessed,
     witnessed_words,
 )
-from airflow_provider_geminibatch.core.hints import close_names, unknown_field, unknown_word, wrong_kind
+from airflow_provider_geminibatch.core.hints import close_names, missing_field, unknown_field, unknown_word, wrong_kind
 from airflow_provider_geminibatch.core.request_rules import WARNINGS, rules
 from airflow_provider_geminibatch.core.wire_values import (
     SCALARS,
@@ -121,6 +121,9 @@ def _ask_of_model(
             (warnings if fault.warns else problems).append(found)
 
 
+# What is found of a message whose field was refused follows from that, and is not said again.
+_FOLLOWS = frozenset({"no-payload", "empty-tool"})
+
 Allowed = tuple[tuple[str, frozenset[str]], ...]
 
 
@@ -189,18 +192,21 @@ def _message(
     known: dict[str, tuple[str, Check]] = {}
     strange = _strange(name, route, allowed)
     # A Vertex AI batch goes through a schema import that fails on a struct without fields (python-genai#2123, and others).
-    no_empty = route == "vertex"
+    no_empty = route == "vertex" and name != "Tool"
 
     def check(value: Any, path: Path, report: Report) -> Any:
         if not isinstance(value, Mapping):
             wrong(value, "an object", wrong_kind(name), path, report)
             return value
         wire: dict[str, Any] = {}
+        refused = False
         for field, item in value.items():
             found = known.get(field)
             if found is None:
                 field_name = strange(str(field), (path, f".{field}"), report)
-                if field_name and item is not None:
+                if not field_name:
+                    refused = True
+                elif item is not None:
                     wire[field_name] = item
             elif item is not None:
                 if found[0] in wire:
@@ -210,14 +216,14 @@ def _message(
         for field in required:
             held = wire.get(field)
             if held in (None, "", []):
-                hint = wrong_kind(fields[field])
-                missing = field not in wire
-                what = ("missing", "is missing") if missing else ("empty", "is empty")
+                hint = missing_field(name, field, fields[field])
+                what = ("missing", "is missing") if field not in wire else ("empty", "is empty")
                 report((path, f".{field}"), *what, hint)
         for rule in own_rules:
             for place, word, what, hint in rule(wire):
-                report((path, place and f".{place}"), word, what, hint)
-        if no_empty and not wire:
+                if not (refused and word in _FOLLOWS):
+                    report((path, place and f".{place}"), word, what, hint)
+        if no_empty and not wire and not refused:
             report(
                 path,
                 "empty-object",

@@ -1,41 +1,31 @@
-"""The schema of an answer: from what a user writes to JSON Schema, and from there to what the service takes.
+"""The schema of an answer: from what a user writes to JSON Schema, and from there to the field in which a route takes it.
 
 ``responseSchema`` is the form that works in batches (``responseJsonSchema`` was once measured at 0 of 502 usable
-answers on the batch endpoint: crmne/ruby_llm#894, August 2026). It is a subset of OpenAPI, so what it cannot say is
-refused here, by its path, and not dropped: that a schema means less than it says is found out after the money is spent.
-Two things are let go, since every answer is checked against the full schema anyway: ``additionalProperties: false``,
-and formats that the service does not know, which go into the description.
+answers on the batch endpoint: crmne/ruby_llm#894, August 2026; hindsight PR#2719 uses it without complaint). Another field
+is a word in the template, and what each dialect cannot say is refused by its path.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, NoReturn
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import ceil
+from typing import Any, Final
+
+import msgspec
 
 from airflow_provider_geminibatch.core.errors import Unusable
-from airflow_provider_geminibatch.core.fields import MESSAGES, snake
+from airflow_provider_geminibatch.core.fields import MESSAGES, ROUTES, snake
+from airflow_provider_geminibatch.core.openapi_schema import openapi_schema
+from airflow_provider_geminibatch.core.plain_schema import plain_schema
+from airflow_provider_geminibatch.core.schema_nodes import ROOT, Schema
 
-Schema = dict[str, Any]
+SCHEMA_FIELDS: Final = {"developer": "responseSchema", "vertex": "responseSchema"}
+"""The field that a schema goes into unless a template says otherwise, by route: on both the one that is seen to work."""
 
-_ROOT = "response_schema"
-_ANNOTATIONS = frozenset(
-    {
-        "$schema", "$id", "$comment", "$defs", "definitions", "examples", "deprecated", "readOnly", "writeOnly",
-        "discriminator", "nullable",
-    }
-)  # fmt: skip
-_KEPT = frozenset(
-    {
-        "title", "description", "default", "example", "required", "propertyOrdering", "minItems", "maxItems",
-        "minProperties", "maxProperties", "minimum", "maximum", "minLength", "maxLength", "pattern", "format",
-    }
-)  # fmt: skip
-_FORMATS = {
-    "string": {"date-time", "enum"},
-    "number": {"float", "double"},
-    "integer": {"int32", "int64"},
-}
-_TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
+JSON_MIME: Final = "application/json"
+ENUM_MIME: Final = "text/x.enum"
+
 _CAMEL = {snake(name): name for name in MESSAGES["Schema"]}
 
 
@@ -44,8 +34,7 @@ def json_schema_of(given: object) -> Schema:
     if isinstance(given, Mapping):
         form: Schema = _json_form(given)
         return form
-    describe = getattr(given, "model_json_schema", None)
-    plain: Schema = _untitled(describe() if describe else _described(given), getattr(given, "__name__", ""))
+    plain: Schema = _untitled(_described(given), getattr(given, "__name__", ""))
     return plain
 
 
@@ -54,7 +43,13 @@ _ASKED = ("responseSchema", "response_schema", "responseJsonSchema", "response_j
 
 def asked_schema(config: Any) -> Schema | None:
     """The schema that a ``generationConfig`` asks for, under whichever of its names."""
-    found = [config.get(name) for name in _ASKED] if isinstance(config, Mapping) else []
+    if not isinstance(config, Mapping):
+        return None
+    form = config.get("responseFormat") or config.get("response_format")
+    forms = form if isinstance(form, list) else [form]
+    texts = [each.get("text") for each in forms if isinstance(each, Mapping)]
+    newer = [text.get("schema") for text in texts if isinstance(text, Mapping)]
+    found = [*(config.get(name) for name in _ASKED), *newer]
     return next((dict(schema) for schema in found if isinstance(schema, Mapping)), None)
 
 
@@ -77,13 +72,15 @@ def _described(given: Any) -> Schema:
     from pydantic import TypeAdapter
     from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
+    describe = getattr(given, "model_json_schema", None)
     try:
-        return TypeAdapter(given).json_schema()
-    except (PydanticSchemaGenerationError, PydanticUserError):
+        return describe() if describe else TypeAdapter(given).json_schema()
+    except (PydanticSchemaGenerationError, PydanticUserError) as error:
         name = getattr(given, "__name__", type(given).__name__)
-        raise Unusable(
-            _ROOT, f"{name} describes no JSON", "Pass a pydantic model, a dataclass or a JSON Schema."
-        ) from None
+        do = "Pass a pydantic model, a dataclass, a TypedDict or a JSON Schema."
+        if getattr(error, "code", "") == "typed-dict-version":  # typing's own tells too little before Python 3.12
+            do = "Import TypedDict from typing_extensions."
+        raise Unusable(ROOT, f"{name} describes no JSON ({str(error).splitlines()[0]})", do) from None
 
 
 def _untitled(node: Any, *names: str) -> Any:
@@ -135,139 +132,106 @@ def _with_null(node: Schema) -> Schema:
     return node
 
 
-def openapi_schema(schema: Schema) -> Schema:
-    """A JSON Schema as ``responseSchema``. Raises Unusable, with the path, for what cannot be said there."""
-    defs = {
-        f"#/{word}/{name}": each for word in ("$defs", "definitions") for name, each in (schema.get(word) or {}).items()
-    }
-    return _convert(schema, _ROOT, {**defs, "#": schema}, ())
+def _older(name: str, dialect: Callable[[Schema], Schema]) -> Callable[[Schema, str, str], Schema]:
+    """The two fields that stand beside ``responseMimeType``, without which the service refuses them."""
+    return lambda schema, route, mime: {"responseMimeType": mime, name: dialect(schema)}
 
 
-def _refuse(path: str, why: str, do: str = "") -> NoReturn:
-    raise Unusable(
-        path,
-        why,
-        do or "Write it another way, or set schema_field='responseJsonSchema' to send the JSON Schema as it is.",
+def _response_format(schema: Schema, route: str, mime: str) -> Schema:
+    """The newest form. It names the MIME type by an enum in the discovery document, and as text in the REST guide, while
+    the service tells nobody which (discuss.ai.google.dev/t/188396, October 2026); proto3 JSON takes an enum's name."""
+    if mime != JSON_MIME:
+        do = f"Leave the MIME type out, or use responseSchema for {mime}."
+        raise Unusable("RequestTemplate(generation=)", f"responseFormat has no {mime}", do)
+    text = {"mimeType": "APPLICATION_JSON", "schema": plain_schema(schema)}
+    return {"responseFormat": [{"text": text}] if route == "vertex" else {"text": text}}
+
+
+_FIELDS: Final[dict[str, Callable[[Schema, str, str], Schema]]] = {
+    "responseSchema": _older("responseSchema", openapi_schema),
+    "responseJsonSchema": _older("responseJsonSchema", plain_schema),
+    "responseFormat": _response_format,
+}
+
+_DOUBTS: Final = {
+    "responseFormat": "whether batches heed responseFormat is not known, nor which spelling of its MIME type they take",
+}
+"""What is not certain of a field and not said by the check of requests, which warns of ``responseJsonSchema``."""
+
+FieldChoice = str | Mapping[str, str] | None
+"""What a template may say about the field: nothing, one field, or one for each route that differs."""
+
+
+def schema_field(chosen: FieldChoice, route: str) -> str:
+    """The field that a schema goes into on a route. Raises Unusable for a field or a route that does not exist."""
+    given = chosen if isinstance(chosen, Mapping) else dict.fromkeys(ROUTES, chosen)
+    what = "RequestTemplate(schema_field=)"
+    for name, field in given.items():
+        if name not in ROUTES:
+            raise Unusable(what, f"{name!r} is no route", f"Use {' or '.join(ROUTES)}.")
+        if field is not None and field not in _FIELDS:
+            raise Unusable(what, "it names no field for a schema", f"Use {', '.join(_FIELDS)}.")
+    return given.get(route) or SCHEMA_FIELDS[route]
+
+
+def schema_config(schema: Schema, route: str, chosen: FieldChoice = None, mime: str = JSON_MIME) -> Schema:
+    """The fields of ``generationConfig`` that ask for answers of a schema. Raises Unusable, with the path, for what they cannot say."""
+    if mime == ENUM_MIME and not _is_a_choice(schema):
+        do = "Pass an enum of texts, or leave the MIME type out for answers in JSON."
+        raise Unusable("RequestTemplate(generation=)", "text/x.enum asks for one word of an enum, and this is none", do)
+    return _FIELDS[schema_field(chosen, route)](schema, route, mime)
+
+
+def _is_a_choice(schema: Schema) -> bool:
+    try:
+        return "enum" in openapi_schema(schema)
+    except Unusable:
+        return False
+
+
+def schema_doubt(route: str, chosen: FieldChoice = None) -> str:
+    """What is not certain about the field that a schema goes into; an empty text for the default."""
+    doubt = _DOUBTS.get(schema_field(chosen, route), "")
+    return f"{doubt}: look at a few answers first, as canary= does" if doubt else ""
+
+
+BYTES_PER_TOKEN: Final = 4
+"""assumed: what JSON takes on average; a count by the service replaces it where there is one."""
+
+
+@dataclass(frozen=True)
+class SchemaOverhead:
+    """What a schema adds to every request. It is paid for as input."""
+
+    field: str
+    size_bytes: int
+    tokens: int
+    counted: bool = False
+
+    def said(self, rows: int) -> str:
+        """The overhead as a sentence, over so many rows."""
+        basis = "counted by the service" if self.counted else f"assumed: {BYTES_PER_TOKEN} bytes a token"
+        return (
+            f"the schema costs about {self.tokens:,} tokens in every row, {_short(self.tokens * rows)} over {rows:,} rows "
+            f"({basis})"
+        )
+
+
+def schema_overhead(
+    schema: Schema, route: str = "developer", chosen: FieldChoice = None, *, tokens: int | None = None
+) -> SchemaOverhead:
+    """What a schema adds to every request: its bytes on the wire, and its tokens, estimated unless somebody counted them."""
+    config = schema_config(schema, route, chosen)
+    size_bytes = len(msgspec.json.encode(config)) - len(b"{}")
+    estimated = ceil(size_bytes / BYTES_PER_TOKEN)
+    return SchemaOverhead(
+        schema_field(chosen, route), size_bytes, estimated if tokens is None else tokens, counted=tokens is not None
     )
 
 
-def _convert(node: Any, path: str, defs: Schema, opened: tuple[str, ...]) -> Schema:
-    if not isinstance(node, Mapping) or not node:
-        _refuse(path, "it does not say what type it has")
-    node, nullable, opened = _flattened(dict(node), path, defs, opened)
-    node, nullable = _without_null(node, nullable, path)
-    node = _with_format(node)
-    out: Schema = {}
-    for word, value in node.items():
-        for name, made in _word(word, value, node, path, defs, opened):
-            out[name] = made
-    if "type" not in out and "anyOf" not in out:
-        _refuse(path, "it does not say what type it has")
-    if nullable:
-        out["nullable"] = True
-    _complete(out, path)
-    return out
-
-
-def _flattened(node: Schema, path: str, defs: Schema, opened: tuple[str, ...]) -> tuple[Schema, bool, tuple[str, ...]]:
-    """The node with references and one-armed unions replaced by what they stand for, and whether it may be null."""
-    nullable = False
-    while True:
-        if "$ref" in node:
-            ref = node.pop("$ref")
-            if ref in opened or ref == "#":
-                _refuse(path, f"{ref} refers to itself, and responseSchema has no references")
-            if ref not in defs:
-                _refuse(path, f"{ref} is not defined in the schema", "Define it under $defs.")
-            opened, node = (*opened, ref), {**defs[ref], **node}
-        elif isinstance(node.get("allOf"), list) and len(node["allOf"]) == 1:
-            node = {**node.pop("allOf")[0], **node}
-        elif "anyOf" in node or "oneOf" in node:
-            arms = node.pop("anyOf") if "anyOf" in node else node.pop("oneOf")
-            others = [arm for arm in arms if arm != {"type": "null"}]
-            nullable = nullable or len(others) < len(arms)
-            if len(others) != 1:
-                return {**node, "anyOf": others}, nullable, opened
-            node = {**others[0], **node}
-        else:
-            return node, nullable, opened
-
-
-def _without_null(node: Schema, nullable: bool, path: str) -> tuple[Schema, bool]:
-    """The node without null among its types and values, and whether null was or is allowed."""
-    kinds = node.get("type")
-    if isinstance(kinds, list):
-        nullable = nullable or "null" in kinds
-        left = [kind for kind in kinds if kind != "null"]
-        if len(left) > 1 and not set(node) <= {"type", "title", "description", "default"}:
-            _refuse(f"{path}.type", "several types and further conditions in one schema")
-        several = {**_but(node, "type"), "anyOf": [{"type": kind} for kind in left]}
-        node = {**node, "type": left[0]} if len(left) == 1 else several
-    if isinstance(node.get("enum"), list) and None in node["enum"]:
-        nullable, node = True, {**node, "enum": [value for value in node["enum"] if value is not None]}
-    if "default" in node and node["default"] is None:
-        node = _but(node, "default")
-    return node, nullable
-
-
-def _with_format(node: Schema) -> Schema:
-    """The node with a format that the service does not know said in words."""
-    if "format" not in node or node["format"] in _FORMATS.get(node.get("type", ""), ()):
-        return node
-    said = f"{node.get('description', '')} (format: {node['format']})".strip()
-    return {**_but(node, "format"), "description": said}
-
-
-def _but(node: Schema, word: str) -> Schema:
-    return {name: value for name, value in node.items() if name != word}
-
-
-def _word(
-    word: str, value: Any, node: Schema, path: str, defs: Schema, opened: tuple[str, ...]
-) -> Iterator[tuple[str, Any]]:
-    """What one word of JSON Schema becomes."""
-    here = f"{path}.{word}"
-    if word in _KEPT:
-        yield word, value
-    elif word == "type":
-        if value not in _TYPES:
-            _refuse(here, "it is not a type of JSON Schema", f"Write one of {', '.join(_TYPES)}.")
-        yield word, value.upper()
-    elif word == "properties":
-        yield word, {name: _convert(each, f"{here}.{name}", defs, opened) for name, each in value.items()}
-    elif word == "items":
-        yield word, _convert(value, here, defs, opened)
-    elif word == "anyOf":
-        yield word, [_convert(arm, f"{here}[{at}]", defs, opened) for at, arm in enumerate(value)]
-    elif word in ("enum", "const"):
-        yield from _enum(value if word == "enum" else [value], node, here)
-    elif word in ("exclusiveMinimum", "exclusiveMaximum"):
-        if node.get("type") != "integer" or not isinstance(value, int):
-            _refuse(here, "responseSchema knows minimum and maximum only")
-        yield ("minimum", value + 1) if word == "exclusiveMinimum" else ("maximum", value - 1)
-    elif word == "additionalProperties":
-        if isinstance(value, Mapping):
-            _refuse(
-                here, "responseSchema has no objects with free names", "Use a list of objects with a name and a value."
-            )
-    elif word not in _ANNOTATIONS:
-        _refuse(here, "responseSchema does not know this word")
-
-
-def _enum(values: list[Any], node: Schema, here: str) -> Iterator[tuple[str, Any]]:
-    if not values or not all(isinstance(value, str) for value in values):
-        _refuse(here, "responseSchema lists text only")
-    if "type" not in node:
-        yield "type", "STRING"
-    yield "enum", values
-
-
-def _complete(out: Schema, path: str) -> None:
-    """What the service needs beyond the user's words. Without propertyOrdering it may sort the properties by name."""
-    if out.get("type") == "OBJECT":
-        if not out.get("properties"):
-            _refuse(f"{path}.properties", "an object without properties; the service refuses it")
-        if len(out["properties"]) > 1:
-            out.setdefault("propertyOrdering", list(out["properties"]))
-    if out.get("type") == "ARRAY" and "items" not in out:
-        _refuse(f"{path}.items", "a list that does not say what it holds")
+def _short(number: int) -> str:
+    """A count as people say it: 740, 37 k, 3.7 M."""
+    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if number >= size:
+            return f"{number / size:.2g} {unit}" if number < 10 * size else f"{number / size:,.0f} {unit}"
+    return str(number)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import date, datetime, time
 from decimal import Decimal
+from functools import partial
 from numbers import Number
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ import msgspec
 from airflow_provider_geminibatch.core.errors import Problem
 from airflow_provider_geminibatch.core.fields import MESSAGES, ROOTS
 from airflow_provider_geminibatch.core.limits import SHARD_BYTES
-from airflow_provider_geminibatch.core.requests import check_request
+from airflow_provider_geminibatch.core.requests import Checked, check_request
 
 ALL_COLUMNS = "*"
 OWN_FIELDS = frozenset({"key", "request"})
@@ -117,6 +118,12 @@ def ready_rows(
             what = f"has {len(made.request):,} bytes, and a shard may have {max_bytes:,}"
             made = [Problem("request", what, "split it")]
         yield placed(row, made)
+
+
+def located(rows: Iterable[Any], first: int = 1) -> Iterator[Row]:
+    """Rows with their place; what comes without one is numbered from ``first``."""
+    for number, row in enumerate(rows, first):
+        yield row if type(row) is Row else Row("row", number, row)
 
 
 def placed(row: Row, problems: Problems) -> Problems:
@@ -238,18 +245,27 @@ def request_encoder(
     note: Callable[[dict[str, Any]], object] = lambda request: None,
     *,
     ordered: bool = True,
+    check: Callable[[object], Checked] | None = None,
+    warn: Callable[[tuple[Problem, ...]], object] = lambda warnings: None,
 ) -> Encode:
     """The encoder for rows that are requests already: ``{"key": …, "request": {…}}``, perhaps with more columns.
 
-    ``note`` is shown every request that is in order. Without ``ordered`` its fields keep the order in which they came,
+    ``check`` is the verdict on a request, by default that of ``check_request`` for the kind and the model; ``warn`` is shown
+    the warnings of every request, and ``note`` every request that is in order.
+
+    Without ``ordered`` its fields keep the order in which they came,
     as in builds that were sealed before there was a short road (``fast_requests``).
     """
+
+    verdict: Callable[[object], Checked] = check or partial(check_request, kind=kind, model=model)
 
     def encode(fields: Mapping[str, Any]) -> Encoded | Problems:
         problems = [*_key_problems(fields)]
         if "request" not in fields:
             return [*problems, _no_request(fields)]
-        checked = check_request(fields["request"], kind=kind, model=model)
+        checked = verdict(fields["request"])
+        if checked.warnings:
+            warn(checked.warnings)
         if problems or checked.problems:
             return [*problems, *checked.problems]
         note(checked.request)
@@ -264,9 +280,11 @@ def request_encoder(
 
 
 def canonical(request: dict[str, Any], kind: str) -> dict[str, Any]:
-    """A request with its own fields, and those of its turns, in the order of the field table, whichever road it took."""
-    out = {name: request[name] for name in MESSAGES[ROOTS[kind]] if name in request}
-    out.update(request)
+    """A request with its own fields, and those of its turns, in the order of their names, whichever road it took.
+
+    Not in the order of the field table, which may change: contents of shards are compared for as long as a batch lives.
+    """
+    out = {name: request[name] for name in sorted(request)}
     for name, word in MESSAGES[ROOTS[kind]].items():
         if name in out and word.strip("[]!") == "Content":
             turns = out[name]
@@ -275,7 +293,7 @@ def canonical(request: dict[str, Any], kind: str) -> dict[str, Any]:
 
 
 def _turn(turn: dict[str, Any]) -> dict[str, Any]:
-    return {name: turn[name] for name in ("role", "parts") if name in turn}
+    return {name: turn[name] for name in sorted(turn)}
 
 
 def _key_problems(fields: Mapping[str, Any]) -> Iterator[Problem]:

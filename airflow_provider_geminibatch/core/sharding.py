@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import chain, repeat
 from typing import NamedTuple
 
+from airflow_provider_geminibatch.core.chunks import Chunk
 from airflow_provider_geminibatch.core.names import wire_key
 from airflow_provider_geminibatch.core.rows import Ready
 
@@ -27,55 +29,113 @@ class Block(NamedTuple):
 
 
 def pack(
-    rows: Iterable[Ready], *, tag: str, max_rows: int, max_bytes: int, first: int = 0, brief: bool = False
+    rows: Iterable[Ready | Chunk], *, tag: str, max_rows: int, max_bytes: int, first: int = 0, brief: bool = False
 ) -> Iterator[Block]:
     """Blocks in the order of the rows, in shards numbered from ``first``. A shard ends before the row over a limit.
 
     With ``brief`` the content holds only what varies from row to row, where a row says what that is. That no row alone is
     larger than ``max_bytes`` is for ``ready_rows`` to see to.
     """
-    shard, row, size = first, 0, 0
-    head, block = _head(tag, shard), _Pending(shard)
+    packing = _Packing(tag, max_rows, max_bytes, first, brief)
     for ready in rows:
-        request = ready.request
-        start = b'%b%07d","request":' % (head, row)
-        length = len(start) + len(request) + 2
-        if row and (row >= max_rows or size + length > max_bytes):
-            if block.rows:
-                yield block.made()
-            shard, row, size = shard + 1, 0, 0
-            head, block = _head(tag, shard), _Pending(shard)
-            start = b'%b%07d","request":' % (head, row)
-            length = len(start) + len(request) + 2
-        block.lines += (start, request, b"}\n")
-        block.keys += (b"[", ready.key, b",", ready.columns, b"]\n")
-        varying = ready.varying if brief else None
-        block.content += (ready.key, b" ", request if varying is None else varying, b"\n")
-        row, size = row + 1, size + length
-        block.rows, block.size_bytes = block.rows + 1, block.size_bytes + length
-        if block.rows >= BLOCK_ROWS or block.size_bytes >= BLOCK_BYTES:
-            yield block.made()
-            block = _Pending(shard)
-    if block.rows:
-        yield block.made()
+        if type(ready) is Chunk:
+            yield from packing.add_chunk(ready)
+        else:
+            yield from packing.add(ready)  # type: ignore[arg-type]
+    yield from packing.rest()
 
 
-def _head(tag: str, shard: int) -> bytes:
-    """What the lines of a shard begin with, up to the number of the row, in the form of ``names.wire_key``."""
-    return b'{"key":"%b' % wire_key(tag, shard, 0).removesuffix("0000000").encode()
+class _Packing:
+    """The shard in the making, and the rows of it that no block holds yet: many small joins would cost more than one."""
 
+    def __init__(self, tag: str, max_rows: int, max_bytes: int, first: int, brief: bool) -> None:
+        self._tag, self._max_rows, self._max_bytes, self._brief = tag, max_rows, max_bytes, brief
+        self._begin(first)
 
-class _Pending:
-    """The pieces of a block in the making; a thousand small joins would cost more than one large."""
+    def _begin(self, shard: int) -> None:
+        self._shard, self._row, self._size = shard, 0, 0
+        # What the lines of a shard begin with, up to the number of the row, in the form of ``names.wire_key``.
+        self._head = b'{"key":"%b' % wire_key(self._tag, shard, 0).removesuffix("0000000").encode()
+        self._clear()
 
-    __slots__ = ("content", "keys", "lines", "rows", "shard", "size_bytes")
-
-    def __init__(self, shard: int) -> None:
-        self.shard, self.rows, self.size_bytes = shard, 0, 0
-        self.lines: list[bytes] = []
-        self.keys: list[bytes] = []
+    def _clear(self) -> None:
+        self._rows = self._rows_bytes = 0
+        self._lines: list[bytes] = []
+        self._keys: list[bytes] = []
         # Compact JSON holds no raw line break, and a JSON string says itself where it ends: no two contents look alike.
-        self.content: list[bytes] = []
+        self._content: list[bytes] = []
 
-    def made(self) -> Block:
-        return Block(self.shard, self.rows, b"".join(self.lines), b"".join(self.keys), b"".join(self.content))
+    def rest(self) -> Iterator[Block]:
+        """What was added and not given out."""
+        if self._rows:
+            joined = (b"".join(pieces) for pieces in (self._lines, self._keys, self._content))
+            yield Block(self._shard, self._rows, *joined)
+            self._clear()
+
+    def add(self, ready: Ready) -> Iterator[Block]:
+        start = b'%b%07d","request":' % (self._head, self._row)
+        size = len(start) + len(ready.request) + 2
+        if self._row and (self._row >= self._max_rows or self._size + size > self._max_bytes):
+            yield from self.rest()
+            self._begin(self._shard + 1)
+            yield from self.add(ready)
+            return
+        self._lines += (start, ready.request, b"}\n")
+        self._keys += (b"[", ready.key, b",", ready.columns, b"]\n")
+        varying = ready.varying if self._brief and ready.varying is not None else ready.request
+        self._content += (ready.key, b" ", varying, b"\n")
+        self._count(1, size)
+        self._rows, self._rows_bytes = self._rows + 1, self._rows_bytes + size
+        if self._rows >= BLOCK_ROWS or self._rows_bytes >= BLOCK_BYTES:
+            yield from self.rest()
+
+    def _count(self, rows: int, size: int) -> None:
+        self._row, self._size = self._row + rows, self._size + size
+
+    def add_chunk(self, chunk: Chunk) -> Iterator[Block]:
+        """As ``add`` for each row of a chunk, a block for all that fit into the shard."""
+        yield from self.rest()
+        at, rows = 0, len(chunk.keys)
+        while at < rows:
+            taken, size = self._room(chunk, at)
+            if not taken:
+                self._begin(self._shard + 1)
+                continue
+            yield self._block(chunk, slice(at, at + taken))
+            self._count(taken, size)
+            at += taken
+
+    def _room(self, chunk: Chunk, at: int) -> tuple[int, int]:
+        """How many rows of a chunk, from ``at`` on, still go into the shard, and the size of their lines."""
+        sizes = list(map(len, chunk.varying[at : at + self._max_rows - self._row]))
+        start = len(b'%b%07d","request":' % (self._head, self._row + len(sizes)))
+        each = start + len(chunk.before) + len(chunk.after) + 2
+        size = each * len(sizes) + sum(sizes)
+        while sizes and self._size + size > self._max_bytes and self._row + len(sizes) > 1:
+            size -= each + sizes.pop()
+        return len(sizes), size
+
+    def _block(self, chunk: Chunk, taken: slice) -> Block:
+        keys, varying = chunk.keys[taken], chunk.varying[taken]
+        numbers = _numbers(self._row, self._row + len(keys))
+        middle, end = b'","request":' + chunk.before, chunk.after + b"}\n"
+        lines = zip(repeat(self._head), numbers, repeat(middle), varying, repeat(end))
+        columns = repeat(b"{}") if chunk.columns is None else chunk.columns[taken]
+        rows = zip(repeat(b'["'), keys, repeat(b'",'), columns, repeat(b"]\n"))
+        whole = (b"", b"") if self._brief else (chunk.before, chunk.after)
+        content = zip(repeat(b'"'), keys, repeat(b'" ' + whole[0]), varying, repeat(whole[1] + b"\n"))
+        joined = (b"".join(chain.from_iterable(pieces)) for pieces in (lines, rows, content))
+        return Block(self._shard, len(keys), *joined)
+
+
+_NUMBERS: list[bytes] = []
+_KEPT_NUMBERS = 1 << 16
+
+
+def _numbers(start: int, end: int) -> list[bytes]:
+    """Rows as they stand in wire keys. Those of an ordinary shard are written once for all shards."""
+    if end > _KEPT_NUMBERS:
+        return [b"%07d" % row for row in range(start, end)]
+    if end > len(_NUMBERS):
+        _NUMBERS.extend([b"%07d" % row for row in range(len(_NUMBERS), end)])
+    return _NUMBERS[start:end]

@@ -48,6 +48,18 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     longest_backoff: timedelta = timedelta(minutes=15)
     give_up_after: timedelta = timedelta(hours=24)
     """How long room, or certainty about a create, is waited for."""
+    deadline: datetime | None = None
+    """Until when the answers are wanted, where that is known."""
+    media_threads: int = 4
+    """How many media are uploaded at the same time."""
+
+    def media_life(self, now: datetime) -> timedelta:
+        """How long media have to be there still when a job is created: to the deadline, else as long as most jobs take.
+
+        The service aims at 24 h (batch guide) and keeps files for 48; a fresh upload has to be enough, with time to spare.
+        """
+        wanted = timedelta(hours=24) if self.deadline is None else self.deadline - now
+        return max(self.file_margin, min(wanted, timedelta(hours=40)))
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -334,7 +346,8 @@ def _expiring(file: Uploaded, policy: Policy, now: datetime) -> bool:
     """Told by the file's age on our clock and its life on the service's. A fresh file never is, however short its life."""
     if file.life_seconds is None:
         return False
-    usable = timedelta(seconds=file.life_seconds) - policy.file_margin
+    margin = policy.media_life(now) if file.media else policy.file_margin
+    usable = timedelta(seconds=file.life_seconds) - margin
     return now - file.file_at > max(usable, timedelta(minutes=1))
 
 

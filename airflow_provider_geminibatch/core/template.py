@@ -7,8 +7,9 @@ JSON both stay usable in a prompt.
 from __future__ import annotations
 
 import string
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from airflow_provider_geminibatch.core import names
@@ -21,8 +22,13 @@ from airflow_provider_geminibatch.core.media import (
     media_of,
     stand_in,
 )
-from airflow_provider_geminibatch.core.requests import check_request
-from airflow_provider_geminibatch.core.response_schema import json_schema_of, openapi_schema
+from airflow_provider_geminibatch.core.requests import Checked, check_request
+from airflow_provider_geminibatch.core.response_schema import (
+    JSON_MIME,
+    FieldChoice,
+    json_schema_of,
+    schema_config,
+)
 from airflow_provider_geminibatch.core.rows import (
     NOT_TEXT,
     Encoded,
@@ -31,8 +37,6 @@ from airflow_provider_geminibatch.core.rows import (
     missing_column,
     text_of,
 )
-
-_SCHEMA_FIELDS = ("responseSchema", "responseJsonSchema")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -51,7 +55,8 @@ class RequestTemplate:
     :param on_missing_media: ``fail``, or ``omit`` to ask a row without the medium that its column does not name.
     :param inline_limit_bytes: Larger media are uploaded, once per content, and not put into the request.
     :param columns: Columns of the source that come back beside each answer; ``"*"`` for all.
-    :param schema_field: The field that carries the schema; ``core.response_schema`` says why this one is the default.
+    :param schema_field: The field that carries the schema, where it is not the route's own: ``"responseJsonSchema"``,
+        ``"responseFormat"`` or ``"responseSchema"``, or one by route: ``{"vertex": "responseJsonSchema"}``.
     """
 
     prompt: str
@@ -62,7 +67,7 @@ class RequestTemplate:
     tools: list[Any] | dict[str, Any] | None = None
     safety: list[Any] | dict[str, str] | None = None
     columns: tuple[str, ...] | str = ()
-    schema_field: str = "responseSchema"
+    schema_field: FieldChoice = None
     media: Any = ()
     on_missing_media: str = "fail"
     inline_limit_bytes: int = INLINE_BYTES
@@ -72,7 +77,7 @@ class RequestTemplate:
         schema = None if self.response_schema is None else json_schema_of(self.response_schema)
         columns = (self.columns,) if isinstance(self.columns, str) else tuple(self.columns)
         values = {"response_schema": schema, "columns": columns, "media": media_of(self.media)}
-        for name in ("generation", "tools", "safety"):
+        for name in ("generation", "tools", "safety", "schema_field"):
             values[name] = _plain(getattr(self, name), name)
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -189,9 +194,11 @@ class WireTemplate:
         """A digest of what all requests have in common."""
         return names.digest(*(piece.decode() for piece in self.pieces))
 
-    def varying(self, filled: Sequence[bytes]) -> bytes:
-        """What makes a request another than the others: the pieces that its row filled in. None of them has a line break."""
-        return b"\n".join([filled[at] for at, _ in (*self.slots, *self.raw)])
+    @cached_property
+    def span(self) -> slice:
+        """The pieces from the first to the last that a row fills in."""
+        filled = [at for at, _ in (*self.slots, *self.raw)]
+        return slice(min(filled), max(filled) + 1) if filled else slice(0, 0)
 
     def encode(self, row: Mapping[str, Any]) -> Encoded | Problems:
         """The row's key and request, or what keeps it from having them."""
@@ -203,7 +210,7 @@ class WireTemplate:
                 out[at] = row[name]
             key = "".join([piece if isinstance(piece, str) else _text(row[piece.name]) for piece in self.key])
             if not self.spoken or any(_text(row[column]).strip() for column in self.spoken):
-                return Encoded(key, b"".join(out), self.varying(out))
+                return Encoded(key, b"".join(out), b"".join(out[self.span]))
         except (KeyError, ValueError):
             return [problem for column in self.columns for problem in _column_problems(row, column)]
         return [Problem("prompt", "is empty", "its columns hold nothing in this row")]
@@ -230,8 +237,18 @@ def _column_problems(row: Mapping[str, Any], column: str) -> Problems:
     return []
 
 
-def compile_template(template: RequestTemplate, kind: str = "generate") -> WireTemplate:
-    """Encode and check the constant part. Raises Unusable, naming the argument, for what the service would refuse."""
+def compile_template(
+    template: RequestTemplate,
+    kind: str = "generate",
+    *,
+    route: str = "developer",
+    check: Callable[[object], Checked] | None = None,
+    warn: Callable[[tuple[Problem, ...]], object] = lambda warnings: None,
+) -> WireTemplate:
+    """Encode and check the constant part. Raises Unusable, naming the argument, for what the service would refuse.
+
+    ``check`` is the verdict on a request, by default that of ``check_request`` for the kind; ``warn`` is shown its warnings.
+    """
     prompt, key = (
         parse_text(template.prompt, "RequestTemplate(prompt=)"),
         parse_text(template.key, "RequestTemplate(key=)"),
@@ -245,7 +262,10 @@ def compile_template(template: RequestTemplate, kind: str = "generate") -> WireT
     if template.response_schema is not None:
         _checkable(template.response_schema)
     marks = _Marks(template.declaration())
-    checked = check_request(_request(template, marks.put(prompt), marks.put(system)), kind=kind)
+    request = _request(template, marks.put(prompt), marks.put(system), route)
+    checked = check(request) if check else check_request(request, kind=kind, route=route)
+    if checked.warnings:
+        warn(checked.warnings)
     if checked.problems:
         first = checked.problems[0]
         raise Unusable(
@@ -314,13 +334,13 @@ class _Marks:
         return tuple(pieces), tuple(slots), tuple(raw)
 
 
-def _request(template: RequestTemplate, prompt: str, system: str) -> dict[str, Any]:
+def _request(template: RequestTemplate, prompt: str, system: str, route: str) -> dict[str, Any]:
     # Media before text: so the guides on images and video advise it for a single medium ("place the text prompt after").
     media = [{"fileData": {"fileUri": stand_in("0" * 64)}, **medium.more} for medium in template.media]
     request: dict[str, Any] = {"contents": [{"role": "user", "parts": [*media, {"text": prompt}]}]}
     if system:
         request["systemInstruction"] = {"parts": [{"text": system}]}
-    config = {**_structured(template), **(template.generation or {})}
+    config = {**_structured(template, route), **(template.generation or {})}
     if config:
         request["generationConfig"] = config
     if template.tools:
@@ -330,17 +350,14 @@ def _request(template: RequestTemplate, prompt: str, system: str) -> dict[str, A
     return request
 
 
-def _structured(template: RequestTemplate) -> dict[str, Any]:
-    """The fields of generationConfig that ask for JSON. Without the MIME type the service refuses the schema."""
+def _structured(template: RequestTemplate, route: str) -> dict[str, Any]:
+    """The fields of generationConfig that ask for answers of the schema, the MIME type included."""
     if template.response_schema is None:
         return {}
-    if template.schema_field not in _SCHEMA_FIELDS:
-        do = f"Use {' or '.join(_SCHEMA_FIELDS)}."
-        raise Unusable("RequestTemplate(schema_field=)", "it names no field for a schema", do)
-    openapi = template.schema_field == "responseSchema"
-    schema = openapi_schema(template.response_schema) if openapi else template.response_schema
-    own_mime = {"responseMimeType", "response_mime_type"} & set(template.generation or {})
-    return {**({} if own_mime else {"responseMimeType": "application/json"}), template.schema_field: schema}
+    generation = template.generation or {}
+    mime = generation.get("responseMimeType") or generation.get("response_mime_type") or JSON_MIME
+    config = schema_config(template.response_schema, route, template.schema_field, mime)
+    return {name: value for name, value in config.items() if name != "responseMimeType" or mime == JSON_MIME}
 
 
 def _safety(safety: list[Any] | dict[str, str]) -> list[Any]:

@@ -50,8 +50,12 @@ def wrong(value: object, wanted: str, hint: str, path: Path, report: Report) -> 
 
 
 def _text(value: Any, path: Path, report: Report) -> Any:
-    if type(value) is not str:
-        wrong(value, "text", "", path, report)
+    if type(value) is str:
+        return value
+    if isinstance(value, str):  # a subclass, as libraries of data make them
+        return str.__str__(value)
+    quotes = isinstance(value, int | float) and not isinstance(value, bool)
+    wrong(value, "text", "put it in quotes" if quotes else "", path, report)
     return value
 
 

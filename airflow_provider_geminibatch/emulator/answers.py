@@ -144,10 +144,15 @@ def _conforming(schema: Mapping[str, Any], echo: str, mark: bytes) -> Any:
 
 
 def _asked_format(config: Mapping[str, Any]) -> tuple[str, Mapping[str, Any] | None]:
-    """The MIME type and schema asked for. `responseFormat` in a batch is undocumented; that it works is assumed."""
+    """The MIME type and schema asked for.
+
+    `responseFormat` in a batch is undocumented; that it works is assumed, in both spellings of its MIME type: the
+    discovery document has the enum APPLICATION_JSON, the REST guide sends the text `application/json`.
+    """
     newer = field(config, "responseFormat", {}).get("text") or {}
     schema = field(config, "responseSchema") or field(config, "responseJsonSchema") or newer.get("schema")
-    return str(field(config, "responseMimeType", "") or newer.get("mimeType", "")).lower(), schema
+    mime = str(field(config, "responseMimeType", "") or field(newer, "mimeType", "")).lower()
+    return mime.replace("application_json", "application/json"), schema
 
 
 def embed(request: Mapping[str, Any], model: str) -> Json:

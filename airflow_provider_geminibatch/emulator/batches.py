@@ -122,7 +122,10 @@ class Batches:
     def output(self, job: Job) -> Output:
         """The output of a job, rendered when it is first wanted."""
         if job.id not in self._outputs:
-            self._outputs[job.id] = render(job, self._seed, self._folder)
+            # Media have to outlive the processing; that every row is processed at the very end is assumed, and the worst case.
+            self._outputs[job.id] = render(
+                job, self._seed, self._folder, lambda file_id: self._files.unusable(job.project, file_id, job.ends)
+            )
         return self._outputs[job.id]
 
     def charges(self, now: datetime) -> Iterator[Charge]:

@@ -5,7 +5,8 @@ A kind is a scalar (`string`, `bytes`, `bool`, `int`, `number`, `enum`), `any` J
 message by name, `[kind]` for a list, or `{kind}` for a map with string keys. Values of enums are not checked.
 
 The names are those of the batch reference and of what the official client sends to the Developer API (its converters,
-version 3.4.0). That the service accepts exactly these is assumed; that it refuses others is reported.
+version 3.4.0), with what the service's own description of 2026-09-10 has beyond. That the service accepts exactly these
+is assumed; that it refuses others is reported.
 """
 
 from __future__ import annotations
@@ -27,7 +28,6 @@ _TABLE: Mapping[str, Mapping[str, str]] = {
         "serviceTier": "enum",
         "store": "bool",
         "labels": "{string}",
-        "continuationToken": "string",
     },
     "EmbedContentRequest": {
         "model": "string",
@@ -35,6 +35,7 @@ _TABLE: Mapping[str, Mapping[str, str]] = {
         "taskType": "enum",
         "title": "string",
         "outputDimensionality": "int",
+        "embedContentConfig": "struct",
     },
     "Content": {"parts": "[Part]", "role": "string"},
     "Part": {
@@ -51,7 +52,7 @@ _TABLE: Mapping[str, Mapping[str, str]] = {
         "thoughtSignature": "bytes",
         "videoMetadata": "struct",
         "mediaResolution": "any",
-        "mediaProcessing": "struct",
+        "mediaProcessing": "enum",
         "partMetadata": "struct",
         "audioMetadata": "struct",
         "audioTranscription": "struct",
@@ -98,7 +99,6 @@ _TABLE: Mapping[str, Mapping[str, str]] = {
     "FunctionCallingConfig": {
         "mode": "enum",
         "allowedFunctionNames": "[string]",
-        "streamFunctionCallArguments": "bool",
     },
     "SafetySetting": {"category": "enum", "threshold": "enum"},
     "GenerationConfig": {
@@ -106,19 +106,22 @@ _TABLE: Mapping[str, Mapping[str, str]] = {
         "responseMimeType": "string",
         "responseSchema": "Schema",
         "responseJsonSchema": "any",
+        "_responseJsonSchema": "any",
         "responseFormat": "struct",
         "responseModalities": "[enum]",
         "candidateCount": "int",
         "maxOutputTokens": "int",
         "temperature": "number",
         "topP": "number",
-        "topK": "number",
+        "topK": "int",
         "seed": "int",
         "presencePenalty": "number",
         "frequencyPenalty": "number",
         "responseLogprobs": "bool",
         "logprobs": "int",
         "enableEnhancedCivicAnswers": "bool",
+        "enableAffectiveDialog": "bool",
+        "translationConfig": "struct",
         "speechConfig": "struct",
         "audioTranscriptionConfig": "struct",
         "thinkingConfig": "ThinkingConfig",

@@ -26,7 +26,10 @@ _FILE_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """One file of a project. `number` is its place in lists, `made_by` the job of a generated file."""
+    """One file of a project. `number` is its place in lists, `made_by` the job of a generated file.
+
+    The service works on it for `works`, and then has a `fault` with it or none.
+    """
 
     id: str
     number: int
@@ -36,6 +39,14 @@ class StoredFile:
     created: datetime
     blob: Blob
     made_by: str = ""
+    works: timedelta = timedelta(0)
+    fault: str = ""
+
+    def state(self, now: datetime) -> str:
+        """Whether the service has finished with it. Only media are worked on, and only where a scenario says so."""
+        if now < self.created + self.works:
+            return "PROCESSING"
+        return "FAILED" if self.fault else "ACTIVE"
 
     @property
     def name(self) -> str:
@@ -47,7 +58,7 @@ class StoredFile:
         """When the service deletes it."""
         return self.created + (RESULT_LIFE if self.made_by else FILE_LIFE)
 
-    def resource(self, base_url: str) -> Json:
+    def resource(self, base_url: str, now: datetime) -> Json:
         """The file as the wire shows it, with its URIs under `base_url` (host and version)."""
         uri = f"{base_url}/{self.name}"
         return {
@@ -61,9 +72,11 @@ class StoredFile:
             # The digest's hexadecimal form in base64; which form the service uses is assumed.
             "sha256Hash": base64.b64encode(self.blob.sha256.hex().encode()).decode(),
             "uri": uri,
-            "state": "ACTIVE",
+            "state": self.state(now),
             "source": "GENERATED" if self.made_by else "UPLOADED",
             **({"downloadUri": f"{uri}:download?alt=media"} if self.made_by else {}),
+            # That a failed file says why in a google.rpc status is documented, its text is assumed.
+            **({"error": {"code": 3, "message": self.fault}} if self.state(now) == "FAILED" else {}),
         }
 
 
@@ -96,6 +109,7 @@ class Files:
         self._generated = generated
         self._uploads: dict[str, _Upload] = {}
         self._files: dict[str, StoredFile] = {}
+        self._deleted: dict[str, tuple[StoredFile, datetime]] = {}
 
     def start(self, call: Call) -> Reply:
         """files.start: open an upload session, whose absolute URL is on the host that the client called."""
@@ -144,6 +158,8 @@ class Files:
         final = {"x-goog-upload-status": "final"}
         if self._scenarios.happens("mime_refused", lambda params: fnmatchcase(upload.mime_type, params["mime"])):
             return replace(refused("bad_mime", mime=upload.mime_type).reply, headers=final)
+        slow = self._scenarios.happens("slow_media", lambda params: fnmatchcase(upload.mime_type, params["mime"]))
+        failed = self._scenarios.happens("failed_media", lambda params: fnmatchcase(upload.mime_type, params["mime"]))
         stored = StoredFile(
             upload.id,
             self._names.number(),
@@ -152,26 +168,30 @@ class Files:
             upload.mime_type,
             call.now,
             upload.blob,
+            works=timedelta(minutes=slow["minutes"]) if slow else timedelta(0),
+            fault=failed["message"] if failed else "",
         )
         self._files[stored.id] = stored
-        return Reply(body={"file": stored.resource(base_url(call))}, headers=final)
+        return Reply(body={"file": stored.resource(base_url(call), call.now)}, headers=final)
 
     def get(self, call: Call) -> Reply:
         """files.get."""
-        return Reply(body=self._found(call).resource(base_url(call)))
+        return Reply(body=self._found(call).resource(base_url(call), call.now))
 
     def list_(self, call: Call) -> Reply:
         """files.list: oldest first (assumed), ten to a page unless asked (assumed)."""
         size, token = call.page(10)
         page, following = next_page([(stored.number, stored) for stored in self._alive(call)], size, token)
-        body: Json = {"files": [stored.resource(base_url(call)) for stored in page]} if page else {}
+        body: Json = {"files": [stored.resource(base_url(call), call.now) for stored in page]} if page else {}
         return Reply(body={**body, **({"nextPageToken": following} if following else {})})
 
     def delete(self, call: Call) -> Reply:
         """files.delete, which refuses the 42 characters of a result file's id (as reported)."""
         if len(call.params["id"]) > 40:
             raise refused("long_file_id", call="Delete")
-        del self._files[self._found(call).id]
+        stored = self._found(call)
+        del self._files[stored.id]
+        self._deleted[stored.id] = (stored, call.now)
         return Reply(body={})
 
     def download(self, call: Call) -> Reply:
@@ -201,6 +221,15 @@ class Files:
         if stored is None or stored.project != call.project or stored.expires <= call.now:
             raise refused("no_file", file=name.removeprefix("files/"))
         return stored.blob
+
+    def unusable(self, project: str, file_id: str, at: datetime) -> str:
+        """What keeps a request from using a file at that time: `no_file`, `inactive_file`, or nothing."""
+        stored, until = self._deleted.get(file_id, (None, at))
+        if file_id in self._files:
+            stored, until = self._files[file_id], self._files[file_id].expires
+        if stored is None or stored.project != project or not stored.created <= at < min(until, stored.expires):
+            return "no_file"
+        return "" if stored.state(at) == "ACTIVE" else "inactive_file"
 
     def _found(self, call: Call) -> StoredFile:
         file_id = call.params["id"]

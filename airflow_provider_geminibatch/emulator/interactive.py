@@ -8,6 +8,8 @@ from typing import Any
 from airflow_provider_geminibatch.emulator import answers
 from airflow_provider_geminibatch.emulator.billing import Charge, Route
 from airflow_provider_geminibatch.emulator.catalog import Model, find_model, list_models
+from airflow_provider_geminibatch.emulator.files import Files
+from airflow_provider_geminibatch.emulator.media import unreadable
 from airflow_provider_geminibatch.emulator.names import next_page
 from airflow_provider_geminibatch.emulator.parsing import check_body, field
 from airflow_provider_geminibatch.emulator.wire import Call, Json, Reply, refused
@@ -18,8 +20,8 @@ _ROUTES: Mapping[str, Route] = {"flex": "flex", "priority": "priority"}
 class Interactive:
     """The models and the calls to them, each charged through `charge`."""
 
-    def __init__(self, charge: Callable[[Charge], None]) -> None:
-        self._charge = charge
+    def __init__(self, charge: Callable[[Charge], None], files: Files) -> None:
+        self._charge, self._files = charge, files
 
     def get_model(self, call: Call) -> Reply:
         """models.get."""
@@ -35,6 +37,9 @@ class Interactive:
         """models.generateContent, by flex, standard or priority as `serviceTier` says."""
         model = self._model(call, "generateContent")
         body = self._body(call, "GenerateContentRequest")
+        dead = unreadable(body, lambda file_id: self._files.unusable(call.project, file_id, call.now))
+        if dead:
+            raise refused(dead[0], file=dead[1])
         response = answers.generate(body, model.name)
         tier = str(field(body, "serviceTier", "standard")).lower().removeprefix("service_tier_")
         used = response["usageMetadata"]

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import re
+import string
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from airflow_provider_geminibatch.emulator.fields import MESSAGES, SNAKE, snake
 from airflow_provider_geminibatch.emulator.wire import Json, Refused, refused
 
+_BASE64 = frozenset(string.ascii_letters + string.digits + "+/-_")
 _INT = re.compile(r"-?\d+")
 _NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?|NaN|-?Infinity")
 
@@ -30,10 +32,20 @@ def _is_number(value: Any) -> bool:
     return not isinstance(value, bool) and isinstance(value, int | float)
 
 
+def _is_base64(value: Any) -> bool:
+    """Either alphabet; padded to groups of four, or not padded."""
+    if not isinstance(value, str):
+        return False
+    bare = value.rstrip("=")
+    pads = len(value) - len(bare)
+    whole = len(value) % 4 == 0 and pads <= 2 if pads else len(bare) % 4 != 1
+    return whole and not set(bare) - _BASE64
+
+
 # kind: (what is accepted, the first character that it is expected to have)
 _SCALARS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "string": (lambda value: isinstance(value, str), '"'),
-    "bytes": (lambda value: isinstance(value, str), '"'),
+    "bytes": (_is_base64, '"'),
     "enum": (lambda value: isinstance(value, str | int) and not isinstance(value, bool), '"'),
     "bool": (lambda value: isinstance(value, bool), "t"),
     "int": (_is_int, "0"),

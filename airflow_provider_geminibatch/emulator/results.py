@@ -13,6 +13,7 @@ from airflow_provider_geminibatch.emulator import answers
 from airflow_provider_geminibatch.emulator.blobs import Blob
 from airflow_provider_geminibatch.emulator.intake import parts_of
 from airflow_provider_geminibatch.emulator.jobs import Job
+from airflow_provider_geminibatch.emulator.media import Look, row_error, unreadable
 from airflow_provider_geminibatch.emulator.parsing import field
 from airflow_provider_geminibatch.emulator.scenarios import Params
 from airflow_provider_geminibatch.emulator.switches import draw_unit
@@ -53,12 +54,15 @@ class _Row:
         return {"response": make(self.request, self.job.model)}
 
 
-def render(job: Job, seed: int, folder: Path | None) -> Output:
-    """The whole output of a job, in the order of the service: the same bytes for the same seed and input."""
+def render(job: Job, seed: int, folder: Path | None, look: Look = lambda file_id: "") -> Output:
+    """The whole output of a job, in the order of the service: the same bytes for the same seed and input.
+
+    `look` says what is wrong with a file that a request names, when the job comes to it.
+    """
     blob = Blob(folder)
     answered = prompt = output = 0
     buffer: list[bytes] = []
-    for line in _ordered(job, seed):
+    for line in _ordered(job, seed, look):
         used = (line.get("response") or {}).get("usageMetadata")
         tokens = int((line.get("response") or {}).get("tokenCount", 0))
         if used or tokens:
@@ -74,16 +78,16 @@ def render(job: Job, seed: int, folder: Path | None) -> Output:
     return Output(blob, answered, prompt, output)
 
 
-def _ordered(job: Job, seed: int) -> Iterator[Json]:
+def _ordered(job: Job, seed: int, look: Look) -> Iterator[Json]:
     if "shuffled" not in job.traits:
-        yield from _in_shards(job, seed)
+        yield from _in_shards(job, seed, look)
         return
-    lines = list(_in_shards(job, seed))
+    lines = list(_in_shards(job, seed, look))
     Random(f"{seed}/{job.id}").shuffle(lines)
     yield from lines
 
 
-def _in_shards(job: Job, seed: int) -> Iterator[Json]:
+def _in_shards(job: Job, seed: int, look: Look) -> Iterator[Json]:
     """Shards of a thousand rows, each in order, themselves in the order that was measured once: 0, 3, 2, 1."""
     starts = job.rows.starts
     for shard in (0, *range(len(starts) - 1, 0, -1)):
@@ -91,16 +95,17 @@ def _in_shards(job: Job, seed: int) -> Iterator[Json]:
         index = count(shard * 1000)
         for _, text in job.rows.lines.lines(starts[shard], end):
             if text.strip():
-                yield from _lines_of(json.loads(text), next(index), job, seed)
+                yield from _lines_of(json.loads(text), next(index), job, seed, look)
 
 
-def _lines_of(line: Json, index: int, job: Job, seed: int) -> list[Json]:
+def _lines_of(line: Json, index: int, job: Job, seed: int, look: Look) -> list[Json]:
     key, request = parts_of(line)
     row = _Row(index, request, job)
     effects = job.rows.effects.get(index, {})
-    body = row.answer()
+    dead = unreadable(request, look)
+    body = row_error(dead) if dead else row.answer()
     for name, bend in _BODY.items():
-        if name in effects:
+        if name in effects and not dead:
             body = bend(body, row, effects[name])
     bodies = [body]
     for name, repeat in _REPEAT.items():

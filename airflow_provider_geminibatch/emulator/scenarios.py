@@ -195,6 +195,20 @@ _TABLE = (
         "reported",
         {"times": 1, "after": 0, "mime": "*jsonl"},
     ),
+    Scenario(
+        "slow_media",
+        "call",
+        "An upload whose MIME type matches `mime` is PROCESSING for `minutes`, as videos are.",
+        "documented",
+        {"times": 1, "after": 0, "mime": "video/*", "minutes": 2.0},
+    ),
+    Scenario(
+        "failed_media",
+        "call",
+        "An upload whose MIME type matches `mime` ends as FAILED with `message`.",
+        "documented",
+        {"times": 1, "after": 0, "mime": "*/*", "message": "The file could not be processed."},
+    ),
     Scenario("list_stale_stats", "list", "Lists show the counts of the beginning.", "reported"),
     Scenario(
         "list_empty_page_with_token",

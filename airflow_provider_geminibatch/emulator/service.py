@@ -100,7 +100,7 @@ class Emulator:
             self._scenarios = scenarios = Scenarios(self._seed)
             self._files = Files(names, scenarios, self._limits, folder, self._generated)
             self._batches = Batches(self._seed, names, scenarios, self._limits, self._files, self._turnaround, folder)
-            self._handlers = _handlers(self._files, self._batches, Interactive(self._charges.append))
+            self._handlers = _handlers(self._files, self._batches, Interactive(self._charges.append, self._files))
 
     @property
     def jobs(self) -> tuple[Job, ...]:

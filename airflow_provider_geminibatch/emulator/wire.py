@@ -123,6 +123,9 @@ REFUSALS: Mapping[str, Text] = {
         "* {call}FileRequest.name: File ID (name excluding 'files/') cannot be more than 40 characters.",
     ),
     "no_file": Text(403, _DENIED, "You do not have permission to access the File {file} or it may not exist."),
+    "inactive_file": Text(
+        400, "FAILED_PRECONDITION", "The File {file} is not in an ACTIVE state and usage is not allowed."
+    ),
     "no_model": Text(
         404,
         _MISSING,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from airflow_provider_geminibatch.gemini.gateway import (
     Ambiguous,
     CreateReply,
     Download,
+    FilePage,
     GenerateReply,
     JobPage,
     ModelInfo,
@@ -83,6 +85,7 @@ class DeveloperGateway:
         self._settings = settings
         self._http = httpx.Client(**settings.http())
         self._sdk: Client | None = None
+        self._sdk_lock = threading.Lock()
 
     @property
     def identity(self) -> ServiceIdentity:
@@ -93,15 +96,15 @@ class DeveloperGateway:
         if self._sdk is not None:
             self._sdk.close()
 
-    def upload(self, source: BinaryIO, *, size_bytes: int, display_name: str) -> UploadedFile:
+    def upload(self, source: BinaryIO, *, size_bytes: int, display_name: str, mime_type: str = "") -> UploadedFile:
         from google.genai.errors import APIError  # two seconds of import, needed here only
 
         doing = f"upload of {display_name}"
         try:
-            return self._upload(source, display_name, self._settings.mime_type)
+            return self._upload(source, display_name, mime_type or self._settings.mime_type)
         except APIError as error:
             # Only the refusal of the MIME type is answered with another one; every other 400 is the user's to see.
-            if error.code == 400 and "mime" in str(error.message).lower():
+            if error.code == 400 and not mime_type and "mime" in str(error.message).lower():
                 source.seek(0)
                 return self._upload(source, display_name, "text/plain")
             raise _sdk_error(doing, error) from error
@@ -118,14 +121,19 @@ class DeveloperGateway:
             size_bytes=sent.size_bytes or 0,
             expires_at=sent.expiration_time,
             seen_at=sent.create_time,
+            uri=sent.uri or "",
+            display_name=display_name,
+            state=str(sent.state.value) if sent.state else "",
         )
 
     def _client(self) -> Client:
-        if self._sdk is None:
-            from google.genai import Client  # see upload
+        # Media are uploaded by several threads; of two clients the one that is dropped would close what the other is sending.
+        with self._sdk_lock:
+            if self._sdk is None:
+                from google.genai import Client  # see upload
 
-            self._sdk = Client(vertexai=False, api_key=self._settings.api_key, http_options=self._sdk_options())  # type: ignore[arg-type]
-        return self._sdk
+                self._sdk = Client(vertexai=False, api_key=self._settings.api_key, http_options=self._sdk_options())  # type: ignore[arg-type]
+            return self._sdk
 
     def _sdk_options(self) -> dict[str, Any]:
         # The SDK's timeout is in milliseconds.
@@ -138,6 +146,13 @@ class DeveloperGateway:
     def file(self, name: str) -> UploadedFile | None:
         reply = self._call("GET", f"/{name}", f"look at {name}", absent=(403, 404))
         return None if reply is None else wire.uploaded_file(reply.json() or {}, reply.date)
+
+    def file_page(self, page_token: str = "") -> FilePage:
+        doing = "list of files"
+        page = wire.file_page(_ok(self._send("GET", "/files", doing, params=_page_query(page_token)), doing))
+        if page is None:
+            raise ServiceBusy(doing, 200, "a reply that is not a page")
+        return page
 
     def delete_file(self, name: str) -> bool:
         return self._call("DELETE", f"/{name}", f"delete {name}", absent=(403, 404)) is not None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, BinaryIO, Literal, Protocol
 
 import msgspec
@@ -20,13 +20,31 @@ from airflow_provider_geminibatch.core.model import JobSnapshot, ServiceIdentity
 
 
 class UploadedFile(msgspec.Struct, frozen=True, kw_only=True):
-    """An input file at the service. ``name`` is ``files/…``; times are the service's own."""
+    """A file at the service. ``name`` is ``files/…``; times are the service's own."""
 
     name: str
     size_bytes: int
     expires_at: datetime | None = None
     seen_at: datetime | None = None
     """The service's ``Date`` of the reply that showed it."""
+    uri: str = ""
+    """What requests point at."""
+    display_name: str = ""
+    state: str = ""
+    """``ACTIVE``, ``PROCESSING`` (a video that is not ready yet) or ``FAILED``; empty where the service says none."""
+    error_text: str = ""
+
+    @property
+    def life(self) -> timedelta | None:
+        """How long it will still be there; None when the service said nothing about an end."""
+        return self.expires_at - self.seen_at if self.expires_at and self.seen_at else None
+
+
+class FilePage(msgspec.Struct, frozen=True):
+    """One page of the list of files. An empty page with a token means: go on."""
+
+    files: tuple[UploadedFile, ...]
+    next_token: str = ""
 
 
 class Created(msgspec.Struct, frozen=True):
@@ -124,12 +142,16 @@ class Gateway(Protocol):
     @property
     def identity(self) -> ServiceIdentity: ...
 
-    def upload(self, source: BinaryIO, *, size_bytes: int, display_name: str) -> UploadedFile:
-        """Upload one JSONL file. Repeating it makes another file, which costs nothing."""
+    def upload(self, source: BinaryIO, *, size_bytes: int, display_name: str, mime_type: str = "") -> UploadedFile:
+        """Upload one file, JSONL unless its type is given. Repeating it makes another file, which costs nothing."""
         ...
 
     def file(self, name: str) -> UploadedFile | None:
         """The file, or None when the service answers 403 or 404 (gone, expired, or another project's)."""
+        ...
+
+    def file_page(self, page_token: str = "") -> FilePage:
+        """A page of the files of the project, results among them."""
         ...
 
     def delete_file(self, name: str) -> bool:

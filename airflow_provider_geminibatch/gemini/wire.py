@@ -20,6 +20,7 @@ from airflow_provider_geminibatch.gemini.gateway import (
     Ambiguous,
     Created,
     CreateReply,
+    FilePage,
     GenerateReply,
     JobPage,
     ModelInfo,
@@ -103,7 +104,20 @@ def uploaded_file(fields: Mapping[str, Any], seen_at: datetime | None = None) ->
         size_bytes=_count(fields.get("sizeBytes")),
         expires_at=_time(fields.get("expirationTime")),
         seen_at=seen_at,
+        uri=str(fields.get("uri") or ""),
+        display_name=str(fields.get("displayName") or ""),
+        state=str(fields.get("state") or ""),
+        error_text=str(_object(fields.get("error")).get("message") or ""),
     )
+
+
+def file_page(reply: Reply) -> FilePage | None:
+    """A page of the list of files, or None for an unreadable one."""
+    body = reply.json()
+    if body is None or not isinstance(body.get("files", []), list):
+        return None
+    files = tuple(uploaded_file(fields, reply.date) for fields in body.get("files", []) if isinstance(fields, dict))
+    return FilePage(files, str(body.get("nextPageToken") or ""))
 
 
 def model_info(fields: Mapping[str, Any]) -> ModelInfo:

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
+from airflow_provider_geminibatch.core.errors import BadManifest
 from airflow_provider_geminibatch.core.ledger import Command
 from airflow_provider_geminibatch.core.manifest import Manifest
+from airflow_provider_geminibatch.core.names import in_workspace
 from airflow_provider_geminibatch.hooks.gemini_batch import GeminiBatchHook
 from airflow_provider_geminibatch.hooks.storage import open_store
 from airflow_provider_geminibatch.hooks.waiting import OpenBatch
@@ -21,13 +23,15 @@ CANCEL = "cancel"
 
 def command_uri(manifest: Manifest) -> str:
     """Where a person leaves word about the batch of ``manifest``."""
-    return f"{manifest.uri.partition('/builds/')[0]}/command.json"
+    return f"{manifest.uri.rpartition('/builds/')[0]}/command.json"
 
 
 def command_left(uri: str) -> Command | None:
     """The command, if there is one. Blocks: not for event loops. Raises StoreError and LedgerUnreadable."""
-    root, _, rest = uri.partition("/batches/")
-    return facts.get(open_store(root), f"batches/{rest}", Command)
+    found = in_workspace(uri)
+    if found is None:
+        raise BadManifest(uri, "it is no place of a batch")
+    return facts.get(open_store(found[0]), found[1], Command)
 
 
 def commands_for(batches: Iterable[OpenBatch]) -> dict[str, Command]:

@@ -61,3 +61,8 @@ def allow_fields() -> Mapping[str, list[str]]:
         do = 'Write for example {"GenerationConfig": ["newField"]}.'
         raise Unusable("[geminibatch] allow_fields", "it is no JSON object of lists of names", do)
     return found
+
+
+def prices() -> str:
+    """Where the user's own prices are kept, or an empty text."""
+    return str(conf.get(SECTION, "prices", fallback="")).strip()

@@ -141,4 +141,4 @@ def passed_on(estimate: Estimate) -> dict[str, Any] | None:
 
 def _beside(manifest: Manifest, name: str) -> str:
     """A fact of the generation that the manifest's build belongs to."""
-    return f"{manifest.path.partition('/builds/')[0]}/{name}"
+    return f"{manifest.path.rpartition('/builds/')[0]}/{name}"

@@ -126,12 +126,12 @@ _ASIDE = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|\"[^\"]*\"|`[^`]*`", re.
 
 def _text_of_file(name: str, task: Any) -> str:
     """The text of a file that Airflow's templates can include: beside the Dag or on its search path."""
-    from jinja2 import TemplateNotFound
-
     environment = task.get_template_env()
     try:
+        if environment.loader is None:  # a task without a Dag
+            raise LookupError(name)
         text: str = environment.loader.get_source(environment, name)[0]
-    except (TemplateNotFound, AttributeError) as error:
+    except LookupError as error:  # jinja2's TemplateNotFound is one
         do = "Put it beside the Dag file, or its folder into the Dag's template_searchpath."
         raise Unusable("SqlSource(sql=)", f"there is no file {name}", do) from error
     return text
@@ -155,27 +155,28 @@ def _connected(conn_id: str) -> Any:
     return connect()
 
 
-def _psycopg2(connection: Any, fetch_rows: int) -> Any:
-    from psycopg2 import BINARY
-    from psycopg2.extensions import cursor as plain
-    from psycopg2.extensions import new_type, register_type
+# The drivers are looked up when a connection of theirs is there: none is needed by all, and not all have types.
 
+
+def _psycopg2(connection: Any, fetch_rows: int) -> Any:
+    driver, extensions = import_module("psycopg2"), import_module("psycopg2.extensions")
     connection.rollback()  # what the hook may have begun; a session changes its mode between transactions only
     connection.set_session(readonly=True, autocommit=False)
-    cursor = connection.cursor(name="geminibatch", cursor_factory=plain)
+    cursor = connection.cursor(name="geminibatch", cursor_factory=extensions.cursor)
     cursor.itersize = fetch_rows
-    bytea = new_type(BINARY.values, "BYTEA", lambda value, at: None if value is None else bytes(BINARY(value, at)))
-    register_type(bytea, cursor)
+
+    def whole(value: Any, at: Any) -> bytes | None:
+        return None if value is None else bytes(driver.BINARY(value, at))  # which is a memoryview
+
+    extensions.register_type(extensions.new_type(driver.BINARY.values, "BYTEA", whole), cursor)
     return cursor
 
 
 def _psycopg(connection: Any, fetch_rows: int) -> Any:
-    from psycopg.rows import tuple_row
-
     connection.rollback()
     connection.autocommit = False
     connection.read_only = True
-    return connection.cursor(name="geminibatch", row_factory=tuple_row)
+    return connection.cursor(name="geminibatch", row_factory=import_module("psycopg.rows").tuple_row)
 
 
 def _sqlite3(connection: Any, fetch_rows: int) -> Any:

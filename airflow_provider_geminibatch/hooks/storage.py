@@ -13,6 +13,7 @@ from airflow.providers.common.compat.sdk import conf
 from airflow_provider_geminibatch.core.errors import StoreUnreadable, Unusable
 from airflow_provider_geminibatch.hooks import config
 from airflow_provider_geminibatch.storage import facts, stores
+from airflow_provider_geminibatch.storage.doors import Door, file_system_data
 from airflow_provider_geminibatch.storage.files import PlainFiles, sizes_in
 from airflow_provider_geminibatch.storage.store import Store
 
@@ -82,6 +83,14 @@ class AirflowFiles:
         return {_with_connection(pattern, name): size for name, size in sizes_in(file_system, path).items()}
 
     _plain = PlainFiles()
+
+
+def files_door(path: str) -> Door | None:
+    """What opens the files of ``path`` in another process, credentials included; None where that cannot be said."""
+    if not _names_connection(path):
+        return {}
+    made = file_system_data(_airflow_file_system(path)[0])
+    return made and {"file_system": made}
 
 
 def _with_connection(pattern: str, name: object) -> str:

@@ -6,16 +6,20 @@ the number reads the other's charge and counts again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 from decimal import Decimal
+from typing import NamedTuple
 
 import msgspec
 
-from airflow_provider_geminibatch.core.budget import Account, account, upper_bound
-from airflow_provider_geminibatch.core.ledger import Charge, Claim, Refusal, ShardFacts, Spending, attempt_path
-from airflow_provider_geminibatch.core.model import Build, ServiceIdentity, Shard
-from airflow_provider_geminibatch.core.prices import BATCH_SHARE, Price
+from airflow_provider_geminibatch.core.budget import Account, account, upper_usage
+from airflow_provider_geminibatch.core.cost_estimate import CostEstimate, dollars
+from airflow_provider_geminibatch.core.ledger import Attempt, Charge, Claim, Refusal, ShardFacts, Spending, attempt_path
+from airflow_provider_geminibatch.core.model import Build, ServiceIdentity, Shard, Usage, state_row
+from airflow_provider_geminibatch.core.prices import BATCH_SHARE, Price, batch_cost
+from airflow_provider_geminibatch.core.sampling import Span
+from airflow_provider_geminibatch.jobs.kept import left_out
 from airflow_provider_geminibatch.jobs.price_list import prices_of_build
 from airflow_provider_geminibatch.storage import facts as fact_store
 from airflow_provider_geminibatch.storage.store import Store
@@ -43,8 +47,11 @@ class Books:
         self._read_on()
         return account(self._limit, [(Decimal(charge.upper_bound_usd), real) for charge, real in self._charges])
 
-    def charge(self, purpose: str, upper_usd: Decimal) -> bool:
-        """Charge an effect before it is done; False when the budget does not bear it. A purpose is charged once."""
+    def charge(self, purpose: str, upper_usd: Decimal, estimate: Span | None = None) -> bool:
+        """Charge an effect before it is done; False when the budget does not bear it. A purpose is charged once.
+
+        ``upper_usd`` is the most that the effect can cost, or the high end of an ``estimate``.
+        """
         if self._limit is None:
             return True
         while True:
@@ -53,10 +60,18 @@ class Books:
                 return True
             if not standing.bears(upper_usd):
                 return False
-            mine = Charge(owner=self.me, at=self.now(), purpose=purpose, upper_bound_usd=f"{upper_usd:f}")
+            mine = Charge(
+                owner=self.me, at=self.now(), purpose=purpose, upper_bound_usd=f"{upper_usd:f}",
+                basis="estimate" if estimate else "upper_bound",
+                expected_usd=f"{estimate.expected:f}" if estimate and estimate.expected is not None else None,
+            )  # fmt: skip
             if self._store.create(self._path(len(self._charges)), msgspec.json.encode(mine)):
                 self._charges.append((mine, None))
                 return True
+
+    def within(self, limit_usd: Decimal) -> Books:
+        """The same charges under another limit."""
+        return Books(self._store, self._folder.rpartition("/")[0], limit_usd, me=self.me, now=self.now)
 
     def settle(self, purpose: str, real_usd: Decimal) -> None:
         """Put the real cost of a charged effect on record."""
@@ -99,47 +114,115 @@ class _Line(msgspec.Struct, frozen=True):
 _decode_line = msgspec.json.Decoder(_Line).decode
 
 
-def shard_upper_bound(store: Store, shard: Shard, price: Price, share: Decimal) -> Decimal:
-    """The most that a sealed shard can cost, row by row in a stream."""
-    total = Decimal(0)
+class Need(NamedTuple):
+    """What a build needs of a budget, and of what that is made. ``tokens`` are those of its answers that are counted in."""
+
+    usd: Decimal
+    prompts_usd: Decimal
+    tokens: Decimal
+    estimate: Span | None = None
+
+    def plus(self, other: Need) -> Need:
+        """Both together."""
+        estimate = self.estimate.plus(other.estimate) if self.estimate and other.estimate else None
+        return Need(self.usd + other.usd, self.prompts_usd + other.prompts_usd, self.tokens + other.tokens, estimate)
+
+    def told(self, rows: int, limit_usd: Decimal, charged_usd: Decimal) -> str:
+        """Why a limit does not bear it, and what it would bear."""
+        left = max(Decimal(0), limit_usd - charged_usd)
+        kind = (
+            f"are estimated to cost {dollars(self.estimate)}" if self.estimate else f"may cost up to {self.usd:.6f} USD"
+        )
+        answers = self.usd - self.prompts_usd
+        fits = [f"about {int(rows * left / self.usd):,} rows would fit"] if self.usd else []
+        if left > self.prompts_usd and answers and int((left - self.prompts_usd) / answers * self.tokens / rows):
+            cap = int((left - self.prompts_usd) / answers * self.tokens / rows)
+            fits.append(f"answers of up to {cap:,} tokens (maxOutputTokens)")
+        return f"its {rows} rows {kind}, and {Account(limit_usd, charged_usd)} already; {', or '.join(fits)}"
+
+
+def shard_need(store: Store, shard: Shard, price: Price, share: Decimal, left_out: Collection[int] = ()) -> Need:
+    """The most that a sealed shard can cost, row by row in a stream, without the rows that need not be sent."""
+    usd = prompts = Decimal(0)
+    tokens = 0
     with store.open(shard.path) as lines:
-        for line in lines:
+        for row, line in enumerate(lines):
+            if row in left_out:
+                continue
             raw = bytes(_decode_line(line).request)
-            total += upper_bound(msgspec.json.decode(raw), len(raw), price, share)
+            most = upper_usage(msgspec.json.decode(raw), len(raw))
+            usd += batch_cost(price, most, share)
+            prompts += batch_cost(price, Usage(prompt=most.prompt), share)
+            tokens += most.candidates
+    return Need(usd, prompts, Decimal(tokens))
+
+
+def need_of(store: Store, build: Build, price: Price, estimate: CostEstimate | None = None) -> Need:
+    """What a build needs of a budget: the high end of its estimate if there is one, else its upper bound."""
+    if estimate is not None and estimate.batch_usd is not None:
+        most = estimate.batch_usd.high
+        answers = min(most, estimate.output_usd.high if estimate.output_usd else most)
+        return Need(most, most - answers, estimate.output.high, estimate.batch_usd)
+    total = Need(Decimal(0), Decimal(0), Decimal(0))
+    for shard in build.shards:
+        total = total.plus(shard_need(store, shard, price, BATCH_SHARE, left_out(store, shard)))
     return total
 
 
-def charge_build(books: Books, store: Store, build: Build, at: datetime) -> str:
-    """Charge a build at its upper bound before it is submitted. Why it may not be, or an empty text; once charged, always so."""
-    if not books.limited or books.has(_purpose(build)):
+Estimating = Callable[[Build], CostEstimate]
+
+
+def charge_build(books: Books, store: Store, build: Build, at: datetime, estimating: Estimating | None = None) -> str:
+    """Charge a build before it is submitted: at its upper bound, or, with ``estimating``, at the high end of its estimate.
+
+    Why it may not be, or an empty text; once charged, always so.
+    """
+    if not books.limited or books.has(purpose_of(build)):
         return ""
     prices = prices_of_build(store, build, me=books.me, now=books.now)
     price = prices.at(at) if prices else None
     if price is None:
-        return f"no price is known for {build.model}, so that no budget can be held"
-    upper = sum((shard_upper_bound(store, shard, price, BATCH_SHARE) for shard in build.shards), Decimal(0))
-    if books.charge(_purpose(build), upper):
+        return unpriced(build.model)
+    need = need_of(store, build, price, estimating(build) if estimating else None)
+    if books.charge(purpose_of(build), need.usd, need.estimate):
         return ""
-    return f"its {build.rows} rows may cost up to {upper:.6f} USD, and {books.account()} already"
+    standing = books.account()
+    return need.told(build.rows, standing.limit_usd or Decimal(0), standing.charged_usd)
+
+
+def unpriced(model: str) -> str:
+    """Why no budget can be held without a price, and what helps."""
+    return (
+        f"no price is known for {model}, so that no budget can be held. Name one in the file of [geminibatch] prices, or "
+        "install genai-prices"
+    )
 
 
 def settle_build(books: Books, store: Store, build: Build, spent_usd: Decimal | None) -> None:
     """Put on record what a build really cost, once nothing of it can still come. Without results nothing is reported as used;
     that a job without results is not billed is `assumed` (not documented)."""
-    if not books.limited or spent_usd is None or not books.has(_purpose(build)):
+    if spent_usd is None or not books.has(purpose_of(build)):
         return
     for shard in build.shards:
         facts = fact_store.shard_facts(store, shard.ledger)
-        standing = facts.job_attempt
-        if (standing is not None and standing.end is None) or (standing is None and not _refused(facts)):
+        if not (_is_over(facts.job_attempt) if facts.job_attempt else _refused(facts)):
             return
-    books.settle(_purpose(build), spent_usd)
+    books.settle(purpose_of(build), spent_usd)
+
+
+def _is_over(attempt: Attempt) -> bool:
+    """A job has ended, and what it brought is here: results that cannot be had are paid all the same."""
+    end = attempt.end
+    return end is not None and (attempt.collected is not None or not state_row(end.state).readable)
 
 
 def refuse_build(store: Store, build: Build, service: ServiceIdentity, why: str, *, me: str, at: datetime) -> None:
     """Put on record that the shards of a build are not sent, for want of budget; none of them becomes a job any more."""
     for shard in build.shards:
-        number = len(fact_store.shard_facts(store, shard.ledger).attempts) + 1
+        known = fact_store.shard_facts(store, shard.ledger)
+        if known.last is not None and known.last.refused is not None and known.last.refused.code == NO_BUDGET:
+            continue
+        number = len(known.attempts) + 1
         claim = Claim(owner=me, at=at, display_name=f"not sent: {shard}", service=service)
         standing = fact_store.put(store, attempt_path(shard.ledger, number, "claim"), claim)
         if standing == claim:
@@ -151,8 +234,20 @@ def _refused(facts: ShardFacts) -> bool:
     return facts.last is not None and facts.last.refused is not None
 
 
-def _purpose(build: Build) -> str:
+def purpose_of(build: Build) -> str:
+    """What a build is charged as."""
     return f"build {build.id}"
 
 
-__all__ = ["Books", "charge_build", "charged_usd", "refuse_build", "settle_build", "shard_upper_bound"]
+__all__ = [
+    "Books",
+    "Estimating",
+    "Need",
+    "charge_build",
+    "charged_usd",
+    "need_of",
+    "purpose_of",
+    "refuse_build",
+    "settle_build",
+    "unpriced",
+]

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from datetime import datetime, timedelta
 from itertools import chain, islice
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
+from airflow_provider_geminibatch.core.chunks import Chunk
 from airflow_provider_geminibatch.core.errors import BadRows, Problem, StoreError
 from airflow_provider_geminibatch.core.model import Shard
-from airflow_provider_geminibatch.core.rows import Problems, Ready, Row
+from airflow_provider_geminibatch.core.rows import Problems, Ready, Row, located
 from airflow_provider_geminibatch.core.sharding import Block, pack
-from airflow_provider_geminibatch.jobs.unique_keys import NAMED, KeyMarks, repeats
+from airflow_provider_geminibatch.jobs.unique_keys import NAMED, KeyMarks, Repeated, repeats
 from airflow_provider_geminibatch.storage.store import Store
 
 SHOWN_PROBLEMS = 20
@@ -48,7 +49,7 @@ class ShardWriter:
         self._made: list[Shard] = []
         self._begun: list[str] = []
 
-    def write(self, rows: Iterable[Ready], *, max_rows: int, max_bytes: int) -> tuple[Shard, ...]:
+    def write(self, rows: Iterable[Chunk | Ready], *, max_rows: int, max_bytes: int) -> tuple[Shard, ...]:
         """All shards, whole and closed; none for no rows. What ``rows`` raises ends it, and the shard in the making."""
         brief = self._constant is not None
         blocks = pack(rows, tag=self._tag, max_rows=max_rows, max_bytes=max_bytes, first=self._first, brief=brief)
@@ -116,20 +117,18 @@ class Progress:
             self._log.info("%s: %d rows after %.0f s", self._name, self._rows, elapsed)
 
 
-def located(rows: Iterable[Row | Mapping[str, Any] | bytes]) -> Iterator[Row]:
-    """Rows with their place; what comes without one is numbered from 1."""
-    for number, row in enumerate(rows, 1):
-        yield row if type(row) is Row else Row("row", number, cast("Mapping[str, Any]", row))
-
-
 class Road(NamedTuple):
-    """How the rows of a source become ready, and the digest of what their requests have in common."""
+    """How the rows of a source become ready, and the digest of what their requests have in common.
+
+    ``chunks`` is a faster way to the same rows, where there is one.
+    """
 
     ready: Callable[[Iterable[Row]], Iterator[Ready | Problems]]
     constant: str
     source_name: str
+    chunks: Callable[[Iterable[Any]], Iterator[Chunk | Ready | Problems]] | None = None
 
-    def unique(self, source: Callable[[], Iterable[Any]], marks: KeyMarks) -> Iterator[Ready]:
+    def unique(self, source: Callable[[], Iterable[Any]], marks: KeyMarks) -> Iterator[Chunk | Ready]:
         """The rows, ready, as long as none has a problem; keys are noted in ``marks`` and compared at the end.
 
         Raises BadRows with all problems of the source, in the order of its rows.
@@ -137,22 +136,21 @@ class Road(NamedTuple):
         try:
             yield from self.flawless(source(), marks)
         except BadRows as bad:
-            self.refuse_repeats(source, marks, bad.total)
+            self.refuse_repeats(source, marks.repeated(), bad.total)
             raise
-        self.refuse_repeats(source, marks)
+        self.refuse_repeats(source, marks.repeated())
 
-    def flawless(self, rows: Iterable[Any], marks: KeyMarks) -> Iterator[Ready]:
+    def flawless(self, rows: Iterable[Any], marks: KeyMarks) -> Iterator[Chunk | Ready]:
         """The rows; at the first that has a problem, the rest is read for problems only, and BadRows raised."""
-        rest = marks.noting(self.ready(located(rows)))
+        rest = marks.noting(self.chunks(rows) if self.chunks else self.ready(located(rows)))
         for row in rest:
-            if type(row) is not Ready:
-                others = (problem for other in rest if type(other) is not Ready for problem in other)
+            if isinstance(row, list):
+                others = (problem for other in rest if isinstance(other, list) for problem in other)
                 raise _bad_rows(chain(row, others), self.source_name)
             yield row
 
-    def refuse_repeats(self, source: Callable[[], Iterable[Any]], marks: KeyMarks, others: int = 0) -> None:
+    def refuse_repeats(self, source: Callable[[], Iterable[Any]], repeated: Repeated, others: int = 0) -> None:
         """Raises BadRows when a key stands twice: reads the source again, and ``others`` are the problems known of it."""
-        repeated = marks.repeated()
         if not repeated.marks:
             return
         pairs = ((row, next(self.ready((row,)))) for row in located(source()))

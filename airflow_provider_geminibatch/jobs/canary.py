@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from itertools import groupby
@@ -25,6 +26,7 @@ from airflow_provider_geminibatch.core.canary import (
     CanaryVerdict,
     Heard,
     best_of,
+    disparity,
     examples_text,
     failure,
     judge,
@@ -42,10 +44,11 @@ from airflow_provider_geminibatch.core.schema_check import schema_check
 from airflow_provider_geminibatch.jobs.kept import CANARY_RUNG, keep, kept_of, kept_rows
 from airflow_provider_geminibatch.jobs.layers import generation_of, rung_path, sealed_keys
 from airflow_provider_geminibatch.jobs.price_list import prices_of_build
-from airflow_provider_geminibatch.jobs.rescue import run_rung
-from airflow_provider_geminibatch.jobs.results import Desk
+from airflow_provider_geminibatch.jobs.rescue import CONCURRENCY, run_rung
+from airflow_provider_geminibatch.jobs.results import Answered, Desk
 from airflow_provider_geminibatch.jobs.rounds import write_rows
 from airflow_provider_geminibatch.jobs.segments import Place, rung_bill, segment_line, segment_outcomes
+from airflow_provider_geminibatch.jobs.sending import BLOCK_BYTES
 from airflow_provider_geminibatch.jobs.submit import Waiting
 from airflow_provider_geminibatch.storage import facts as fact_store
 from airflow_provider_geminibatch.storage.store import must_read
@@ -67,7 +70,13 @@ def _verdict_path(root: Build) -> str:
 
 
 def pass_canary(
-    desk: Desk, root: Build, canary: Canary, *, limit_usd: Decimal | None = None, in_backfill: bool = False
+    desk: Desk,
+    root: Build,
+    canary: Canary,
+    *,
+    limit_usd: Decimal | None = None,
+    in_backfill: bool = False,
+    concurrency: int = CONCURRENCY,
 ) -> Waiting | None:
     """Let the canary of a build go first, unless all of it was claimed before; None when the build may follow.
 
@@ -75,7 +84,7 @@ def pass_canary(
     """
     if not any(_is_new(desk, shard) for shard in root.shards):
         return None
-    end = run_canary(desk, root, canary, limit_usd=limit_usd, in_backfill=in_backfill)
+    end = run_canary(desk, root, canary, limit_usd=limit_usd, in_backfill=in_backfill, concurrency=concurrency)
     if isinstance(end, Waiting):
         return end
     if error := failure(str(root.batch), end, canary, report_uri(desk, root)):
@@ -91,6 +100,7 @@ def run_canary(
     limit_usd: Decimal | None = None,
     in_backfill: bool = False,
     stop: Callable[[], str] = lambda: "",
+    concurrency: int = CONCURRENCY,
 ) -> CanaryReport | Waiting:
     """Bring the canary of a sealed batch to its report, as far as it goes now; once it is on record nothing is asked.
 
@@ -102,7 +112,7 @@ def run_canary(
     fact = _opened(desk, root, canary, limit_usd, in_backfill)
     done: RungDone | None = None
     if fact is not None:
-        end = _asked(desk, root, fact, limit_usd, stop)
+        end = _asked(desk, root, fact, limit_usd, stop, concurrency)
         if isinstance(end, Waiting):
             return end
         done = end
@@ -159,9 +169,16 @@ def sample(desk: Desk, root: Build, canary: Canary) -> list[Place]:
 
 
 def _sizes(desk: Desk, shard: Shard) -> array[int]:
-    """The length of every line, in four bytes a row."""
-    with desk.store.open(shard.path) as lines:
-        sizes = array("I", map(len, lines))
+    """The length of every line, in four bytes a row; read in blocks, as lines of a remote file are slow."""
+    sizes, carried = array("I"), 0
+    with desk.store.open(shard.path) as source:
+        while block := source.read(BLOCK_BYTES):
+            first, *others = map(len, block.split(b"\n"))
+            carried += first
+            if others:
+                sizes.append(carried)
+                sizes.extend(others[:-1])
+                carried = others[-1]
     if len(sizes) != shard.rows:
         uri = f"{desk.store.uri}/{shard.path}"
         raise StoreUnreadable(uri, f"it has {len(sizes)} lines where {shard.rows} were sealed; prepare the batch again")
@@ -177,11 +194,12 @@ def _sampled(desk: Desk, fact: RungFact) -> list[Place]:
 
 
 def _asked(
-    desk: Desk, root: Build, fact: RungFact, limit_usd: Decimal | None, stop: Callable[[], str]
+    desk: Desk, root: Build, fact: RungFact, limit_usd: Decimal | None, stop: Callable[[], str], concurrency: int
 ) -> RungDone | Waiting:
     state = run_rung(
         fact, _sampled(desk, fact), store=desk.store, build=root, gateway=desk.gateway,
         policy=BatchPolicy(max_cost_usd=limit_usd), me=desk.me, now=desk.now, log=desk.log, sleep=desk.sleep, stop=stop,
+        concurrency=concurrency, files=desk.files,
     )  # fmt: skip
     if not state.done:
         return Waiting(state.until or desk.now(), f"the canary goes on later: {state.why}")
@@ -277,4 +295,17 @@ def _say(desk: Desk, root: Build, canary: Canary, report: CanaryReport) -> None:
         desk.log.info("%s: canary (%s) passed: %s", root.batch, report.tier, report.sentence)
 
 
-__all__ = ["pass_canary", "report_of", "report_uri", "run_canary", "sample"]
+def compare(desk: Desk, root: Build, shards: Iterable[Answered]) -> str:
+    """How what the jobs of a batch brought differs from its canary; an empty text where it does not, or there was none."""
+    report = report_of(desk, root)
+    if report is None:
+        return ""
+    counts, versions = Counter[str](), Counter[str]()
+    for shard in shards:
+        if shard.told:
+            counts.update(shard.counts)
+            versions.update(shard.versions)
+    return disparity(report, counts, versions)
+
+
+__all__ = ["compare", "pass_canary", "report_of", "report_uri", "run_canary", "sample"]

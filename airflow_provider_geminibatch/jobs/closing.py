@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from airflow_provider_geminibatch.core.answer_sizes import tally_of
 from airflow_provider_geminibatch.core.errors import ResultsBroken, ServiceError
 from airflow_provider_geminibatch.core.landing import (
     Closed,
@@ -24,14 +25,17 @@ from airflow_provider_geminibatch.core.names import generation_path, segment, sh
 from airflow_provider_geminibatch.jobs.layers import BuiltLayer
 from airflow_provider_geminibatch.jobs.results import Answered, Desk
 from airflow_provider_geminibatch.jobs.rows import AnsweredBatch
+from airflow_provider_geminibatch.jobs.sampled import asked_by, task_of
 from airflow_provider_geminibatch.jobs.submit import open_path
 from airflow_provider_geminibatch.storage import facts as fact_store
+from airflow_provider_geminibatch.storage.usage_history import note_usage
 
 
-def seal_results(desk: Desk, build: Build, results: tuple[ShardResult, ...]) -> int:
+def seal_results(desk: Desk, build: Build, results: tuple[ShardResult, ...], *, partial: bool = False) -> int:
     """The number of the seal that says exactly these results; a new one when the last says others.
 
-    Raises ResultsBroken when another try has sealed results of a later attempt: this one obeys.
+    Raises ResultsBroken when another try has sealed results of a later attempt: this one obeys. ``partial`` results say nothing
+    of shards that are open, also of those that were sealed as failed and are asked again since.
     """
     mine = ResultsSeal(owner=desk.me, at=desk.now(), build=build.id, results=results)
     folder = generation_path(build.batch, build.generation)
@@ -41,7 +45,9 @@ def seal_results(desk: Desk, build: Build, results: tuple[ShardResult, ...]) -> 
         if (standing.build, standing.results) == (build.id, results):
             return number
         ours = {result.shard: result.attempt for result in results}
-        if any(result.attempt > ours.get(result.shard, 0) for result in standing.results):
+        if any(
+            result.attempt > ours.get(result.shard, result.attempt if partial else 0) for result in standing.results
+        ):
             raise ResultsBroken(f"the results of {build.batch}", "another try has sealed later ones")
     raise AssertionError("count does not end")
 
@@ -76,6 +82,7 @@ def close(desk: Desk, batch: AnsweredBatch, manifest: CommitManifest, summary: d
     for its, answered in _all_shards(batch):
         if answered.job is not None:
             store.create(history_path(its, answered.service, answered.job), b"")
+    _note_usage(batch, manifest)
     closed = Closed(owner=desk.me, at=desk.now(), commit=manifest.commit, verdict=manifest.verdict)
     fact_store.put(store, f"{batch.origin.path}/closed.json", closed)
     note = open_path(build)
@@ -88,6 +95,18 @@ def close(desk: Desk, batch: AnsweredBatch, manifest: CommitManifest, summary: d
     for layer in batch.layers:
         for answered in layer.shards:
             _delete_inputs(layer.desk if isinstance(layer, BuiltLayer) else desk, answered)
+
+
+def _note_usage(batch: AnsweredBatch, manifest: CommitManifest) -> None:
+    """How long the answers of the root build were, for estimates of batches to the like."""
+    sizes = tally_of(answered.sizes for answered in batch.shards).sizes()
+    service = next((answered.service for answered in batch.shards if answered.job), "")
+    if sizes.answers and service:
+        note_usage(
+            batch.store, service=service, model=batch.build.model, asked=asked_by(batch.store, batch.build),
+            task=task_of(batch.build.batch), ended=manifest.finished_at or manifest.committed_at, commit=manifest.commit,
+            sizes=sizes,
+        )  # fmt: skip
 
 
 def _all_shards(batch: AnsweredBatch) -> Iterator[tuple[Build, Answered]]:

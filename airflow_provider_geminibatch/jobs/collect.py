@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
+from functools import reduce
 from typing import Any
 
 import msgspec
@@ -35,10 +36,15 @@ from airflow_provider_geminibatch.core.manifest import Manifest
 from airflow_provider_geminibatch.core.model import JobSnapshot, Outcomes, Owner
 from airflow_provider_geminibatch.core.prices import NOTHING_SPENT, PriceList, Spent, identity_of
 from airflow_provider_geminibatch.core.reconcile import LineCounts
+from airflow_provider_geminibatch.core.sampling import Span
 from airflow_provider_geminibatch.core.schema_check import schema_check
 from airflow_provider_geminibatch.core.verdict import Thresholds, judge
 from airflow_provider_geminibatch.gemini.gateway import Gateway
 from airflow_provider_geminibatch.jobs import closing
+from airflow_provider_geminibatch.jobs.budget import Books, settle_build
+from airflow_provider_geminibatch.jobs.canary import compare
+from airflow_provider_geminibatch.jobs.cost_estimate import reconcile_cost
+from airflow_provider_geminibatch.jobs.kept import KeptLayer
 from airflow_provider_geminibatch.jobs.layers import BuiltLayer, Gateways, given_up_in, layers_of, rungs_of
 from airflow_provider_geminibatch.jobs.price_list import prices_of_build, standing_prices
 from airflow_provider_geminibatch.jobs.results import Answered, Desk, answered, is_open, shard_name, stray_spent
@@ -155,12 +161,17 @@ def land(
 
     Returns a rejected commit too: whoever asked for it has to raise.
     """
-    batches = sorted((_sealed(desks[batch.origin.workspace], batch) for batch in batches), key=_by_path)
+    batches = sorted((_sealed(desks[batch.origin.workspace], batch, complete) for batch in batches), key=_by_path)
     desk, store, place = next(iter(desks.values())), commission.store, commission.landing
     draft = _draft(desk, commission, batches, complete)
+    if complete:
+        draft = msgspec.structs.replace(draft, estimated_usd=_settled(desk, batches))
     manifest = store.commit(draft, lambda: LandedRows(batches), _Notes(desk, batches, draft.commit))
     landed = Landed(manifest, place.uri, view_of(store, manifest.window, place.parts))
     if complete:
+        for batch in batches:
+            if told := compare(desks[batch.origin.workspace], batch.build, batch.shards):
+                desk.log.warning("%s: %s", batch.build.batch, told)
         store.drop_early(manifest, sweep=commission.early)
         for batch in batches:
             closing.close(desks[batch.origin.workspace], batch, manifest, landed.extra)
@@ -196,31 +207,44 @@ def gathered(
     gateways: Gateways | None = None,
     *,
     unless_open: bool = False,
+    unless_ready: bool = False,
     ended_only: bool = False,
 ) -> AnsweredBatch:
     """Every shard of a batch, and of the rounds and rungs above it, collected and joined. Raises as ``answered``.
 
-    With ``unless_open`` shards that have not ended count as not answered yet; with ``ended_only`` they are left out.
+    With ``unless_open`` shards that have not ended count as not answered yet, with ``unless_ready`` those too whose results do
+    not show yet; with ``ended_only`` they are left out.
     """
     build = read_build(desk.store, manifest.path)
     check = schema_check(build.response_schema) if build.response_schema else None
     given_up = given_up_in(rungs_of(desk.store, build))
     prices = prices_of_build(desk.store, build, me=desk.me, now=desk.now)
     shards = tuple(
-        answered(desk, prices, shard, check, unless_open=unless_open, given_up=shard_name(shard) in given_up)
+        answered(
+            desk,
+            prices,
+            shard,
+            check,
+            unless_open=unless_open,
+            unless_ready=unless_ready,
+            given_up=shard_name(shard) in given_up,
+        )
         for shard in build.shards
         if not (ended_only and is_open(fact_store.shard_facts(desk.store, shard.ledger)))
     )
-    layers = layers_of(desk, build, check, gateways or (lambda _: desk.gateway), unless_open=unless_open or ended_only)
+    layers = layers_of(
+        desk, build, check, gateways or (lambda _: desk.gateway), unless_open=unless_open or ended_only,
+        unless_ready=unless_ready,
+    )  # fmt: skip
     origin = Origin(
         batch=build.batch, generation=build.generation, build=build.id, seal=0, workspace=manifest.workspace
     )
     return AnsweredBatch(desk.store, build, origin, check, shards, layers)
 
 
-def _sealed(desk: Desk, batch: AnsweredBatch) -> AnsweredBatch:
+def _sealed(desk: Desk, batch: AnsweredBatch, complete: bool) -> AnsweredBatch:
     """The batch with its choice of results on record."""
-    seal = closing.seal_results(desk, batch.build, _results(batch))
+    seal = closing.seal_results(desk, batch.build, _results(batch), partial=not complete)
     return replace(batch, origin=msgspec.structs.replace(batch.origin, seal=seal))
 
 
@@ -270,6 +294,19 @@ def _draft(
         price_sources=tuple(dict.fromkeys(one.told(max(ended, default=desk.now())) for one in prices)),
         **_spending(desk, batches),
     )
+
+
+def _settled(desk: Desk, batches: Sequence[AnsweredBatch]) -> dict[str, str | None] | None:
+    """Hold what the root builds cost against their estimates, and settle what was charged for them."""
+    spans: list[Span] = []
+    for batch in batches:
+        kept = (layer.spent for layer in batch.layers if isinstance(layer, KeptLayer))
+        real = sum_of((*(shard.spent for shard in batch.shards), *kept)).cost_usd
+        books = Books(batch.store, batch.origin.path, None, me=desk.me, now=desk.now)
+        settle_build(books, batch.store, batch.build, sum_of(shard.spent for shard in batch.shards).cost_usd)
+        span = reconcile_cost(batch.build, batch.store, real, desk.log)
+        spans += [span] if span else []
+    return reduce(Span.plus, spans).amounts() if len(spans) == len(batches) else None
 
 
 def _prices(desk: Desk, batches: Sequence[AnsweredBatch]) -> tuple[PriceList, ...]:

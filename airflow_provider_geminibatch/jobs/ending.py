@@ -7,7 +7,7 @@ from datetime import datetime
 
 import msgspec
 
-from airflow_provider_geminibatch.core.ending import first_intent
+from airflow_provider_geminibatch.core.ending import begun_with, first_intent
 from airflow_provider_geminibatch.core.errors import NotSubmitted
 from airflow_provider_geminibatch.core.ledger import Attempt, CancelMark, End, ShardFacts, attempt_path
 from airflow_provider_geminibatch.core.manifest import Manifest
@@ -66,6 +66,7 @@ def read_batch(manifest: Manifest, store: Store) -> SubmittedBatch:
     """What the ledger says of a batch. Raises StoreUnreadable and LedgerUnreadable, never takes them for absence."""
     build = read_build(store, manifest.path)
     all_facts = [(shard, fact_store.shard_facts(store, shard.ledger)) for shard in build.shards]
+    begun = frozenset(begun_with(build))
     pending = [(shard, facts) for shard, facts in all_facts if facts.current_job is None]
     return SubmittedBatch(
         label=str(build.batch),
@@ -73,7 +74,7 @@ def read_batch(manifest: Manifest, store: Store) -> SubmittedBatch:
         jobs=tuple(job for shard, facts in all_facts if (job := _job(shard, facts))),
         pending=tuple(f"shard {shard.index}" for shard, _ in pending),
         unsure=tuple(f"shard {shard.index}" for shard, facts in all_facts if _may_be_a_job(facts)),
-        intent_at=first_intent(facts for _, facts in all_facts),
+        intent_at=first_intent(facts for shard, facts in all_facts if shard in begun),
     )
 
 

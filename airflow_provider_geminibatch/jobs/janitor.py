@@ -32,6 +32,7 @@ from airflow_provider_geminibatch.core.janitor import (
     batch_finding,
     file_finding,
     job_finding,
+    medium_finding,
     note_finding,
 )
 from airflow_provider_geminibatch.core.landing import Closed
@@ -46,10 +47,10 @@ from airflow_provider_geminibatch.core.ledger import (
     Uploaded,
 )
 from airflow_provider_geminibatch.core.model import JobSnapshot
-from airflow_provider_geminibatch.core.names import name_mark, segment
+from airflow_provider_geminibatch.core.names import media_mark, name_mark, segment
 from airflow_provider_geminibatch.core.outcomes import classify
 from airflow_provider_geminibatch.core.prices import NOTHING_SPENT, PriceList, spent_on
-from airflow_provider_geminibatch.gemini.gateway import Gateway
+from airflow_provider_geminibatch.gemini.gateway import Gateway, UploadedFile
 from airflow_provider_geminibatch.jobs.cancel import Target, cancel_jobs
 from airflow_provider_geminibatch.jobs.download import fetch
 from airflow_provider_geminibatch.jobs.lookup import pages
@@ -59,6 +60,8 @@ from airflow_provider_geminibatch.storage.store import Store
 
 FILE_LIFE = timedelta(hours=72)
 """An uploaded file lives 48 h; older uploads are not asked after."""
+
+UPLOAD_LIFE = timedelta(hours=48)
 
 _GENERATION = re.compile(r"(batches/.+/g\d{4,})/")
 _CLAIM = re.compile(r"((batches/.+/g\d{4,})/s/[^/]+/\d+/a\d+)\.claim")
@@ -140,6 +143,7 @@ class _Janitor:
         log: logging.Logger,
     ) -> None:
         self._store, self._gateway, self._mark = store, gateway, name_mark(workspace_id)
+        self._media_mark = media_mark(workspace_id)
         self._me, self._now, self._log = me, now, log
 
     def clean(self, act: bool) -> Report:
@@ -206,6 +210,7 @@ class _Janitor:
                 yield finding, _Job(self, job, known).perform
         for attempt in attempts:
             yield from self._file(attempt, needed)
+        yield from self._media(attempts, bool(places.unreadable))
         yield from self._notes(generations)
         for one in generations.values():
             age = self._now() - one.opened_at if one.opened_at else timedelta()
@@ -260,6 +265,42 @@ class _Janitor:
         finding = file_finding(uploaded.file_name, known)
         if finding is not None:
             yield finding, lambda act, name=uploaded.file_name: self.delete_file(name)  # type: ignore[misc]
+
+    def _media(self, attempts: list[_Attempt], unreadable: bool) -> Iterator[tuple[Finding, Callable[[Act], str]]]:
+        """Media of this workspace at the service that no open attempt points at."""
+        try:
+            mine = [file for file in self._files() if file.display_name.startswith(self._media_mark)]
+            needed = self._pointed_at(attempts) if mine else frozenset[str]()
+        except (*_UNREADABLE, ServiceError) as error:
+            self._log.warning("media were not looked at: %s", error)
+            return
+        for file in mine:
+            # An uploaded file lives 48 h, so that its end says when it was uploaded: by the service's clock, as is what it is held to.
+            age = None if file.life is None else UPLOAD_LIFE - file.life
+            finding = medium_finding(
+                file.name, file.size_bytes, age, needed=file.display_name in needed, unreadable=unreadable
+            )  # fmt: skip
+            if finding is not None:
+                yield finding, lambda act, name=file.name: self.delete_file(name)  # type: ignore[misc]
+
+    def _files(self) -> Iterator[UploadedFile]:
+        token = ""
+        while True:
+            page = self._gateway.file_page(token)
+            yield from page.files
+            token = page.next_token
+            if not token:
+                return
+
+    def _pointed_at(self, attempts: list[_Attempt]) -> frozenset[str]:
+        """The media that attempts of unfinished batches name: by their content, since a rung may have uploaded one again."""
+        named: set[str] = set()
+        for attempt in attempts:
+            if attempt.generation.standing(attempt.claim.at if attempt.claim else None) is not Standing.CLOSED:
+                uploaded = fact_store.get(self._store, f"{attempt.place}.uploaded", Uploaded)
+                contents = uploaded.media if uploaded else ()
+                named.update(f"{self._media_mark}{content.removeprefix('sha256:')[:26]}" for content in contents)
+        return frozenset(named)
 
     def _notes(self, generations: dict[str, _Generation]) -> Iterator[tuple[Finding, Callable[[Act], str]]]:
         for path in list(self._store.list("open")):

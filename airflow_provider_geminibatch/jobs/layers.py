@@ -175,7 +175,13 @@ Layer = BuiltLayer | SegmentLayer | KeptLayer
 
 
 def layers_of(
-    desk: Desk, root: Build, check: SchemaCheck | None, gateways: Gateways, *, unless_open: bool = False
+    desk: Desk,
+    root: Build,
+    check: SchemaCheck | None,
+    gateways: Gateways,
+    *,
+    unless_open: bool = False,
+    unless_ready: bool = False,
 ) -> tuple[Layer, ...]:
     """All that was asked above the root build, in the order that decides between answers. Raises as ``answered``.
 
@@ -192,7 +198,15 @@ def layers_of(
         its = desk if conn_id is None else replace(desk, gateway=gateways(conn_id))
         prices = prices_of_build(desk.store, build, me=desk.me, now=desk.now)
         shards = tuple(
-            answered(its, prices, shard, check, unless_open=unless_open, given_up=shard_name(shard) in given_up)
+            answered(
+                its,
+                prices,
+                shard,
+                check,
+                unless_open=unless_open,
+                unless_ready=unless_ready,
+                given_up=shard_name(shard) in given_up,
+            )
             for shard in build.shards
         )
         found.append(BuiltLayer(len(found) + 1, build, its, check, shards, round_))

@@ -9,103 +9,40 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 import msgspec
 
-from airflow_provider_geminibatch.core import limits
-from airflow_provider_geminibatch.core.errors import DeclarationChanged, EmptySource, ServiceChanged, Unusable
-from airflow_provider_geminibatch.core.fast_requests import FastRequests
-from airflow_provider_geminibatch.core.fast_rows import quick_rows
-from airflow_provider_geminibatch.core.fields import ROOTS
+from airflow_provider_geminibatch.core.errors import (
+    DeclarationChanged,
+    EmptySource,
+    ServiceChanged,
+    StoreError,
+    Unusable,
+)
 from airflow_provider_geminibatch.core.ledger import Checked, Forgotten, Opening
 from airflow_provider_geminibatch.core.manifest import Manifest
 from airflow_provider_geminibatch.core.model import BatchId, Build, ServiceIdentity, Shard
 from airflow_provider_geminibatch.core.names import digest, generation_path, short
-from airflow_provider_geminibatch.core.requests import check_request
-from airflow_provider_geminibatch.core.response_schema import CommonSchema
-from airflow_provider_geminibatch.core.rows import OWN_FIELDS, Ready, Row, ready_rows, request_encoder
+from airflow_provider_geminibatch.core.response_schema import CommonSchema, schema_doubt, schema_overhead
 from airflow_provider_geminibatch.core.schema_check import dangling, schema_check
-from airflow_provider_geminibatch.core.template import RequestTemplate, compile_template
-from airflow_provider_geminibatch.jobs.building import BRIEF, Progress, Road, ShardWriter, delete
+from airflow_provider_geminibatch.jobs.building import BRIEF, Progress, ShardWriter, delete
+from airflow_provider_geminibatch.jobs.declaration import Declaration, RowFactory
+from airflow_provider_geminibatch.jobs.media import MediaStage, media_files
+from airflow_provider_geminibatch.jobs.parallel import write_in_parallel
+from airflow_provider_geminibatch.jobs.parts import Bench, Split, common_schema, write_parts
 from airflow_provider_geminibatch.jobs.submit import read_build
 from airflow_provider_geminibatch.jobs.unique_keys import KeyMarks
+from airflow_provider_geminibatch.jobs.warned import Warned
 from airflow_provider_geminibatch.storage import facts
+from airflow_provider_geminibatch.storage.doors import store_door
+from airflow_provider_geminibatch.storage.files import Files, PlainFiles
 from airflow_provider_geminibatch.storage.store import Store
 
-FINGERPRINT_VERSION = 1
-
-RowFactory = Callable[[], Iterable[Row | Mapping[str, Any] | bytes]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Declaration:
-    """What a task asks, as far as it decides the meaning of the answers, and how it is cut into shards.
-
-    Without a template the rows are requests already. ``columns`` are passthrough columns of such rows; a template brings
-    its own.
-    """
-
-    model: str
-    source_name: str = "the source"
-    template: RequestTemplate | None = None
-    kind: str = "generate"
-    columns: tuple[str, ...] = ()
-    max_rows_per_shard: int = limits.SHARD_ROWS
-    max_shard_bytes: int = limits.SHARD_BYTES
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "model", self.model.strip().removeprefix("models/"))
-        if not self.model:
-            raise Unusable("model", "it is empty", "Name a model that runs batches.")
-        if self.kind not in ROOTS:
-            raise Unusable("kind", f"{self.kind!r} is not known", f"Use {' or '.join(ROOTS)}.")
-        if self.max_rows_per_shard < 1:
-            raise Unusable("max_rows_per_shard", "a shard holds at least one row", "Pass a number above zero.")
-        if not 0 < self.max_shard_bytes <= limits.INPUT_FILE_BYTES:
-            most = f"Pass at most {limits.INPUT_FILE_BYTES:,}."
-            raise Unusable("max_shard_bytes", "the service takes no such file", most)
-
-    @property
-    def passthrough(self) -> tuple[str, ...]:
-        return tuple(self.template.columns) if self.template else self.columns
-
-    @property
-    def response_schema(self) -> dict[str, Any] | None:
-        return self.template.response_schema if self.template else None
-
-    def ready(self, source: RowFactory, common: CommonSchema) -> Iterator[Ready]:
-        """The rows, encoded and checked. Raises Unusable for the template, BadRows for all that is wrong with the rows."""
-        with KeyMarks() as marks:
-            yield from self.road(common).unique(source, marks)
-
-    def road(self, common: CommonSchema, *, as_before: bool = False) -> Road:
-        """How rows become ready. ``as_before``: byte for byte as in builds from before there was a short road.
-
-        Raises Unusable for a template that cannot work.
-        """
-        options: dict[str, Any] = {"columns": self.passthrough, "max_bytes": self.max_shard_bytes}
-        if self.template is None:
-            encode = request_encoder(self.kind, self.model, common.note, ordered=not as_before)
-            check = partial(check_request, kind=self.kind, model=self.model)
-            fast = FastRequests(check, kind=self.kind, note=common.note, columns=self.passthrough, own=OWN_FIELDS)
-            options |= {"own": OWN_FIELDS, "quick": None if as_before else fast}
-            return Road(partial(ready_rows, encode=encode, **options), "", self.source_name)
-        common.note({"generationConfig": self.template.generation})
-        wire = compile_template(self.template, self.kind)
-        options["quick"] = quick_rows(wire, self.passthrough)
-        return Road(partial(ready_rows, encode=wire.encode, **options), wire.constant, self.source_name)
-
-    def fingerprint(self, service: ServiceIdentity | None) -> str:
-        """``version:digest`` over what is asked of whom. How it is cut, connections and credentials have no part in it."""
-        whom = msgspec.structs.astuple(service) if service else ()
-        template = self.template.declaration() if self.template else ""
-        asked = (*whom, self.kind, self.model, self.source_name, template, *self.passthrough)
-        return f"{FINGERPRINT_VERSION}:{digest(*asked)}"
+DEVELOPER_ENDPOINT = "https://generativelanguage.googleapis.com"
 
 
 @dataclass(frozen=True)
@@ -131,17 +68,21 @@ def prepare(
     log: logging.Logger,
     max_tries: int | None = None,
     on_clear: str = "adopt",
+    files: Files = PlainFiles(),  # noqa: B008 - has no state
+    split: Callable[[], Split | None] = lambda: None,
 ) -> Prepared:
     """The sealed build of a batch: the one that stands, or a new one from the rows that ``source()`` gives.
 
     ``max_tries`` tells a clear from a retry: it moves when a finished task is cleared. A retry reads no rows. A clear
-    reads them again and comes to the same build if they are equal; with ``on_clear="resubmit"`` it never does.
+    reads them again and comes to the same build if they are equal; with ``on_clear="resubmit"`` it never does. ``files`` is
+    the door to the media that rows name. ``split`` gives the same source in parts, where it is large (``jobs.parts``); it is
+    asked only when rows are read.
     Raises BadInput (BadRows, EmptySource, SourceUnreadable, Unusable), DeclarationChanged, ServiceChanged, StoreError,
     LedgerUnreadable.
     """
     if on_clear not in ("adopt", "resubmit"):
         raise Unusable("on_clear", f"{on_clear!r} is not known", "Use 'adopt' or 'resubmit'.")
-    work = _Preparation(declaration, source, store, workspace_id, batch, service, me, max_tries, now, log)
+    work = _Preparation(declaration, source, store, workspace_id, batch, service, me, max_tries, now, log, files, split)
     lives = _lives(store, batch)
     if not lives:
         return work.open(1, ())
@@ -213,6 +154,8 @@ class _Preparation:
     max_tries: int | None
     now: Callable[[], datetime]
     log: logging.Logger
+    files: Files
+    split: Callable[[], Split | None]
 
     @property
     def fingerprint(self) -> str:
@@ -235,8 +178,9 @@ class _Preparation:
         if lives and opening.service and self.service and opening.service != self.service:
             self._check_nothing_is_open(opening.service, self.service, standing)
         build = self._build(opening.generation + 1, lives)
-        asked = [(shard.content, shard.keys_sha256) for shard in build.shards]
-        stands = [(shard.content, shard.keys_sha256) for shard in standing.shards]
+        # Media that were moved are asked the same; the next generation knows where to find them now.
+        asked = [(shard.content, shard.keys_sha256, shard.media_sha256) for shard in build.shards]
+        stands = [(shard.content, shard.keys_sha256, shard.media_sha256) for shard in standing.shards]
         if lives and asked == stands and opening.fingerprint == self.fingerprint:
             self._discard(build)
             checked = Checked(owner=self.me, at=self.now(), build=standing.id)
@@ -289,19 +233,38 @@ class _Preparation:
         earlier = [read_build(self.store, _seal_path(opening)) for opening in lives]
         as_before = any(not shard.content.startswith(BRIEF) for build in earlier for shard in build.shards)
         cut = {"max_rows": declared.max_rows_per_shard, "max_bytes": declared.max_shard_bytes}
-        road = declared.road(common, as_before=as_before)
+        media = self._media(home)
+        warned = Warned()
+        declared.check_model(self.now().date(), warned)
+        road = declared.road(common, as_before=as_before, media=media, warned=warned)
         constant = None if as_before else road.constant
         writer = ShardWriter(self.store, home, short(build_id), progress, self.log, constant=constant)
+        split: Split | None = None
         try:
-            with KeyMarks() as marks:
-                written = writer.write(road.unique(self.source, marks), **cut)
+            split = None if as_before or media else self.split()
+            if split is None:
+                with KeyMarks() as marks:
+                    written = writer.write(road.unique(self.source, marks), **cut)
+            else:
+                bench = Bench(home=home, tag=short(build_id), **cut)
+                written = self._written_in_parts(split, bench, progress, common, warned)
             if not written:
                 raise EmptySource(declared.source_name)
+            written = media.listed(written) if media else written
         except Exception:
             writer.discard()
+            for path in media.written if media else ():
+                self._delete(path)
+            if split is not None:
+                self._discard_parts(home)
             raise
+        finally:
+            warned.say(self.log)
         known = self._known_shards(lives, earlier)
         shards = tuple(self._shared(shard, known) for shard in written)
+        if media and not any(shard.media_path in media.written for shard in shards):
+            for path in media.written:
+                self._delete(path)
         return Build(
             id=build_id,
             tag=short(build_id),
@@ -320,6 +283,37 @@ class _Preparation:
             fingerprint=self.fingerprint,
             digest=digest(*(f"{shard.home} {shard.index} {shard.sha256} {shard.keys_sha256}" for shard in shards)),
         )
+
+    def _written_in_parts(
+        self, split: Split, bench: Bench, progress: Progress, common: CommonSchema, warned: Warned
+    ) -> tuple[Shard, ...]:
+        """The shards of all parts, by several processes where the store can be reached from them."""
+        door = store_door(self.store)
+        if split.processes > 1 and split.door is not None and door is not None:
+            done = write_in_parallel(split, self.declaration, bench, door=door, progress=progress, log=self.log)
+        else:
+            done = write_parts(split, self.declaration, bench, store=self.store, progress=progress, log=self.log)
+        common_schema(done, common)
+        for warning, times in (each for part in done for each in part.warnings):
+            warned.add((warning,), times)
+        return tuple(shard for part in done for shard in part.shards)
+
+    def _discard_parts(self, home: str) -> None:
+        """Remove what any process may have written: nobody reads it, and some of them may not have told what it was."""
+        try:
+            for path in tuple(self.store.list(home)):
+                self._delete(path)
+        except StoreError as error:
+            self.log.warning("left behind, harmless: %s", error)
+
+    def _media(self, home: str) -> MediaStage | None:
+        if self.declaration.template is None or not self.declaration.template.media:
+            return None
+        service = self.service or ServiceIdentity("developer", DEVELOPER_ENDPOINT)
+        return MediaStage(
+            self.declaration.template, files=self.files, store=self.store, home=home, route=service.route,
+            endpoint=service.endpoint, log=self.log,
+        )  # fmt: skip
 
     def _checkable(self, schema: dict[str, Any] | None) -> dict[str, Any] | None:
         """A schema in wire form, if answers can be held against it; whether it is one is the service's to say."""
@@ -354,8 +348,11 @@ class _Preparation:
         self._delete(shard.path)
         if before.keys_sha256 == shard.keys_sha256:
             self._delete(shard.keys_path)
+        else:
+            before = msgspec.structs.replace(before, keys_path=shard.keys_path, keys_sha256=shard.keys_sha256)
+        if before.media_sha256 == shard.media_sha256:
             return before
-        return msgspec.structs.replace(before, keys_path=shard.keys_path, keys_sha256=shard.keys_sha256)
+        return msgspec.structs.replace(before, media_path=shard.media_path, media_sha256=shard.media_sha256)
 
     def _seal(self, build: Build) -> Prepared:
         """Seal the build and open its generation, or obey who was first."""
@@ -376,16 +373,28 @@ class _Preparation:
         stands = facts.put(self.store, _opening_path(self.batch, build.generation), opening)
         if stands.build == build.id:
             self.log.info("%s: build %s, %d rows in %d shards", self.batch, build.id, build.rows, len(build.shards))
+            self._say_schema(build.rows)
             return _prepared(self.store, build, reused=False)
         self.log.info("%s was prepared by another attempt; build %s stands, ours is removed", self.batch, stands.build)
         self._discard(build)
         return _prepared(self.store, read_build(self.store, _seal_path(stands)), reused=True)
 
+    def _say_schema(self, rows: int) -> None:
+        """What the schema of a template costs in every row, and what is not certain about the field that it goes into."""
+        template, route = self.declaration.template, self.declaration.route
+        if template is None or template.response_schema is None:
+            return
+        self.log.info("%s", schema_overhead(template.response_schema, route, template.schema_field).said(rows))
+        if doubt := schema_doubt(route, template.schema_field):
+            self.log.warning("%s", doubt)
+
     def _discard(self, build: Build) -> None:
         """Remove a build that nobody will read, as far as that goes."""
         home = _home(build)
         self._delete(f"{home}.json")
-        for path in (path for shard in build.shards for path in (shard.path, shard.keys_path)):
+        lists = {shard.media_path for shard in build.shards if shard.media_path}
+        media = (path for media_list in sorted(lists) for path in media_files(self.store, media_list))
+        for path in (*media, *(path for shard in build.shards for path in (shard.path, shard.keys_path))):
             if path.startswith(f"{home}/"):
                 self._delete(path)
 
@@ -395,3 +404,6 @@ class _Preparation:
 
 def _home(build: Build) -> str:
     return f"{generation_path(build.batch, build.generation)}/builds/{build.id}"
+
+
+__all__ = ["Declaration", "Prepared", "prepare"]

@@ -19,15 +19,18 @@ from typing import Any
 import msgspec
 
 from airflow_provider_geminibatch.core.batch import BatchPolicy
-from airflow_provider_geminibatch.core.errors import GeminiBatchError, KeyRefused, ModelUnknown
+from airflow_provider_geminibatch.core.errors import GeminiBatchError, KeyRefused, ModelUnknown, ServiceError
 from airflow_provider_geminibatch.core.ledger import RungFact
 from airflow_provider_geminibatch.core.model import Build
+from airflow_provider_geminibatch.core.steps import Policy
 from airflow_provider_geminibatch.gemini.gateway import Gateway, GenerateReply
 from airflow_provider_geminibatch.jobs import segments
+from airflow_provider_geminibatch.jobs.media_uploads import MediaUploads
 from airflow_provider_geminibatch.jobs.rung_ledger import Ask, RungLedger
 from airflow_provider_geminibatch.jobs.segments import Place, segment_outcomes
 from airflow_provider_geminibatch.jobs.settle import SettledJobs, prepare_rescue
 from airflow_provider_geminibatch.jobs.wait import pause_until
+from airflow_provider_geminibatch.storage.files import Files, PlainFiles
 from airflow_provider_geminibatch.storage.store import Store
 
 CONCURRENCY = 8
@@ -65,11 +68,12 @@ class RungState(msgspec.Struct, frozen=True):
 
 
 class _End(msgspec.Struct, frozen=True):
-    """Why no more is sent now. ``done``: for good."""
+    """Why no more is sent now. ``done``: for good. ``error``: what only a person can mend."""
 
     why: str
     done: bool = True
     until: datetime | None = None
+    error: GeminiBatchError | None = None
 
 
 def run_rung(
@@ -88,20 +92,34 @@ def run_rung(
     call_seconds: float = CALL_SECONDS,
     revised: Callable[[Place, dict[str, Any]], dict[str, Any]] | None = None,
     stop: Callable[[], str] = lambda: "",
+    files: Files = PlainFiles(),  # noqa: B008 - has no state
 ) -> RungState:
     """Ask the rows of a rung that have no answer of it yet, until all have one, its limit, or the end of the budget.
 
     ``rows`` come in root order; ``revised`` may change a request before it is asked; ``stop`` says, between blocks, why to stop
-    for now. Raises StoreError, LedgerUnreadable, and Superseded when another process has taken the rung over.
+    for now. ``files`` is the door to media, which may have to be uploaded once more. Raises StoreError, LedgerUnreadable, and
+    Superseded when another process has taken the rung over; a canary raises KeyRefused, ModelUnknown and a used-up credit too.
     """
     ledger = RungLedger(fact, store, build, policy.max_cost_usd, me, now, log)
     done = ledger.done()
     if done is not None:
         return RungState(True, None, done.answers, done.why)
-    ledger.begin(rows, revised or (lambda at, request: request))
+    uploads = MediaUploads(
+        store,
+        gateway,
+        files,
+        workspace_id=build.workspace_id,
+        me=me,
+        now=now,
+        log=log,
+        policy=Policy(deadline=fact.limit_at),
+    )
+    ledger.begin(rows, revised or (lambda at, request: request), uploads)
     ledger.say_begin(concurrency)
     rung = _Rung(ledger, gateway, fact.limit_at, now, sleep, concurrency, call_seconds, stop)
     end = rung.run(ledger.unfit())
+    if end.error is not None and not fact.number:
+        raise end.error  # a canary waits for whoever mends it, where a ladder has its next rung
     if end.done:
         ledger.note_done(end.why)
     log.info("%s: %d answers; %s", ledger.label, ledger.answers, end.why or "every row was asked")
@@ -166,7 +184,8 @@ class _Rung:
         if self._now() >= self._limit_at:
             return _End(f"its limit was reached at {self._limit_at:%Y-%m-%d %H:%M:%S %Z}")
         if self._resume_at - self._now() > PAUSE_HERE and not self._flying:
-            return _End("the service asked for a pause", done=False, until=min(self._resume_at, self._limit_at))
+            why = "the service is working on media" if self._ledger.media_until else "the service asked for a pause"
+            return _End(why, done=False, until=min(self._resume_at, self._limit_at))
         return None
 
     def _rest(self) -> None:
@@ -209,6 +228,8 @@ class _Rung:
             return
         asks, why = self._ledger.next_block(waiting=bool(self._flying))
         self._queue.extend(asks)
+        if self._ledger.media_until is not None:
+            self._resume_at = max(self._resume_at, self._ledger.media_until)
         self._end = _End(why) if why else None
 
     def _land(self) -> None:
@@ -227,13 +248,14 @@ class _Rung:
             reply = call.result()
         except (KeyRefused, ModelUnknown) as error:
             self._again.append(ask)
-            self._end = _End(str(error))
+            self._end = _End(str(error), error=error)
             return
         if reply.busy or reply.lost:
             self._take_busy(ask, reply)
         elif reply.code == _NO_CREDIT:
             self._again.append(ask)
-            self._end = _End("the prepaid credit is used up")
+            why = "the prepaid credit is used up"
+            self._end = _End(why, error=ServiceError("a call row by row", _NO_CREDIT, why))
         else:
             self._write(ask, reply)
 

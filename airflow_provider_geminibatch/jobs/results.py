@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Self
 
 import msgspec
 
+from airflow_provider_geminibatch.core.answer_sizes import SizeTally
 from airflow_provider_geminibatch.core.errors import ResultsBroken, ResultsNotReady, StoreUnreadable
 from airflow_provider_geminibatch.core.landing import JobRef, ShardResult
 from airflow_provider_geminibatch.core.ledger import Attempt, Collected, End, ShardFacts, attempt_path
@@ -26,6 +28,7 @@ from airflow_provider_geminibatch.jobs.lookup import find_strays
 from airflow_provider_geminibatch.jobs.submit import end_fact
 from airflow_provider_geminibatch.jobs.wait import pause_until
 from airflow_provider_geminibatch.storage import facts as fact_store
+from airflow_provider_geminibatch.storage.files import Files, PlainFiles
 from airflow_provider_geminibatch.storage.store import Store
 
 OUTPUT_LOOKS = (2.0, 4.0, 8.0)
@@ -42,6 +45,8 @@ class Desk:
     now: Callable[[], datetime]
     log: logging.Logger
     sleep: Callable[[float], object] | None = None
+    files: Files = field(default_factory=PlainFiles)
+    """The door to media, where some have to be uploaded again."""
 
     def pause(self, seconds: float) -> None:
         """Hold this thread for a moment."""
@@ -63,8 +68,11 @@ class Answered:
     failure: Outcome | None = None
     spent: Spent = NOTHING_SPENT
     price: Price | None = None
+    versions: Mapping[str, int] = field(default_factory=dict)
+    """Lines per version of the model that answered."""
     strays: tuple[JobSnapshot, ...] = ()
     input_files: tuple[str, ...] = ()
+    sizes: SizeTally = field(default_factory=SizeTally)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -119,12 +127,13 @@ def answered(
     check: SchemaCheck | None,
     *,
     unless_open: bool = False,
+    unless_ready: bool = False,
     given_up: bool = False,
 ) -> Answered:
     """What a shard came to. Raises ResultsNotReady while its job runs, ResultsBroken for a file that cannot be trusted.
 
-    With ``unless_open`` a shard without an end on record has no answers yet, which all its rows say; ``given_up``, it never
-    will have, whatever comes of its job.
+    With ``unless_open`` a shard without an end on record has no answers yet, which all its rows say, and with ``unless_ready``
+    one whose results do not show yet; ``given_up``, it never will have, whatever comes of its job.
     """
     facts = fact_store.shard_facts(desk.store, shard.ledger)
     if given_up or (unless_open and is_open(facts)):
@@ -146,12 +155,21 @@ def answered(
     }  # fmt: skip
     result = ShardResult(shard=shard_name(shard), attempt=attempt.number, job=end.job_name)
     if not state_row(end.state).readable:
-        failure = Outcome(kind=Outcomes.FAILED, reason=_why(end), code=end.error_code, transient=True)
-        return Answered(shard, msgspec.structs.replace(result, failure=_why(end)), failure=failure, **common)
-    collected, (found, spent) = _collected(desk, shard, attempt, job, check, price)
+        why = _why(end)
+        if called_off := end.state == "CANCELLED" and attempt.cancel is None:
+            why = "job CANCELLED at the service, and not by us"
+        # What somebody called off there is not asked again behind their back.
+        failure = Outcome(kind=Outcomes.FAILED, reason=why, code=end.error_code, transient=not called_off)
+        return Answered(shard, msgspec.structs.replace(result, failure=why), failure=failure, **common)
+    try:
+        collected, (found, spent, versions, sizes) = _collected(desk, shard, attempt, job, check, price)
+    except ResultsNotReady:
+        if not unless_ready:
+            raise
+        return _open(shard, facts, given_up)
     desk.log.info("%s: %s", end.job_name, _summary(found, not_asked))
     result = msgspec.structs.replace(result, path=collected.path, sha256=collected.sha256)
-    return Answered(shard, result, found=found, spent=spent, **common)
+    return Answered(shard, result, found=found, spent=spent, versions=versions, sizes=sizes, **common)
 
 
 def shard_name(shard: Shard) -> str:
@@ -205,7 +223,7 @@ def _ended(desk: Desk, shard: Shard, attempt: Attempt, job_name: str) -> tuple[E
     return fact_store.put(desk.store, path, end_fact(job, owner=desk.me, at=desk.now())), job
 
 
-_Read = tuple[Reconciled, Spent]
+_Read = tuple[Reconciled, Spent, Mapping[str, int], SizeTally]
 
 
 def _collected(
@@ -252,6 +270,8 @@ class _Lines:
 
     def __init__(self, store: Store, path: str, check: SchemaCheck | None, price: Price | None = None) -> None:
         self._stack, self._check, self._price, self.spent = ExitStack(), check, price, NOTHING_SPENT
+        self.versions = Counter[str]()
+        self.sizes = SizeTally()
         self._through = self._stack.enter_context(store.open(path))
         self._at = self._stack.enter_context(store.open(path))
         self.hash, self.size_bytes, self.cut = hashlib.sha256(), 0, False
@@ -268,7 +288,9 @@ class _Lines:
             self.hash.update(raw)
             if not raw.isspace():
                 line = classify(raw, self._check)
+                self.versions[line.outcome.model_version] += 1
                 self.spent = self.spent.plus(spent_on(line.outcome.usage, self._price))
+                self.sizes.add(line.outcome.usage)
                 self.cut = not line.readable and not raw.endswith(b"\n")
                 yield place, line
 
@@ -289,7 +311,7 @@ def _read(desk: Desk, shard: Shard, sealed: Collected, check: SchemaCheck | None
         if lines.cut:
             # Without a length from the service, a cut between two chunks looks like an end.
             raise ResultsBroken(f"the results of {shard}", "the last line is cut off")
-    return found, lines.spent
+    return found, lines.spent, lines.versions, lines.sizes
 
 
 def stray_spent(desk: Desk, answered: Answered, stray: JobSnapshot) -> Spent:

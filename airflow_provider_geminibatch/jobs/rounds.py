@@ -27,6 +27,7 @@ from airflow_provider_geminibatch.core.rows import Ready, encode_json
 from airflow_provider_geminibatch.gemini.gateway import Gateway
 from airflow_provider_geminibatch.jobs.building import Progress, ShardWriter, delete
 from airflow_provider_geminibatch.jobs.layers import build_path, generation_of, rung_path, sealed_keys
+from airflow_provider_geminibatch.jobs.media import lists_of
 from airflow_provider_geminibatch.jobs.results import Desk
 from airflow_provider_geminibatch.storage import facts as fact_store
 from airflow_provider_geminibatch.storage.store import Store
@@ -53,7 +54,8 @@ def open_round(desk: Desk, root: Build, number: int, rows: Iterable[Asked], *, c
     if (standing := fact_store.get(desk.store, path, Round)) is not None:
         return standing
     reasons: Counter[str] = Counter()
-    asked = _asking(desk, root, _counted(rows, reasons), cap_factor=cap_factor**number, most=_most(desk.gateway, root))
+    most = most_of(desk.gateway, root.model)
+    asked = _asking(desk, root, _counted(rows, reasons), cap_factor=cap_factor**number, most=most)
     build = _build(desk, root, asked, root.model)
     mine = Round(
         owner=desk.me, at=desk.now(), number=number, build=build.id if build else "", rows=build.rows if build else 0,
@@ -89,10 +91,10 @@ def _counted(rows: Iterable[Asked], reasons: Counter[str]) -> Iterator[Asked]:
         yield at, outcome
 
 
-def _most(gateway: Gateway, root: Build) -> int | None:
-    """The largest allowance of the model, where the service says it."""
+def most_of(gateway: Gateway, model: str) -> int | None:
+    """The largest allowance of a model, where the service says it."""
     try:
-        return gateway.model(root.model).output_token_limit
+        return gateway.model(model).output_token_limit
     except ServiceError:
         return None
 
@@ -161,6 +163,8 @@ def _build(desk: Desk, root: Build, rows: Iterable[Ready], model: str) -> Build 
         raise
     if not shards:
         return None
+    path, digested = lists_of(desk.store, root.shards, home)
+    shards = tuple(msgspec.structs.replace(shard, media_path=path, media_sha256=digested) for shard in shards)
     build = msgspec.structs.replace(
         root, id=build_id, tag=short(build_id), parent=root.id, model=model, created_at=desk.now(), shards=shards,
         rows=sum(shard.rows for shard in shards), size_bytes=sum(shard.size_bytes for shard in shards),
@@ -174,7 +178,8 @@ def _discard(desk: Desk, build: Build | None) -> None:
     if build is None:
         return
     delete(desk.store, build_path(build, build.id), desk.log)
-    for path in (path for shard in build.shards for path in (shard.path, shard.keys_path)):
+    own = (shard.media_path for shard in build.shards[:1] if shard.media_path.startswith(f"{shard.home}/"))
+    for path in (*own, *(path for shard in build.shards for path in (shard.path, shard.keys_path))):
         delete(desk.store, path, desk.log)
 
 

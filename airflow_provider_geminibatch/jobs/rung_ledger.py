@@ -7,26 +7,29 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
-from itertools import count, islice
+from itertools import count
 from typing import Any
 
 import msgspec
 
 from airflow_provider_geminibatch.core.budget import upper_bound
-from airflow_provider_geminibatch.core.errors import Superseded
+from airflow_provider_geminibatch.core.errors import MediaChanged, MediaRefused, Superseded
 from airflow_provider_geminibatch.core.ledger import RungBack, RungDone, RungFact, RungRun, RungSent
 from airflow_provider_geminibatch.core.model import Build
 from airflow_provider_geminibatch.core.names import generation_path
 from airflow_provider_geminibatch.core.outcomes import classify
 from airflow_provider_geminibatch.core.prices import spent_on, tier_share
+from airflow_provider_geminibatch.core.steps import Wait
 from airflow_provider_geminibatch.gemini.gateway import GenerateReply, Tier
 from airflow_provider_geminibatch.jobs import segments
 from airflow_provider_geminibatch.jobs.budget import Books
+from airflow_provider_geminibatch.jobs.media_uploads import MediaUploads, Placed
 from airflow_provider_geminibatch.jobs.price_list import standing_prices
 from airflow_provider_geminibatch.jobs.segments import Place, SegmentLine, progress, root_requests, rung_path
+from airflow_provider_geminibatch.jobs.sending import media_of, with_media
 from airflow_provider_geminibatch.storage import facts as fact_store
 from airflow_provider_geminibatch.storage.store import Store
 
@@ -78,18 +81,19 @@ class RungLedger:
         self._landed: list[tuple[int, Decimal]] = []
         self._run_number = 0
         self.exhausted = False
+        self.media_until: datetime | None = None
         self.obeyed_at = self.first_line_at = now()
 
     def done(self) -> RungDone | None:
         """The end of the rung, if it is on record."""
         return fact_store.get(self._store, f"{self._prefix}.done", RungDone)
 
-    def begin(self, rows: Iterable[Place], revised: Revise) -> None:
+    def begin(self, rows: Iterable[Place], revised: Revise, uploads: MediaUploads) -> None:
         """From here on whoever sent for this rung before stops at its next block."""
         mine = msgspec.json.encode(RungRun(owner=self._me, at=self._now()))
         self._run_number = next(number for number in count(1) if self._store.create(self._run_path(number), mine))
         self._past = progress(self._store, self._prefix)
-        self._asks = self._asking(rows, revised)
+        self._asks = self._asking(rows, revised, uploads)
 
     def _run_path(self, number: int) -> str:
         return f"{self._prefix}.run-{number:04d}"
@@ -101,7 +105,7 @@ class RungLedger:
             "%s: asks up to %d rows of %s by %s, %d at a time, until %s; %d are answered. If this process dies, at most %d rows "
             "(%d in flight and a segment of %d) may be paid again.",
             self.label, self._fact.row_count, self.model, self.tier, concurrency, self._fact.limit_at,
-            len(self._past.answered), concurrency + segment, concurrency, segment,
+            len(self._past.answered), min(concurrency + segment, self._fact.row_count or concurrency + segment), concurrency, segment,
         )  # fmt: skip
         maybe = sum(self._past.maybe_paid.values())
         if maybe:
@@ -127,14 +131,30 @@ class RungLedger:
         """Lines that are in no segment yet."""
         return len(self._lines)
 
-    def _asking(self, rows: Iterable[Place], revised: Revise) -> Iterator[Ask]:
-        """The rows that have no line yet, with what asking each can cost at most."""
+    def _asking(self, rows: Iterable[Place], revised: Revise, uploads: MediaUploads) -> Iterator[Ask | Wait]:
+        """The rows that have no line yet, with what asking each can cost at most; or a wait for the media of the next."""
         left = (at for at in rows if at not in self._past.answered)
         share = tier_share(self.tier)
         for at, raw in root_requests(self._store, self._build, left):
-            request = revised(at, msgspec.json.decode(raw))
+            placed = self._placed(at, raw, uploads)
+            while isinstance(placed, Wait):
+                yield placed
+                placed = self._placed(at, raw, uploads)
+            if placed is None:
+                continue
+            request = revised(at, msgspec.json.decode(with_media(raw, placed)))
             upper = None if self._price is None else upper_bound(request, len(raw), self._price, share)
             yield Ask(at, request, upper, lost=self._past.maybe_paid.get(at, 0))
+
+    def _placed(self, at: Place, raw: bytes, uploads: MediaUploads) -> Mapping[str, str] | Wait | None:
+        """The URIs of a row's media; None where one cannot be had any more, so that the row stays as it is."""
+        contents = media_of(raw)
+        try:
+            placed = uploads.placed(self._build.shards[at[0]], contents) if contents else Placed()
+        except (MediaChanged, MediaRefused) as error:
+            self._log.warning("%s: row %d of shard %d is not asked: %s", self.label, at[1], at[0], error)
+            return None
+        return placed if isinstance(placed, Wait) else placed.uris
 
     def obey(self) -> None:
         """Raises Superseded when a later run sends for this rung."""
@@ -181,8 +201,10 @@ class RungLedger:
 
     def _has_ready(self) -> bool:
         if not self._ready:
-            self._ready.extend(islice(self._asks, 1))
-            self.exhausted = not self._ready
+            following = next(self._asks, None)
+            self.media_until = following.until if isinstance(following, Wait) else None
+            self._ready.extend([following] if isinstance(following, Ask) else ())
+            self.exhausted = following is None
         return bool(self._ready)
 
     def _record(self, asks: list[Ask], upper: Decimal, purpose: str) -> None:

@@ -25,6 +25,7 @@ BLOCK_BYTES = 1 << 20
 
 # As our own encoder writes it. Inside a JSON text every quote has a backslash before it, so no prompt can look like this.
 _STAND_IN = re.compile(rb'"fileUri":"%b(sha256:[0-9a-f]{64})"' % PLACEHOLDER.encode())
+_FILE = re.compile(rb'"file_?[uU]ri"\s*:\s*"[^"\\]{0,200}?(files/[A-Za-z0-9][A-Za-z0-9_-]*)"')
 _LINE = re.compile(r"\bline (\d+)")
 
 
@@ -60,6 +61,8 @@ def survey(store: Store, shard: Shard, left_out: frozenset[int] = frozenset()) -
 class Outgoing(io.RawIOBase):
     """An edited shard as a stream for an upload: it knows its size, starts over on ``seek(0)``, and hashes what was read.
 
+    ``named_files`` are the files of the service (``files/…``) that the requests point at, as far as they were read.
+
     Reading it to its end and ``confirm`` is what makes it trustworthy: what does not match its seal is not sent.
     """
 
@@ -71,6 +74,7 @@ class Outgoing(io.RawIOBase):
         self._sealed = self._lines()
         self._edited = self._edit.lines(self._sealed)
         self._buffer, self._at, self._hash = bytearray(), 0, hashlib.sha256()
+        self._tail, self.named_files = b"", set[str]()
 
     @property
     def sha256(self) -> str:
@@ -78,7 +82,8 @@ class Outgoing(io.RawIOBase):
         return self._hash.hexdigest()
 
     def read(self, size: int = -1, /) -> bytes:
-        wanted = self.size_bytes - self._at if size is None or size < 0 else min(size, self.size_bytes - self._at)
+        left = self.size_bytes - self._at
+        wanted = left if size < 0 else min(size, left)
         while len(self._buffer) < wanted:
             block = next(self._edited, None)
             if block is None:
@@ -89,7 +94,15 @@ class Outgoing(io.RawIOBase):
         del self._buffer[:wanted]
         self._at += len(data)
         self._hash.update(data)
+        self._note_files(data)
         return data
+
+    def _note_files(self, data: bytes) -> None:
+        """Keep the names of the service's files that requests point at, also where one is cut by the end of a block."""
+        seen = self._tail + data
+        if b"files/" in seen:
+            self.named_files.update(name.decode() for name in _FILE.findall(seen))
+        self._tail = seen[-512:]
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
         """To the beginning, or to the end, as those do who ask for the size."""

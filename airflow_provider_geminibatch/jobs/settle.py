@@ -107,6 +107,14 @@ def _settled(desk: Desk, build: Build, number: int) -> list[_Open]:
     return [found for shard, attempt in pending if (found := _still_open(desk, shard, attempt, number))]
 
 
+def keep_unsent(desk: Desk, build: Build) -> None:
+    """Keep every shard of a build that is no job yet from becoming one; what has become one unseen is put on record as a job."""
+    for shard in build.shards:
+        last = _open_attempt(desk, shard)
+        if last is not None and last.job is None:
+            _unsent(desk, build, shard, last)
+
+
 def _open_attempt(desk: Desk, shard: Shard) -> Attempt | None:
     """The attempt that is or may be an open job; None when nothing of the shard can be one."""
     facts = fact_store.shard_facts(desk.store, shard.ledger)
@@ -120,7 +128,11 @@ def _open_attempt(desk: Desk, shard: Shard) -> Attempt | None:
 def _unsent(desk: Desk, build: Build, shard: Shard, last: Attempt) -> Attempt | None:
     """Keep a shard without a job from becoming one, and look whether it has become one already."""
     if last.void is None:
-        void = Void(owner=desk.me, at=desk.now(), why="a rescue asks for its rows instead")
+        void = Void(
+            owner=desk.me,
+            at=desk.now(),
+            why="it is not to be sent any more: its rows are asked otherwise, or not at all",
+        )
         fact_store.put(desk.store, attempt_path(shard.ledger, last.number, "void"), void)
         last = _again(desk, shard, last)
     if last.sending is None or last.uploaded is None:
@@ -183,4 +195,4 @@ def _collected(desk: Desk, build: Build, shard: Shard) -> _Open | None:
     return None
 
 
-__all__ = ["PATIENCE", "SettledJobs", "prepare_rescue"]
+__all__ = ["PATIENCE", "SettledJobs", "keep_unsent", "prepare_rescue"]

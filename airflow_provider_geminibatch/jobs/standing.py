@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from airflow_provider_geminibatch.core import eta
 from airflow_provider_geminibatch.core.batch import BatchPolicy, BatchSummary, Climbed, Sent, Tally
-from airflow_provider_geminibatch.core.ending import first_intent
+from airflow_provider_geminibatch.core.ending import begun_with, first_intent
 from airflow_provider_geminibatch.core.landing import Closed
 from airflow_provider_geminibatch.core.ledger import Command
 from airflow_provider_geminibatch.core.manifest import Manifest
@@ -39,6 +39,7 @@ class Seen:
     canary_until: datetime | None = None
     submitted: dict[str, tuple[datetime | None, str]] = field(default_factory=dict)
     tally: Tally | None = None
+    not_ready: str = ""
     settle_until: dict[int, datetime] = field(default_factory=dict)
     rest_until: dict[int, datetime] = field(default_factory=dict)
     early_rows: int = 0
@@ -81,6 +82,7 @@ class Standing:
             canary_until=seen.canary_until,
             begun_at=begun_at,
             tally=seen.tally,
+            not_ready=seen.not_ready,
             rounds=tuple(one.fact.rows for one in opened),
             rungs=tuple(_climbed(rung, seen) for rung in rungs),
             command=command.command if command else "",
@@ -140,7 +142,7 @@ class Standing:
 
     def begun_at(self) -> datetime | None:
         """When the work that stands was first meant to be sent."""
-        return first_intent(fact_store.shard_facts(self._desk.store, shard.ledger) for shard in self._root.shards)
+        return first_intent(fact_store.shard_facts(self._desk.store, shard.ledger) for shard in begun_with(self._root))
 
     def command(self, begun_at: datetime | None) -> Command | None:
         """A person's wish, if it was for the work that stands and not for what was sent again since."""

@@ -13,7 +13,7 @@ from typing import BinaryIO, TypeVar, cast
 import msgspec
 
 from airflow_provider_geminibatch.core import steps
-from airflow_provider_geminibatch.core.errors import LedgerUnreadable, ModelUnknown, ServiceBusy
+from airflow_provider_geminibatch.core.errors import LedgerUnreadable, ModelUnknown, ServiceBusy, SubmissionRefused
 from airflow_provider_geminibatch.core.ledger import (
     Absent,
     Claim,
@@ -31,15 +31,18 @@ from airflow_provider_geminibatch.core.ledger import (
     attempt_path,
 )
 from airflow_provider_geminibatch.core.manifest import Manifest
+from airflow_provider_geminibatch.core.media import STORAGE_BYTES
 from airflow_provider_geminibatch.core.model import Build, JobSnapshot, Shard
 from airflow_provider_geminibatch.core.names import batch_path, display_name, generation_path, short
 from airflow_provider_geminibatch.core.steps import Evidence, Policy
 from airflow_provider_geminibatch.gemini.gateway import Created, Gateway, Refused
 from airflow_provider_geminibatch.jobs.kept import left_out
 from airflow_provider_geminibatch.jobs.lookup import pages, sweep
+from airflow_provider_geminibatch.jobs.media_uploads import MediaUploads, Placed
 from airflow_provider_geminibatch.jobs.room import Wave
-from airflow_provider_geminibatch.jobs.sending import outgoing, with_keys
+from airflow_provider_geminibatch.jobs.sending import Survey, outgoing, survey, with_keys
 from airflow_provider_geminibatch.storage import facts as fact_store
+from airflow_provider_geminibatch.storage.files import Files, PlainFiles
 from airflow_provider_geminibatch.storage.store import Store, must_read
 
 F = TypeVar("F", bound=Fact)
@@ -81,21 +84,24 @@ def submit(
     later_try: bool = False,
     policy: Policy = Policy(),  # noqa: B008 - frozen
     answered: Callable[[Shard], frozenset[int]] | None = None,
+    past_refusals: bool = False,
+    files: Files = PlainFiles(),  # noqa: B008 - has no state
 ) -> Submitted | Waiting:
     """Bring every shard of a build to a job, as far as that goes now.
 
     ``me`` is the token of this attempt of the task, the same over its deferrals; ``task`` names its task instance, whose
     ``max_tries`` tells a clear from a retry; ``later_try`` says that earlier tries, or this one before it waited, may have
     left something. ``answered`` are rows of a shard that need not be sent, since they are answered already: those that a
-    canary kept, unless told otherwise.
+    canary kept, unless told otherwise. ``files`` is the door to media, which are uploaded before the shard that names them.
+    With ``past_refusals`` a shard that the service refuses is told of, and the others go on.
     Raises what ``core.steps`` stops with, and ServiceError, StoreError from the doors.
     """
     build = read_build(store, manifest.path)
     begun = Evidence(label="", service=gateway.identity, task=task, max_tries=max_tries, later_try=later_try)
     known = answered or (lambda shard: left_out(store, shard))
-    walker = _Walker(store, gateway, build, me, now, log, begun, policy, known)
+    walker = _Walker(store, gateway, build, me, now, log, begun, policy, known, files)
     try:
-        ends = [walker.walk(shard) for shard in build.shards]
+        ends = [end for shard in build.shards if (end := _walked(walker, shard, past_refusals, log))]
     finally:
         walker.wave.save()
     wait = steps.batch_step(ends)
@@ -103,6 +109,17 @@ def submit(
         sent = sum(isinstance(end, steps.Done) for end in ends)
         return Waiting(wait.until, f"{sent} of {len(ends)} shards are jobs; {wait.why}" if sent else wait.why)
     return Submitted(tuple(end.job_name for end in ends if isinstance(end, steps.Done)))
+
+
+def _walked(walker: _Walker, shard: Shard, past_refusals: bool, log: logging.Logger) -> steps.Wait | steps.Done | None:
+    """One shard as far as it goes; None when it was refused and the others are wanted all the same."""
+    try:
+        return walker.walk(shard)
+    except SubmissionRefused as error:
+        if not past_refusals:
+            raise
+        log.warning("%s", error)
+        return None
 
 
 def _note_open(store: Store, build: Build) -> None:
@@ -123,10 +140,15 @@ class _Walker:
     def __init__(
         self, store: Store, gateway: Gateway, build: Build, me: str, now: Now,
         log: logging.Logger, begun: Evidence, policy: Policy, answered: Callable[[Shard], frozenset[int]],
+        files: Files,
     ) -> None:  # fmt: skip
         self._store, self._gateway, self._build, self._me = store, gateway, build, me
         self._now, self._log, self._begun, self._policy = now, log, begun, policy
         self._answered = answered
+        self._media = MediaUploads(
+            store, gateway, files, workspace_id=build.workspace_id, me=me, now=now, log=log, policy=policy
+        )
+        self._placed: dict[str, tuple[Survey, Placed]] = {}
         self._has_begun = False
         self.wave = Wave(store, gateway, build.model, now, policy, log)
         self._listed: dict[str, JobSnapshot] | None = None
@@ -158,12 +180,23 @@ class _Walker:
             step = steps.shard_step(facts, evidence, self._policy, self._me, self._now())
             if isinstance(step, steps.Start):
                 step = self.wave.full() or step
+            if isinstance(step, steps.Upload) and step.reuse is None and shard.media_path:
+                step = self._place_media(shard) or step
             match step:
                 case steps.Stop(error):
                     raise error
                 case steps.Wait() | steps.Done():
                     return step
             evidence = self._perform[type(step)](shard, facts, step, evidence) or evidence
+
+    def _place_media(self, shard: Shard) -> steps.Wait | None:
+        """Bring the media of a shard to the service; until when to wait where it is still working on some."""
+        seen = survey(self._store, shard, self._answered(shard))
+        placed = self._media.placed(shard, seen.media)
+        if isinstance(placed, steps.Wait):
+            return placed
+        self._placed[shard.ledger] = (seen, placed)
+        return None
 
     def _put(self, shard: Shard, attempt: int, name: str, fact: F) -> F:
         return fact_store.put(self._store, attempt_path(shard.ledger, attempt, name), fact)
@@ -203,7 +236,23 @@ class _Walker:
         if info.methods and METHOD not in info.methods:
             raise ModelUnknown(f"model {self._build.model!r}", 404, f"it does not support {METHOD}.")
         _note_open(self._store, self._build)
+        self._say_size()
         self._has_begun = True
+
+    def _say_size(self) -> None:
+        """Files of a project have a limit together, and uploads count until they expire or their batch is closed."""
+        shards = [shard for shard in self._build.shards if shard.media_path]
+        media = self._media.size_bytes(shards) if shards else 0
+        size = self._build.size_bytes + media
+        if media or size > STORAGE_BYTES:
+            self._log.info(
+                "%s bytes of requests and %s of media are uploaded", f"{self._build.size_bytes:,}", f"{media:,}"
+            )
+        if size > STORAGE_BYTES:
+            self._log.warning(
+                "That is more than the %s bytes that the files of a project may have together: what does not fit is refused until "
+                "others have expired (48 hours). Smaller batches, days apart, get through.", f"{STORAGE_BYTES:,}",
+            )  # fmt: skip
 
     def _upload(self, shard: Shard, facts: ShardFacts, step: steps.Upload, evidence: Evidence) -> None:
         if step.reuse:
@@ -215,16 +264,20 @@ class _Walker:
 
     def _uploaded(self, shard: Shard, display_name: str) -> Uploaded:
         answered = self._answered(shard)
-        with outgoing(self._store, shard, left_out=answered) as source:
+        seen, placed = self._placed.pop(shard.ledger, (None, Placed()))
+        with outgoing(self._store, shard, left_out=answered, media=placed.uris, seen=seen) as source:
             size = source.size_bytes
             sent = self._gateway.upload(cast(BinaryIO, source), size_bytes=size, display_name=display_name)
             source.confirm()
+        self._media.check_given(source.named_files)
         self._log.info("%s uploaded as %s (%d bytes)", shard, sent.name, size)
-        life = (sent.expires_at - sent.seen_at).total_seconds() if sent.expires_at and sent.seen_at else None
+        # A job reads both: the file of its requests, and the media that these name.
+        own = (sent.expires_at - sent.seen_at).total_seconds() if sent.expires_at and sent.seen_at else None
+        life = min((seconds for seconds in (own, placed.life_seconds) if seconds is not None), default=None)
         now = self._now()
         return Uploaded(
             owner=self._me, at=now, file_name=sent.name, file_at=now, life_seconds=life,
-            left_out=tuple(sorted(answered)), sent_sha256=source.sha256,
+            left_out=tuple(sorted(answered)), sent_sha256=source.sha256, media=placed.names,
         )  # fmt: skip
 
     def _send(self, shard: Shard, facts: ShardFacts, step: steps.Send, evidence: Evidence) -> None:

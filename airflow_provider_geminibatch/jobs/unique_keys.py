@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from typing import IO, NamedTuple, Self
 
+from airflow_provider_geminibatch.core.chunks import Chunk
 from airflow_provider_geminibatch.core.errors import Problem, SourceUnreadable, StoreUnwritable
 from airflow_provider_geminibatch.core.rows import Problems, Ready, Row, placed, shown_key
 
@@ -50,14 +51,16 @@ class KeyMarks:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def noting(self, rows: Iterable[Ready | Problems]) -> Iterator[Ready | Problems]:
+    def noting(self, rows: Iterable[Chunk | Ready | Problems]) -> Iterator[Chunk | Ready | Problems]:
         """The rows, the key of each noted as it passes."""
         new, held = self._new, self._held
         for row in rows:
             if type(row) is Ready:
-                new.append(hash(row.key))
-                if len(new) >= held:
-                    self._spill()
+                new.append(_mark(row))
+            elif type(row) is Chunk:
+                new.extend(map(hash, row.keys))
+            if len(new) >= held:
+                self._spill()
             yield row
 
     def write(self, file: IO[bytes]) -> None:
@@ -117,6 +120,10 @@ class KeyMarks:
         return found
 
 
+def _mark(row: Ready) -> int:
+    return hash(row.key[1:-1])  # without its quotes, as chunks hold keys
+
+
 def repeats(rows: Iterable[tuple[Row, Ready | Problems]], repeated: Repeated, source_name: str) -> Iterator[Problem]:
     """Every problem of rows that are read once more, in their order, repeated keys among them.
 
@@ -128,7 +135,7 @@ def repeats(rows: Iterable[tuple[Row, Ready | Problems]], repeated: Repeated, so
         if type(made) is not Ready:
             yield from made
             continue
-        mark = hash(made.key)
+        mark = _mark(made)
         if mark not in repeated.marks:
             continue
         times[mark] += 1

@@ -72,12 +72,14 @@ def wait_in_thread(
     gateway: Gateway,
     *,
     say: Say,
+    wished: Callable[[], bool] | None = None,
     now: Clock = utc_now,
     sleep: Callable[[float], object] = time.sleep,
-) -> Ended | TimedOut | Late:
+) -> Ended | TimedOut | Late | Wished:
     """Wait in this thread until the jobs have ended or the deadline has passed. ``say`` gets one line per change.
 
-    Raises KeyRefused, since a worker has somebody who can be told at once.
+    ``wished()`` is asked after each look whether a person left word, which ends the waiting too. Raises KeyRefused, since a
+    worker has somebody who can be told at once.
     """
     until = now()
     while True:
@@ -87,6 +89,8 @@ def wait_in_thread(
             say(decision.line)
         if not isinstance(decision, Wait):
             return decision
+        if wished is not None and wished():
+            return Wished(dict(watch.jobs))
         until = decision.until
 
 

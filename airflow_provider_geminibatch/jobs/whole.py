@@ -18,9 +18,9 @@ import msgspec
 from airflow_provider_geminibatch.core import batch as planning
 from airflow_provider_geminibatch.core.batch import BatchPolicy, BatchSummary, Tally
 from airflow_provider_geminibatch.core.canary import CanaryReport
+from airflow_provider_geminibatch.core.cost_estimate import CostEstimate
 from airflow_provider_geminibatch.core.errors import (
     ResultsNotReady,
-    SubmissionRefused,
     Unusable,
 )
 from airflow_provider_geminibatch.core.landing import Place, RunRef
@@ -32,10 +32,11 @@ from airflow_provider_geminibatch.core.names import short
 from airflow_provider_geminibatch.core.steps import Policy
 from airflow_provider_geminibatch.gemini.gateway import Gateway
 from airflow_provider_geminibatch.jobs import rounds
-from airflow_provider_geminibatch.jobs.budget import Books, charge_build, refuse_build, settle_build
+from airflow_provider_geminibatch.jobs.budget import Books, Estimating, charge_build, refuse_build, settle_build
 from airflow_provider_geminibatch.jobs.canary import run_canary
 from airflow_provider_geminibatch.jobs.cancel import Target, cancel_jobs
 from airflow_provider_geminibatch.jobs.collect import Commission, Landed, gathered, land, sum_of
+from airflow_provider_geminibatch.jobs.cost_estimate import afford, beyond, estimate_cost, note_cost
 from airflow_provider_geminibatch.jobs.ending import read_batch
 from airflow_provider_geminibatch.jobs.layers import (
     BuiltLayer,
@@ -48,9 +49,11 @@ from airflow_provider_geminibatch.jobs.layers import (
 from airflow_provider_geminibatch.jobs.rescue import prepare_rescue, run_rung
 from airflow_provider_geminibatch.jobs.results import Desk, is_open, shard_name
 from airflow_provider_geminibatch.jobs.rows import AnsweredBatch
+from airflow_provider_geminibatch.jobs.settle import keep_unsent
 from airflow_provider_geminibatch.jobs.standing import Seen, Standing
 from airflow_provider_geminibatch.jobs.submit import Submitted, read_build, submit
 from airflow_provider_geminibatch.storage import facts as fact_store
+from airflow_provider_geminibatch.storage.files import Files, PlainFiles
 from airflow_provider_geminibatch.storage.landing_store import LandingStore
 from airflow_provider_geminibatch.storage.store import Store
 
@@ -94,16 +97,18 @@ def walk(
     submit_policy: Policy = Policy(),  # noqa: B008 - frozen
     sleep: Callable[[float], object] | None = None,
     part: str = "",
+    files: Files = PlainFiles(),  # noqa: B008 - has no state
 ) -> Landed | Waiting:
     """Bring a sealed batch as far towards its commit as it goes now.
 
     ``gateways`` gives the service of a connection id, and of None the batch's own. ``stuck_at`` is when most similar jobs would
-    have ended; by default the history of the workspace says it, where ``policy.stuck_after`` asks for it.
+    have ended; by default the history of the workspace says it, where ``policy.stuck_after`` asks for it. ``files`` is the door
+    to the media that requests name.
     Raises Rejected after a commit outside ``policy.thresholds``, WaitTimedOut at a deadline without a ladder or on a "fail"
     rung, BatchCancelled on a person's wish, Unusable for a deadline that is past before anything was sent, and what ``submit``
     and ``collect`` raise.
     """
-    desk = Desk(store, gateways(None), me, now, log, sleep)
+    desk = Desk(store, gateways(None), me, now, log, sleep, files)
     commission = Commission(
         landing, landing_store, window, owner, run, policy.thresholds, early=policy.early is not None, part=part
     )
@@ -159,7 +164,10 @@ class _Walk:
                             return self._waiting(summary, step)
                     self._perform[type(step)](step)
             except ResultsNotReady as error:
-                return Waiting(until=self._desk.now() + NOT_READY, why=str(error))
+                if self._seen.not_ready:
+                    return Waiting(until=self._desk.now() + NOT_READY, why=str(error))
+                # Whether that is waited for, or the deadline does not allow it, is to be decided like all else.
+                self._seen.not_ready = str(error)
 
     def _refuse_past_deadline(self, summary: BatchSummary) -> None:
         deadline = self._policy.deadline
@@ -171,6 +179,14 @@ class _Walk:
     def _run_canary(self, step: planning.RunCanary) -> None:
         policy = self._policy
         assert policy.canary is not None
+        if (
+            policy.max_cost_usd is not None
+            and policy.budget == "upper_bound"
+            and not self._books().account().charged_usd
+        ):
+            # Nothing is spent on a sample of what could not be sent after it.
+            ledger = [(self._manifest, self._desk.store)]
+            afford(ledger, policy.max_cost_usd, me=self._desk.me, now=self._desk.now, charging=False)
         end = run_canary(
             self._desk, self._root, policy.canary, limit_usd=policy.max_cost_usd, in_backfill=policy.in_backfill,
             stop=self._told_otherwise,
@@ -184,23 +200,41 @@ class _Walk:
             return  # another process has opened a rung since
         build, conn_id = live[step.build]
         self._forget_answers()
-        if why := charge_build(self._books(), self._desk.store, build, self._desk.now()):
+        estimating = self._estimating(self._gateways(conn_id)) if self._policy.budget == "estimate" else None
+        if why := charge_build(self._books(), self._desk.store, build, self._desk.now(), estimating):
             self._beyond_budget(step.build, build, self._gateways(conn_id), why)
             return
-        try:
-            end = submit(
-                self._manifest if step.build == "root" else self._standing.manifest_of(build),
-                store=self._desk.store, gateway=self._gateways(conn_id), me=self._desk.me, now=self._desk.now,
-                log=self._desk.log, **self._submitting,
-            )  # fmt: skip
-        except SubmissionRefused as error:
-            if step.build == "root":
-                raise
-            # Its rows stay as they are; the refusal is on record and no reason to lose what is there.
-            self._desk.log.warning("%s", error)
-            self._seen.submitted[step.build] = (None, "")
-            return
+        deadline = self._policy.deadline_at(self._standing.begun_at(), self._desk.now())
+        policy = msgspec.structs.replace(self._submitting["policy"], deadline=deadline)
+        # Without the root there is nothing. Of rounds and rungs the rows stay as they are: the refusal is on record, and no reason
+        # to lose what is there or to ask no others.
+        root = step.build == "root"
+        end = submit(
+            self._manifest if root else self._standing.manifest_of(build),
+            store=self._desk.store, gateway=self._gateways(conn_id), me=self._desk.me, now=self._desk.now,
+            log=self._desk.log, files=self._desk.files, past_refusals=not root, **{**self._submitting, "policy": policy},
+        )  # fmt: skip
         self._seen.submitted[step.build] = (None, "") if isinstance(end, Submitted) else (end.until, end.why)
+
+    def _estimating(self, gateway: Gateway) -> Estimating:
+        """How a build is estimated: counted by the service that will be asked. That of the root goes on record."""
+        desk = self._desk
+
+        def estimate(build: Build) -> CostEstimate:
+            found = estimate_cost(
+                build,
+                desk.store,
+                service=str(gateway.identity),
+                me=desk.me,
+                now=desk.now,
+                log=desk.log,
+                gateway=gateway,
+            )
+            if build.id == self._root.id:
+                note_cost(build, desk.store, found, me=desk.me, now=desk.now, log=desk.log)
+            return found
+
+        return estimate
 
     def _books(self) -> Books:
         desk = self._desk
@@ -209,8 +243,7 @@ class _Walk:
     def _beyond_budget(self, name: str, build: Build, gateway: Gateway, why: str) -> None:
         """The budget does not bear a build: without the root there is nothing, of any other the rows stay as they are."""
         if name == "root":
-            do = "Allow more, or ask for shorter answers (maxOutputTokens), which lowers the upper bound."
-            raise Unusable(f"max_cost_usd={self._policy.max_cost_usd}", why, do)
+            raise beyond(self._policy.max_cost_usd, why, self._books().account().charged_usd)
         refuse_build(self._desk.store, build, gateway.identity, why, me=self._desk.me, at=self._desk.now())
         self._desk.log.warning("%s of %s is not sent: %s", name, self._root.batch, why)
 
@@ -223,7 +256,10 @@ class _Walk:
     def _gathered(self) -> AnsweredBatch:
         """All answers as far as there are any; what has not ended is not answered yet."""
         if self._answers is None:
-            self._answers = gathered(self._desk, self._manifest, self._gateways, unless_open=True)
+            # Once that is known, rows whose results cannot be had yet are not answered yet either.
+            self._answers = gathered(
+                self._desk, self._manifest, self._gateways, unless_open=True, unless_ready=bool(self._seen.not_ready)
+            )
             self._settle_books(self._answers)
         return self._answers
 
@@ -321,12 +357,17 @@ class _Walk:
                     truncated.add(at)
                 yield at
 
+        gateway = self._gateways(fact.conn_id)
+        most = rounds.most_of(gateway, fact.model or self._root.model)
+
         def revised(at: At, request: dict[str, Any]) -> dict[str, Any]:
-            return rounds.with_higher_cap(request, self._policy.truncated_cap_factor) if at in truncated else request
+            factor = self._policy.truncated_cap_factor
+            return rounds.with_higher_cap(request, factor, most) if at in truncated else request
 
         state = run_rung(
-            fact, rows(), store=desk.store, build=self._root, gateway=self._gateways(fact.conn_id), policy=self._policy,
+            fact, rows(), store=desk.store, build=self._root, gateway=gateway, policy=self._policy,
             me=desk.me, now=desk.now, log=desk.log, sleep=desk.sleep, revised=revised, stop=self._told_otherwise,
+            files=desk.files,
         )  # fmt: skip
         self._forget_answers()
         if state.until is not None:
@@ -343,6 +384,7 @@ class _Walk:
     def _cancel_all(self, step: planning.CancelAll) -> None:
         desk = self._desk
         for _, build, conn_id in self._standing.live(self._rungs()):
+            keep_unsent(replace(desk, gateway=self._gateways(conn_id)), build)
             batch = read_batch(self._standing.manifest_of(build), desk.store)
             targets = [Target(job.name, desk.store, job.place) for job in batch.jobs if job.attempt.end is None]
             done = cancel_jobs(targets, self._gateways(conn_id), owner=desk.me, why=step.reason, now=desk.now())
@@ -369,6 +411,9 @@ class _Walk:
         conn_id = watched[0].conn_id if watched else None
         names = tuple(name for build in watched if build.conn_id == conn_id for name in build.open)
         until = step.until
+        if summary.not_ready:
+            soon = self._desk.now() + NOT_READY
+            until = soon if until is None else min(soon, until)
         if len(names) < len(summary.open):
             soon = self._desk.now() + LOOK_ELSEWHERE
             until = soon if until is None else min(soon, until)

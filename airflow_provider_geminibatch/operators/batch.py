@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from math import ceil
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -21,8 +21,10 @@ from airflow_provider_geminibatch.core.watch import Watch
 from airflow_provider_geminibatch.hooks import config
 from airflow_provider_geminibatch.hooks.attempt import attempt_of, in_backfill
 from airflow_provider_geminibatch.hooks.commands import command_left, command_uri
+from airflow_provider_geminibatch.hooks.costs import note_prices, record_estimate, show_estimate, usd_limit
 from airflow_provider_geminibatch.hooks.errors import airflow_errors
 from airflow_provider_geminibatch.hooks.gateways import Gateways
+from airflow_provider_geminibatch.hooks.gemini_batch import GeminiBatchHook
 from airflow_provider_geminibatch.hooks.kill import cancel_if_failed
 from airflow_provider_geminibatch.hooks.landing import Landing, open_landing, outlets_with
 from airflow_provider_geminibatch.hooks.outlook import (
@@ -35,7 +37,7 @@ from airflow_provider_geminibatch.hooks.outlook import (
     outlook,
     passed_on,
 )
-from airflow_provider_geminibatch.hooks.storage import open_store, open_workspace
+from airflow_provider_geminibatch.hooks.storage import AirflowFiles, open_store, open_workspace
 from airflow_provider_geminibatch.hooks.waiting import deadline_at
 from airflow_provider_geminibatch.hooks.windows import Offset, Window, window_of
 from airflow_provider_geminibatch.jobs.wait import LAST_LOOK_SECONDS, pause_until, utc_now, wait_in_thread
@@ -81,7 +83,8 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
     :param rescue_in_backfill: Lets a backfill climb to rungs above the batch price.
     :param rounds: How often unresolved rows are asked again as a batch.
     :param early: Commit under ``_early/`` whenever this share of the rows is new, such as 0.01.
-    :param max_cost_usd: What the batch may cost at most; charged at its upper bound before anything is paid for.
+    :param max_cost_usd: What the batch may cost at most; charged before anything is paid for.
+    :param budget: As for GeminiBatchSubmitOperator: ``upper_bound`` or ``estimate``.
     :param on_late: As for GeminiBatchSensor.
     :param poll_interval: As for GeminiBatchSensor.
     :param deferrable: Wait in the triggerer (default) or on the worker.
@@ -108,6 +111,7 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
         rounds: int = 1,
         early: float | None = None,
         max_cost_usd: Decimal | float | str | None = None,
+        budget: str = "upper_bound",
         on_late: OnLate | Sequence[OnLate] | None = None,
         poll_interval: timedelta | float | None = None,
         deferrable: bool = True,
@@ -132,6 +136,7 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
         self.rounds = rounds
         self.early = early
         self.max_cost_usd = max_cost_usd
+        self.budget = budget
         self.on_late = on_late
         self.poll_interval = poll_interval
         self.deferrable = deferrable
@@ -174,11 +179,18 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
                 log.info("waiting%s: %s", f" until {end.until:%Y-%m-%d %H:%M:%S %Z}" if end.until else "", end.why)
                 if self.deferrable:
                     self._defer_until(context, manifest, end)
-                self._wait_here(end)
+                self._wait_here(manifest, end)
             extra = end.extra | on_record(prepared)
         if end.event is not None:
             self.to.announce(context, end.event | on_record(prepared))
         return extra
+
+    def _show_cost(self, context: Context, manifest: Manifest) -> None:
+        """Prices and the estimate on record, once; where the budget goes by one, it is counted when that is charged."""
+        me, ledger = attempt_of(context).me, [(manifest, open_workspace(manifest.workspace).store)]
+        note_prices(ledger, [rung.model for rung in self.on_deadline], me=me)
+        note = record_estimate if self.budget == "upper_bound" or self.max_cost_usd is None else show_estimate
+        note(context, ledger, service=str(GeminiBatchHook(self.gemini_conn_id).identity()), me=me)
 
     def _walked(self, context: Context, manifest: Manifest) -> Landed | Waiting:
         """Everything that can be done now."""
@@ -206,6 +218,7 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
                 stuck_at=self._stuck_at(manifest),
                 submit_policy=Policy(settle=config.settle_time()),
                 part=self.to.place.own_part(self.part),
+                files=AirflowFiles(),
             )
 
     def _stuck_at(self, manifest: Manifest) -> datetime | None:
@@ -231,7 +244,8 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
             ladder=self.on_deadline,
             stuck_after=self.stuck_after,
             early=self.early,
-            max_cost_usd=_money(self.max_cost_usd),
+            max_cost_usd=usd_limit(self.max_cost_usd, self.budget),
+            budget=self.budget,  # type: ignore[arg-type]  # one of the two, as was just looked
             standard_allowed=self.standard_allowed,
             in_backfill=in_backfill(context),
             rescue_in_backfill=self.rescue_in_backfill,
@@ -277,14 +291,17 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
             commands=[] if command_left(command_uri(manifest)) else [command_uri(manifest)],
         )
 
-    def _wait_here(self, waiting: Waiting) -> None:
+    def _wait_here(self, manifest: Manifest, waiting: Waiting) -> None:
         """Hold the worker instead of the triggerer."""
         if not waiting.job_names:
             pause_until(waiting.until or utc_now() + self._cap())
             return
         watch = Watch(names=waiting.job_names, since=utc_now(), deadline=waiting.until, cap=self._cap(), enough=1)
         with Gateways(self.gemini_conn_id) as gateways:
-            wait_in_thread(watch, gateways(waiting.conn_id), say=lambda line: log.info("%s", line))
+            word = command_uri(manifest)
+            # Word that was left before has been heard.
+            wished = None if command_left(word) else lambda: command_left(word) is not None
+            wait_in_thread(watch, gateways(waiting.conn_id), say=lambda line: log.info("%s", line), wished=wished)
 
     def _cap(self) -> timedelta:
         cap = config.poll_interval() if self.poll_interval is None else self.poll_interval
@@ -344,15 +361,3 @@ def _check_ladder(ladder: Sequence[Rung], *, standard_allowed: bool) -> None:
         raise Unusable(
             'Rung("standard")', "it pays twice the price of batch", "Say standard_allowed=True, or use Rung('flex')."
         )
-
-
-def _money(given: Decimal | float | str | None) -> Decimal | None:
-    if given is None:
-        return None
-    try:
-        amount = Decimal(str(given))
-    except InvalidOperation:
-        raise Unusable(f"max_cost_usd={given!r}", "it is no amount", "Write US dollars, such as 2.50.") from None
-    if not amount.is_finite() or amount <= 0:
-        raise Unusable(f"max_cost_usd={given!r}", "nothing could be paid with it", "Write US dollars, such as 2.50.")
-    return amount

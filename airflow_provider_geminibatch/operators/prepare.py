@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,15 +13,20 @@ from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperat
 from airflow_provider_geminibatch.core import limits
 from airflow_provider_geminibatch.core.errors import EmptySource, Unusable
 from airflow_provider_geminibatch.core.template import RequestTemplate
+from airflow_provider_geminibatch.hooks import config
 from airflow_provider_geminibatch.hooks.attempt import attempt_of
+from airflow_provider_geminibatch.hooks.costs import note_prices, show_estimate
 from airflow_provider_geminibatch.hooks.errors import airflow_errors
 from airflow_provider_geminibatch.hooks.gemini_batch import GeminiBatchHook
-from airflow_provider_geminibatch.hooks.storage import AirflowFiles, open_workspace
+from airflow_provider_geminibatch.hooks.storage import AirflowFiles, files_door, open_workspace
 from airflow_provider_geminibatch.jobs.wait import utc_now
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_geminibatch.core.capabilities import Listing
+    from airflow_provider_geminibatch.core.manifest import Manifest
+    from airflow_provider_geminibatch.jobs.parts import Split
     from airflow_provider_geminibatch.jobs.prepare import Declaration, Prepared
     from airflow_provider_geminibatch.storage.sources import Source
 
@@ -49,9 +55,9 @@ class GeminiBatchPrepareOperator(BaseOperator):
 
     Returns a manifest, ``{"v", "uri", "rows", "shards"}``, for Submit.
 
-    :param source: Rows: a path or URI (``.csv``, ``.jsonl``, ``.parquet``, also as a glob pattern or ``.gz``), a source
-        such as ``CsvSource``, a list of dicts, or a function that gives dicts. A function gets ``source_kwargs`` and
-        those context variables that its arguments name.
+    :param source: Rows: a path or URI (``.csv``, ``.jsonl``, ``.parquet``, ``.arrow``, also as a glob pattern or ``.gz``), a
+        source such as ``CsvSource`` or ``SqlSource``, a list of dicts, or a function that gives dicts. A function gets
+        ``source_kwargs`` and those context variables that its arguments name.
     :param source_kwargs: Keyword arguments for that function.
     :param template: What every row is asked.
     :param requests: Instead of both, ready-made requests, ``{"key", "request"}``: a path or a function as for
@@ -60,6 +66,8 @@ class GeminiBatchPrepareOperator(BaseOperator):
     :param model: The model, with or without ``models/``.
     :param workspace: Folder of ledgers; by default ``[geminibatch] workspace``.
     :param max_rows_per_shard: Rows per job at most.
+    :param processes: Processes that read and write a source of more than 256 MiB, where it can be cut into parts; by
+        default as many as there are CPUs for this task. The build is the same for any number.
     :param on_clear: ``adopt``: a clear with equal rows keeps jobs and answers. ``resubmit``: it pays again.
     :param on_empty: ``fail`` or ``skip`` when the source has no rows.
     :param gemini_conn_id: Connection of type ``geminibatch``; only its endpoint is looked at here.
@@ -88,6 +96,7 @@ class GeminiBatchPrepareOperator(BaseOperator):
         columns: Sequence[str] = (),
         workspace: str | None = None,
         max_rows_per_shard: int = limits.SHARD_ROWS,
+        processes: int | None = None,
         on_clear: str = "adopt",
         on_empty: str = "fail",
         gemini_conn_id: str = GeminiBatchHook.default_conn_name,
@@ -103,6 +112,7 @@ class GeminiBatchPrepareOperator(BaseOperator):
         self.model = model
         self.workspace = workspace
         self.max_rows_per_shard = max_rows_per_shard
+        self.processes = processes
         self.on_clear = on_clear
         self.on_empty = on_empty
         self.gemini_conn_id = gemini_conn_id
@@ -116,7 +126,14 @@ class GeminiBatchPrepareOperator(BaseOperator):
                 if self.on_empty == "skip":
                     raise AirflowSkipException(f"{error.source} gave no rows; there is nothing to ask.") from None
                 raise
+            self._show_cost(context, prepared.manifest)
         return prepared.manifest.as_dict()
+
+    def _show_cost(self, context: Context, manifest: Manifest) -> None:
+        """Say what the batch is expected to cost, in the log and as XCom ``cost``."""
+        ledger, me = [(manifest, open_workspace(manifest.workspace).store)], attempt_of(context).me
+        note_prices(ledger, (), me=me)
+        show_estimate(context, ledger, service=str(GeminiBatchHook(self.gemini_conn_id).identity()), me=me)
 
     def _prepared(self, context: Context, source: Source) -> Prepared:
         from airflow_provider_geminibatch.jobs.prepare import prepare
@@ -132,9 +149,18 @@ class GeminiBatchPrepareOperator(BaseOperator):
             me=attempt.me,
             max_tries=attempt.max_tries,
             on_clear=self.on_clear,
+            files=AirflowFiles(),
+            split=lambda: self._split(source),
             now=utc_now,
             log=log,
         )
+
+    def _split(self, source: Source) -> Split | None:
+        from airflow_provider_geminibatch.jobs.parts import split_of
+
+        processes = _cpus() if self.processes is None else self.processes
+        path = getattr(source, "path", None)
+        return split_of(source, AirflowFiles(), processes=processes, door=files_door(path) if path else None)
 
     def _declaration(self, source_name: str) -> Declaration:
         from airflow_provider_geminibatch.jobs.prepare import Declaration
@@ -144,6 +170,8 @@ class GeminiBatchPrepareOperator(BaseOperator):
             template=self.template,
             columns=self.columns,
             source_name=source_name,
+            allow_fields=config.allow_fields(),
+            listing=_listing(config.models()),
             max_rows_per_shard=self.max_rows_per_shard,
         )
 
@@ -155,6 +183,22 @@ class GeminiBatchPrepareOperator(BaseOperator):
             offered = {**context, **(self.source_kwargs or {})}
             return source_of(given.function, determine_kwargs(given.function, (), offered))
         return RequestsSource(given) if self.template is None and isinstance(given, str) else source_of(given)
+
+
+def _cpus() -> int:
+    """The CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _listing(uri: str) -> Listing | None:
+    """The list of models that ``[geminibatch] models`` names. Raises Unusable, SourceUnreadable."""
+    from airflow_provider_geminibatch.core.capabilities import read_listing
+    from airflow_provider_geminibatch.storage.files import opened, reading
+
+    if not uri:
+        return None
+    with reading(uri), opened(AirflowFiles(), uri) as file:
+        return read_listing(file.read(), uri)
 
 
 def _check_choices(source: Any, template: Any, requests: Any, on_clear: str, on_empty: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import BaseOperator
@@ -12,17 +13,21 @@ from airflow.providers.common.compat.sdk import BaseOperator
 from airflow_provider_geminibatch.core.manifest import Manifest, parse_manifests
 from airflow_provider_geminibatch.hooks import config
 from airflow_provider_geminibatch.hooks.attempt import attempt_of, in_backfill
+from airflow_provider_geminibatch.hooks.costs import note_prices, record_estimate, usd_limit
 from airflow_provider_geminibatch.hooks.errors import airflow_errors
 from airflow_provider_geminibatch.hooks.gemini_batch import GeminiBatchHook
-from airflow_provider_geminibatch.hooks.storage import open_workspace
+from airflow_provider_geminibatch.hooks.storage import AirflowFiles, open_workspace
 from airflow_provider_geminibatch.jobs.wait import pause_until, utc_now
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_geminibatch.core.canary import Canary
+    from airflow_provider_geminibatch.core.cost_estimate import CostEstimate
+    from airflow_provider_geminibatch.core.model import Build
     from airflow_provider_geminibatch.gemini.gateway import Gateway
     from airflow_provider_geminibatch.jobs.submit import Submitted, Waiting
+    from airflow_provider_geminibatch.storage.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +43,9 @@ class GeminiBatchSubmitOperator(BaseOperator):
 
     :param prepared: What Prepare returned: its manifest, the JSON text of one, the URI of a seal, or a list of those.
     :param gemini_conn_id: Connection of type ``geminibatch``.
+    :param max_cost_usd: What the jobs may cost at most, all builds together; else nothing is sent, and the error says why.
+    :param budget: ``upper_bound``: what they could cost at the very most has to fit, which is a guarantee. ``estimate``: the
+        high end of an estimate has to, for which the service counts a sample (free).
     :param canary: Asks a sample first, row by row, and sends nothing when it comes back bad: ``Canary(rows=50)``.
     :param deferrable: Wait in the triggerer (default) or on the worker.
     """
@@ -50,6 +58,8 @@ class GeminiBatchSubmitOperator(BaseOperator):
         *,
         prepared: Any,
         gemini_conn_id: str = GeminiBatchHook.default_conn_name,
+        max_cost_usd: Decimal | float | str | None = None,
+        budget: str = "upper_bound",
         canary: Canary | None = None,
         deferrable: bool = True,
         **kwargs: Any,
@@ -57,8 +67,11 @@ class GeminiBatchSubmitOperator(BaseOperator):
         super().__init__(**kwargs)
         self.prepared = prepared
         self.gemini_conn_id = gemini_conn_id
+        self.max_cost_usd = max_cost_usd
+        self.budget = budget
         self.canary = canary
         self.deferrable = deferrable
+        usd_limit(max_cost_usd, budget)
 
     def execute(self, context: Context) -> Result | list[Result]:
         """Submit all builds as far as that goes now, and wait for the rest."""
@@ -92,25 +105,53 @@ class GeminiBatchSubmitOperator(BaseOperator):
         from airflow_provider_geminibatch.jobs.submit import submit
 
         attempt = attempt_of(context)
+        ledgers = [(manifest, open_workspace(manifest.workspace).store) for manifest in manifests]
         gateway: Gateway = GeminiBatchHook(self.gemini_conn_id).gateway()
         try:
-            return self._canaries(manifests, context, gateway) or [
+            note_prices(ledgers, (), me=attempt.me)
+            if self.budget == "upper_bound" and self.canary:
+                self._afford(ledgers, context, gateway, charging=False)
+            if waits := self._canaries(manifests, context, gateway):
+                return waits
+            self._afford(ledgers, context, gateway)
+            record_estimate(context, ledgers, service=str(gateway.identity), me=attempt.me)
+            return [
                 submit(
                     manifest,
-                    store=open_workspace(manifest.workspace).store,
+                    store=store,
                     gateway=gateway,
                     me=attempt.me,
                     task=str(attempt.batch),
                     max_tries=attempt.max_tries,
                     later_try=resumed or attempt.try_number > 1,
                     policy=_policy(),
+                    files=AirflowFiles(),
                     now=utc_now,
                     log=log,
                 )
-                for manifest in manifests
+                for manifest, store in ledgers
             ]
         finally:
             gateway.close()
+
+    def _afford(
+        self, ledgers: Sequence[tuple[Manifest, Store]], context: Context, gateway: Gateway, *, charging: bool = True
+    ) -> None:
+        """Charge all builds to the budget before anything of them is sent, each once."""
+        from airflow_provider_geminibatch.jobs.cost_estimate import afford, estimate_cost, note_cost
+
+        limit, me = usd_limit(self.max_cost_usd), attempt_of(context).me
+        if limit is None:
+            return
+        service = str(gateway.identity)
+
+        def estimating(build: Build, store: Store) -> CostEstimate:
+            found = estimate_cost(build, store, service=service, me=me, now=utc_now, log=log, gateway=gateway)
+            note_cost(build, store, found, me=me, now=utc_now, log=log)
+            return found
+
+        by_estimate = estimating if self.budget == "estimate" else None
+        afford(ledgers, limit, me=me, now=utc_now, estimating=by_estimate, charging=charging)
 
     def _canaries(self, manifests: tuple[Manifest, ...], context: Context, gateway: Gateway) -> list[Waiting]:
         """Let all canaries pass before anything is sent: what has to be waited for, or nothing."""
@@ -121,10 +162,11 @@ class GeminiBatchSubmitOperator(BaseOperator):
         waits: list[Waiting | None] = []
         for manifest in manifests if self.canary else ():
             store = open_workspace(manifest.workspace).store
-            desk = Desk(store, gateway, attempt_of(context).me, utc_now, log)
+            desk = Desk(store, gateway, attempt_of(context).me, utc_now, log, files=AirflowFiles())
             root = read_build(store, manifest.path)
             assert self.canary is not None
-            waits.append(pass_canary(desk, root, self.canary, in_backfill=in_backfill(context)))
+            backfill, limit = in_backfill(context), usd_limit(self.max_cost_usd)
+            waits.append(pass_canary(desk, root, self.canary, limit_usd=limit, in_backfill=backfill))
         return [wait for wait in waits if wait]
 
     def _defer_until(self, until: datetime) -> NoReturn:

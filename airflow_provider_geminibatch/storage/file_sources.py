@@ -162,11 +162,13 @@ def _shared_folders(uris: Sequence[str]) -> int:
 def _runs(slices: Iterable[Slice], part_bytes: int) -> Iterator[tuple[Slice, ...]]:
     """Slices in runs of at most ``part_bytes``, each of at least one."""
     run: list[Slice] = []
+    run_bytes = 0
     for piece in slices:
-        if run and sum(each.size_bytes for each in run) + piece.size_bytes > part_bytes:
+        if run and run_bytes + piece.size_bytes > part_bytes:
             yield tuple(run)
-            run = []
+            run, run_bytes = [], 0
         run.append(piece)
+        run_bytes += piece.size_bytes
     if run:
         yield tuple(run)
 

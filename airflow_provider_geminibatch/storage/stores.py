@@ -27,6 +27,11 @@ class LocalStore:
         self._root = os.path.abspath(root)
         self.uri = (uri or self._root).rstrip("/") or "/"
 
+    @property
+    def root(self) -> str:
+        """The folder."""
+        return self._root
+
     def _path(self, path: str) -> str:
         return os.path.join(self._root, *checked(path).split("/"))
 
@@ -95,7 +100,8 @@ class LocalStore:
     def writer(self, path: str) -> Iterator[Writer]:
         with self._writing(path) as target:
             handle, temporary = tempfile.mkstemp(prefix=_TEMPORARY, dir=os.path.dirname(target))
-            file = os.fdopen(handle, "wb", buffering=1 << 20)
+            # Small, so that blocks go to the disk as they come and only what is small is gathered.
+            file = os.fdopen(handle, "wb", buffering=1 << 16)
         try:
             yield _Stream(file.write, f"{self.uri}/{path}")
             with self._writing(path):
@@ -180,6 +186,16 @@ class FsspecStore:
 
     def __init__(self, fs: Any, root: str, uri: str) -> None:
         self._fs, self._root, self.uri = fs, root.rstrip("/"), uri.rstrip("/")
+
+    @property
+    def file_system(self) -> Any:
+        """The fsspec file system."""
+        return self._fs
+
+    @property
+    def root(self) -> str:
+        """The folder in it."""
+        return self._root
 
     def _path(self, path: str) -> str:
         return f"{self._root}/{checked(path)}"

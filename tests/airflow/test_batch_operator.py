@@ -232,6 +232,28 @@ def test_without_a_triggerer_the_worker_waits(service: Server, workspace: str, l
     assert whole(landing, deferrable=False).execute(run())["counts"] == {"answer": 2}
 
 
+def test_a_worker_that_waits_hears_a_person_too(
+    service: Server, workspace: str, landing: Landing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service.emulator.scenario("never_finishes")
+    left: list[str] = []
+
+    def leave_word(line: str) -> None:
+        if not left:
+            (opening,) = Path(workspace).glob("batches/*/*/*/*/g0001/batch.json")
+            left.append(str(opening.parent))
+            assert main(["command", left[0], "cancel", "--reason", "wrong prompt"]) == 0
+
+    pausing = batch_module.wait_in_thread
+    monkeypatch.setattr(
+        batch_module, "wait_in_thread", lambda *given, say, **more: pausing(*given, say=leave_word, **more)
+    )
+    with pytest.raises(AirflowFailException, match="wrong prompt"):
+        whole(landing, deferrable=False).execute(run())
+
+    assert {service.emulator.state(job.name) for job in service.emulator.jobs} == {"BATCH_STATE_CANCELLED"}
+
+
 def test_the_deferrals_own_timeout_is_later_than_our_deadline(
     service: Server, workspace: str, landing: Landing
 ) -> None:

@@ -93,7 +93,10 @@ def test_through_separate_tasks_the_sample_is_asked_once_and_lands_with_the_rest
     landed = load(submitted, landing)
     assert landed["counts"] == {"answer": 10}
     assert landed_rows(landing) == ALL
-    assert {entry["route"]: entry["requests"] for entry in service.emulator.bill()["entries"]} == {"batch": 6, "flex": 4}
+    assert {entry["route"]: entry["requests"] for entry in service.emulator.bill()["entries"]} == {
+        "batch": 6,
+        "flex": 4,
+    }
     assert Decimal(landed["cost_usd"]) >= Decimal(service.emulator.bill()["total_usd"]) > 0
     assert service.emulator.log.count(ASKED) == 4
 
@@ -140,6 +143,24 @@ def test_a_pause_that_the_service_asks_for_is_waited_for_without_a_worker(servic
     service.emulator.switch_off("burst_429")
     operator = GeminiBatchSubmitOperator(task_id="submit", prepared=prepared, canary=SOME)
     assert operator.resume_execution(caught.value.method_name, {}, where)["jobs"] == 1
+
+
+def charges(workspace: str) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted(Path(workspace).rglob("charges/*.json"))]
+
+
+def test_a_budget_is_charged_for_the_canary_too_and_bears_no_sample_of_what_it_cannot_bear(
+    service: Server, workspace: str
+) -> None:
+    prepared = prepare(cap=1000)
+    with pytest.raises(AirflowFailException, match="max_cost_usd"):
+        submit(prepared, max_cost_usd="0.00001")
+    assert service.emulator.log.count(ASKED) == 0
+    submit(prepared, max_cost_usd="1.00")
+    spent = [Decimal(charge["usd"]) for charge in charges(workspace) if "usd" in charge]
+    flex = [entry for entry in service.emulator.bill()["entries"] if entry["route"] == "flex"]
+    assert sum(spent) == Decimal(flex[0]["usd"]) > 0
+    assert charges(workspace)[0]["purpose"].startswith("rung 0")
 
 
 def test_in_one_task(service: Server, workspace: str, landing: Landing) -> None:

@@ -329,6 +329,9 @@ def test_a_file_of_a_query_that_is_not_there_is_named(task):
     task.source = SqlSource("gone.sql", "rows_db")
     with pytest.raises(Unusable, match=r"there is no file gone\.sql"):
         task.render_template_fields({"task": task})
+    without_dag = types.SimpleNamespace(get_template_env=lambda: types.SimpleNamespace(loader=None))
+    with pytest.raises(Unusable, match=r"there is no file gone\.sql"):
+        task.source.resolve({"task": without_dag})
 
 
 def test_a_dag_with_a_query_has_the_same_version_in_every_process(task):
@@ -339,3 +342,25 @@ def test_a_dag_with_a_query_has_the_same_version_in_every_process(task):
         "parameters": {"kind": "{{ ds_nodash }}"},
         "fetch_rows": 2_000,
     }
+
+
+def test_ready_made_requests_may_come_from_a_query(database, driver, service, workspace):
+    query = """
+        SELECT 'k' || n AS key, n AS number, json_build_object('contents', json_build_array(json_build_object(
+               'role', 'user', 'parts', json_build_array(json_build_object('text', 'about ' || n))))) AS request
+        FROM generate_series(1, 3) AS n ORDER BY n
+    """
+    operator = GeminiBatchPrepareOperator(
+        task_id="prepare", model="gemini-3.8-flash", requests=SqlSource(query, database), columns=("number",)
+    )
+    assert operator.execute(context("prepare"))["rows"] == 3
+
+
+def test_a_problem_of_a_row_names_the_row_and_the_query(database, service, workspace):
+    source = SqlSource(
+        "SELECT n AS id, CASE n WHEN 2 THEN ''::bytea END AS text FROM generate_series(1, 3) n ORDER BY 1", database
+    )
+    with pytest.raises(AirflowFailException) as caught:
+        prepare(source)
+    assert "row 2: column text: a bytes has no text of its own" in str(caught.value)
+    assert source.name in str(caught.value)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import logging
 
 import pytest
@@ -33,7 +34,9 @@ def test_the_fallbacks_are_the_defaults_of_the_metadata():
     assert config.poll_interval().total_seconds() == float(SECTION["poll_interval"]["default"])
     assert config.settle_time().total_seconds() == float(SECTION["settle_time"]["default"])
     assert config.allow_weak_workspace() is (SECTION["allow_weak_workspace"]["default"] == "True")
-    assert len(SECTION) == 5
+    assert (config.models(), config.prices()) == (SECTION["models"]["default"], SECTION["prices"]["default"])
+    assert config.allow_fields() == json.loads(SECTION["allow_fields"]["default"] or "{}")
+    assert len(SECTION) == 8
 
 
 def test_a_workspace_keeps_its_id(tmp_path):
@@ -140,3 +143,15 @@ def test_probing_happens_once_per_process(tmp_path, monkeypatch):
     monkeypatch.setattr(stores.LocalStore, "delete", lambda *_: pytest.fail("probed again"))
     open_workspace(str(tmp_path))
     assert str(tmp_path) in facts._probed
+
+
+def test_sizes_are_told_plain_and_through_a_connection(bucket, tmp_path):
+    (tmp_path / "bucket").mkdir()
+    for name in ("a", "bb"):
+        (tmp_path / "bucket" / f"{name}.csv").write_text(name)
+    (tmp_path / "bucket" / "folder").mkdir()
+    files = AirflowFiles()
+    for folder in (f"{tmp_path}/bucket", bucket):
+        assert files.sizes(f"{folder}/*.csv") == {f"{folder}/a.csv": 1, f"{folder}/bb.csv": 2}
+        assert files.sizes(f"{folder}/bb.csv") == {f"{folder}/bb.csv": 2}
+    assert set(files.sizes(f"{bucket}/*")) == {f"{bucket}/a.csv", f"{bucket}/bb.csv"}

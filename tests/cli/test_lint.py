@@ -25,6 +25,11 @@ def written(folder: Path, *lines: str, name: str = "a.jsonl") -> str:
     return str(path)
 
 
+def with_part(part: dict[str, Any], **more: Any) -> str:
+    """A line with one part of one turn."""
+    return json.dumps({"key": "a", "request": {"contents": [{"role": "user", "parts": [part]}], **more}})
+
+
 def said_of(capsys: pytest.CaptureFixture[str], code: int, *argv: str) -> list[str]:
     assert main(["lint", *argv]) == code
     return capsys.readouterr().out.splitlines()
@@ -142,7 +147,7 @@ def test_what_cannot_be_read_is_no_problem_of_a_line(
 def test_a_model_that_is_not_the_batch_s_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = '{"key": "a", "request": {"model": "models/m1", "contents": [{"parts": [{"text": "hi"}]}]}}'
 
-    assert "is not the model of the batch" in said_of(capsys, 1, written(tmp_path, line), "--model", "m2")[0]
+    assert "is not the model of the batch" in said_of(capsys, 1, written(tmp_path, line), "--model", "m2")[1]
     assert said_of(capsys, 0, written(tmp_path, line), "--model", "models/m1")
 
 
@@ -204,3 +209,61 @@ def test_a_long_file_says_how_far_it_is(
 
 def test_an_annotation_cannot_be_broken_out_of() -> None:
     assert lint._escaped("100%\n::error::x, y", ":,") == "100%25%0A%3A%3Aerror%3A%3Ax%2C y"
+
+
+def test_what_may_be_wrong_warns_and_counts_only_when_told_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    part = {"fileData": {"fileUri": "http://example.org/a.png", "mimeType": "image/png"}}
+    path = written(tmp_path, with_part(part), GOOD % "b")
+
+    said = objects(said_of(capsys, lint.CLEAN, path, "--format", "json"))
+
+    assert [(each["severity"], each["line"], each["rule"]) for each in said[:-1]] == [("warning", 1, "media-unsure")]
+    assert (said[-1]["problems"], said[-1]["warnings"]) == (0, 1)
+    shown = said_of(capsys, lint.PROBLEMS, path, "--strict")
+    assert shown[0].startswith(f"{path}:1:")
+    assert ": warning: request.contents[0].parts[0].fileData.fileUri: " in shown[0]
+    assert shown[1].endswith("0 problems, 1 warning")
+
+
+def test_the_route_decides_what_there_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    part = {"fileData": {"fileUri": "gs://bucket/a.png", "mimeType": "image/png"}}
+    path = written(tmp_path, with_part(part))
+
+    assert "fileUri" in said_of(capsys, lint.PROBLEMS, path)[0]
+    assert said_of(capsys, lint.CLEAN, path, "--route", "vertex")
+
+
+def test_a_model_that_runs_no_batches_is_a_problem_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, listing = written(tmp_path, GOOD % "a"), tmp_path / "models.json"
+    model = {"name": "m1", "methods": ["generateContent"]}
+    listing.write_text(json.dumps({"as_of": "2026-11-01", "endpoint": "x", "models": [model]}))
+
+    said = said_of(capsys, lint.PROBLEMS, path, "--model", "m1", "--models", str(listing))
+    assert said[0].startswith("model m1: runs no generate batches, says the service's list of 2026-11-01")
+    assert "warning: is in no source" in said_of(capsys, lint.CLEAN, path, "--model", "m1")[0]
+    listing.write_text("[]")
+    assert main(["lint", path, "--models", str(listing)]) == lint.UNUSABLE
+
+
+def test_fields_that_are_allowed_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = written(tmp_path, with_part({"text": "hi"}, generationConfig={"newestField": 1}))
+
+    assert "newestField" in said_of(capsys, lint.PROBLEMS, path)[0]
+    assert said_of(capsys, lint.CLEAN, path, "--allow-fields", '{"GenerationConfig": ["newestField"]}')
+    with pytest.raises(SystemExit):
+        main(["lint", path, "--allow-fields", "newestField"])
+    assert main(["lint", path, "--allow-fields", '{"GenerationConfg": ["x"]}']) == lint.UNUSABLE
+
+
+def test_a_template_with_media_is_held_against_the_rest_of_its_rows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    template = written(tmp_path, '{"prompt": "What is this, $text?", "media": "$picture"}', name="t.json")
+    rows = written(tmp_path, "id,text,picture", "a,x,nowhere.png", "a,y,nowhere.png", name="rows.csv")
+
+    said = said_of(capsys, lint.PROBLEMS, "--template", template, "--source", rows)
+    assert said[0] == f"{rows}:3: key: stands in line 2 too (a key is unique within its batch)"

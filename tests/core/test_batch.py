@@ -267,3 +267,19 @@ def test_a_spent_budget_opens_no_rung_that_asks() -> None:
 def test_what_cannot_be_meant_is_said_at_once(make: Callable[[], object], says: str) -> None:
     with pytest.raises(Unusable, match=says):
         make()
+
+
+def test_a_time_that_has_passed_is_not_waited_for() -> None:
+    """Without a ladder nothing follows from being stuck, and with nothing open there is nothing to be stuck."""
+    open_ = Sent(name="root", rows=9, submitted=True, open=("batches/1",))
+    waits = Sent(name="root", rows=9, submitted=True, pending=1, wait_until=START + DEADLINE, wait_why="no room")
+    late = START + timedelta(hours=5)
+    for build, policy, until in (
+        (open_, BatchPolicy(stuck_after=0.9), None),
+        (open_, BatchPolicy(stuck_after=0.9, deadline=DEADLINE), START + DEADLINE),
+        (waits, BatchPolicy(stuck_after=0.9, ladder=(Rung("flex"),)), START + DEADLINE),
+    ):
+        summary = BatchSummary(label="b", rows=9, builds=(build,), begun_at=START, stuck_at=START + timedelta(hours=4))
+        (step,) = batch_step(summary, policy, "me", late)
+        assert isinstance(step, Rest)
+        assert step.until == until

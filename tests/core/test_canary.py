@@ -28,6 +28,7 @@ from airflow_provider_geminibatch.core.canary import (
     Heard,
     Spread,
     best_of,
+    disparity,
     failure,
     judge,
     measured,
@@ -221,6 +222,29 @@ def test_one_more_usable_answer_never_stops_a_batch(usable: int, unusable: int, 
     after = judge(report(asked=asked, usable=usable + 1, unusable={"empty": unusable}), canary)
     # Except that enough answers are judged by their share, where few were let pass.
     assert before.problem or not after.problem or before.warning
+
+
+@pytest.mark.parametrize(
+    ("counts", "versions", "told"),
+    [
+        ({"answer": 950, "empty": 50, "missing": 50}, {"v1": 1000}, ""),
+        ({"answer": 700, "invalid": 300}, {"v1": 1000}, "4 % of the canary's answers were unusable, 30 % of the batch's"),
+        ({"answer": 1000}, {"v2": 999, "": 1}, "the canary was answered by v1, the batch by v2"),
+        ({"missing": 10}, {}, ""),
+        ({}, {}, ""),
+    ],
+)
+def test_a_batch_that_fares_otherwise_than_its_canary_is_told_of(
+    counts: dict[str, int], versions: dict[str, int], told: str
+) -> None:
+    found = report(usable=48, unusable={"empty": 2}, model_versions={"v1": 50})
+    assert disparity(found, counts, versions) == told
+
+
+@given(st.integers(1, 500), st.integers(0, 500), st.integers(2, 40))
+def test_the_same_shares_are_no_disparity(usable: int, bad: int, times: int) -> None:
+    found = report(asked=usable + bad, usable=usable, unusable={"empty": bad} if bad else {})
+    assert disparity(found, {"answer": times * usable, "empty": times * bad}, {}) == ""
 
 
 def test_the_error_says_what_it_cost_what_was_wrong_and_what_to_do() -> None:

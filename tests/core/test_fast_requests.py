@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_geminibatch.core import fast_requests
+from airflow_provider_geminibatch.core.errors import Problem
 from airflow_provider_geminibatch.core.fast_requests import FastRequests
 from airflow_provider_geminibatch.core.requests import Checked, check_request
 from airflow_provider_geminibatch.core.rows import OWN_FIELDS, Ready, Row, ready_rows, request_encoder
@@ -187,14 +188,17 @@ def test_each_accepted_wording_is_shown_once() -> None:
     assert [request["generationConfig"]["temperature"] for request in noted] == [0, 1]
 
 
-def test_what_has_to_be_said_of_a_request_is_left_to_the_long_road() -> None:
-    class Warned(Checked):
-        """As one with warnings beside its problems."""
-
-        def __getitem__(self, at: Any) -> Any:
-            return (*self, "a warning")[at]
-
-    assert FastRequests(lambda request: Warned(request, ()))(_line(_said("a"))) is None
+def test_warnings_are_told_for_every_line_or_the_line_is_left_to_the_long_road() -> None:
+    line = _line(
+        _said("a", generationConfig={"responseMimeType": "application/json", "responseJsonSchema": {"type": "object"}})
+    )
+    told: list[tuple[Problem, ...]] = []
+    short = FastRequests(_check, warn=told.append)
+    rows = [short(line) for _ in range(3)]
+    assert rows == _roads([line])[1] * 3
+    assert [[warning.rule for warning in each] for each in told] == [["schema-unheeded"]] * 3
+    assert told[0] is told[1] is told[2]
+    assert FastRequests(_check)(line) is None
 
 
 def test_columns_that_are_asked_for_are_read_whole() -> None:

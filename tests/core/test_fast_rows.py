@@ -94,7 +94,7 @@ def test_encoded_parts_are_spliced_as_they_are() -> None:
     wire = WireTemplate((b'{"a":[', b"", b'],"b":"', b"", b'"}'), ((3, "text"),), ("k",), (), ((1, "part"),))
     row = {"part": b'{"inlineData":{}}', "text": "x\n"}
     short = quick_rows(wire)(row)
-    assert short == Ready(b'"k"', b'{"a":[{"inlineData":{}}],"b":"x\\n"}', b"{}", b'x\\n\n{"inlineData":{}}')
+    assert short == Ready(b'"k"', b'{"a":[{"inlineData":{}}],"b":"x\\n"}', b"{}", b'{"inlineData":{}}],"b":"x\\n')
     assert wire.encode(row) == Encoded("k", short.request, short.varying)
 
 

@@ -12,6 +12,10 @@ from airflow_provider_geminibatch.core.fields import ROOTS, ROUTES
 from airflow_provider_geminibatch.core.requests import check_message, check_request
 from tests.witnesses.strategies import as_snake, requests
 
+KNOWN_HERE = (
+    "known here: model, contents, tools, toolConfig, safetySettings, labels, systemInstruction, generationConfig, "
+    "cachedContent, store"
+)
 TURN = [{"role": "user", "parts": [{"text": "hello"}]}]
 
 
@@ -89,7 +93,7 @@ def test_the_roles_that_googles_own_clients_write_pass() -> None:
 
 def test_a_model_that_is_no_text_is_a_problem_and_not_a_crash() -> None:
     (problem,) = check_request({"model": 5, "contents": TURN}, model="gemini-x").problems
-    assert str(problem) == "request.model: must be text, not a number"
+    assert str(problem) == "request.model: must be text, not a number (put it in quotes)"
 
 
 def test_all_mistakes_of_a_request_are_found_at_once() -> None:
@@ -113,7 +117,7 @@ def test_all_mistakes_of_a_request_are_found_at_once() -> None:
         ("modelArmorConfig", "only Vertex AI has it; the Developer API refuses it, so leave it out"),
         ("safetySetings", "did you mean safetySettings?"),
         ("sys", "did you mean systemInstruction?"),
-        ("qqq", ""),
+        ("qqq", KNOWN_HERE),
     ],
 )
 def test_an_unknown_field_comes_with_what_was_probably_meant(field: str, hint: str) -> None:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import enum
+import sys
+import typing
+from collections.abc import Callable
 from typing import Any, Literal
 
 import pydantic
 import pytest
+import typing_extensions
 
 from airflow_provider_geminibatch.core.errors import Unusable
+from airflow_provider_geminibatch.core.openapi_schema import openapi_schema
 from airflow_provider_geminibatch.core.requests import check_message
-from airflow_provider_geminibatch.core.response_schema import json_schema_of, openapi_schema
+from airflow_provider_geminibatch.core.response_schema import json_schema_of
 
 
 class Level(enum.Enum):
@@ -171,3 +176,34 @@ def test_a_type_that_describes_no_json_is_refused() -> None:
 
     with pytest.raises(Unusable, match="Plain describes no JSON"):
         json_schema_of(Plain)
+
+    class Calls(pydantic.BaseModel):
+        back: Callable[[], None]
+
+    with pytest.raises(Unusable, match="Calls describes no JSON"):
+        json_schema_of(Calls)
+
+
+class Told(typing_extensions.TypedDict):
+    likely: bool
+    by_whom: typing_extensions.NotRequired[str]
+
+
+def test_a_typed_dict_and_a_dataclass_are_types_like_others() -> None:
+    assert json_schema_of(Told) == {
+        "type": "object",
+        "properties": {"likely": {"type": "boolean"}, "by_whom": {"type": "string"}},
+        "required": ["likely"],
+    }
+    assert json_schema_of(Point)["required"] == ["x", "y"]
+
+
+def test_typings_own_typed_dict_is_taken_or_told_where_to_come_from() -> None:
+    class Old(typing.TypedDict):
+        a: int
+
+    if sys.version_info >= (3, 12):
+        assert json_schema_of(Old)["required"] == ["a"]
+        return
+    with pytest.raises(Unusable, match="Import TypedDict from typing_extensions"):
+        json_schema_of(Old)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from airflow_provider_geminibatch.core import sharding
+from airflow_provider_geminibatch.core.chunks import Chunk
 from airflow_provider_geminibatch.core.names import parse_wire_key
 from airflow_provider_geminibatch.core.rows import LINE_BYTES, Ready
 from airflow_provider_geminibatch.core.sharding import Block, pack
@@ -101,3 +102,47 @@ def test_the_brief_content_holds_what_varies_and_nothing_else_changes(rows: list
     assert [block._replace(content=b"") for block in whole] == [block._replace(content=b"") for block in brief]
     assert b"".join(block.content for block in brief) == b"".join(b"%b %b\n" % (row.key, row.varying) for row in told)
     assert b"".join(block.content for block in whole) == b"".join(b"%b %b\n" % (row.key, row.request) for row in told)
+
+
+CHUNKS = st.lists(st.tuples(st.integers(0, 90), st.booleans(), st.integers(0, 1)), max_size=50).map(
+    lambda rows: [(*row, at) for at, row in enumerate(rows)]
+)
+
+
+def _mixed(rows: list[tuple[int, bool, int, int]]) -> list[Ready | Chunk]:
+    """Runs of rows as chunks of two templates, and single rows between them."""
+    out: list[Ready | Chunk] = []
+    for (single, columns), run in itertools.groupby(rows, lambda row: (row[1], row[2])):
+        made = [(b"k%d" % at, b"x" * size, b'{"c":%d}' % at if columns else b"{}") for size, _, _, at in run]
+        keys, varying, along = (list(each) for each in zip(*made, strict=True))
+        chunk = Chunk(b'{"n":"', b'"}', keys, varying, along if columns else None)
+        out += chunk.rows() if single else [chunk]
+    return out
+
+
+@given(CHUNKS, st.integers(1, 9), st.integers(200, 3000), st.booleans())
+def test_chunks_are_packed_as_their_rows_are(
+    rows: list[tuple[int, bool, int, int]], max_rows: int, max_bytes: int, brief: bool
+) -> None:
+    mixed = _mixed(rows)
+    plain = [row for each in mixed for row in (each.rows() if isinstance(each, Chunk) else (each,))]
+
+    def files(some: list[Ready | Chunk] | list[Ready]) -> list[tuple[int, int, bytes, bytes, bytes]]:
+        blocks = list(pack(some, tag=TAG, max_rows=max_rows, max_bytes=max_bytes, brief=brief))
+        assert all(block.rows for block in blocks)
+        return [
+            (
+                group[0].shard,
+                sum(block.rows for block in group),
+                *(b"".join(part) for part in zip(*(block[2:] for block in group), strict=True)),
+            )
+            for group in _shards(blocks)
+        ]
+
+    assert files(mixed) == files(plain)
+
+
+@given(st.lists(st.tuples(st.integers(0, 70_000), st.integers(0, 40)), max_size=5))
+def test_numbers_are_those_of_wire_keys(asked: list[tuple[int, int]]) -> None:
+    for start, count in asked:
+        assert sharding._numbers(start, start + count) == [b"%07d" % row for row in range(start, start + count)]

@@ -94,14 +94,58 @@ def test_the_whole_of_a_template_goes_on_the_wire() -> None:
     }
 
 
-def test_the_schema_may_go_into_the_other_field_as_it_is() -> None:
-    template = RequestTemplate(
-        "x", response_schema={"type": "integer", "multipleOf": 5}, schema_field="responseJsonSchema"
-    )
-    assert _request(template, {"id": "1"})["generationConfig"] == {
-        "responseMimeType": "application/json",
-        "responseJsonSchema": {"type": "integer", "multipleOf": 5},
+def _config(template: RequestTemplate, **kwargs: Any) -> Any:
+    return _request(template, {"id": "1"}, **kwargs)["generationConfig"]
+
+
+CHOICE = {"type": "object", "properties": {"n": {"type": ["integer", "null"]}}}
+PLAIN = {"responseMimeType": "application/json", "responseJsonSchema": CHOICE}
+OPENAPI = {
+    "responseMimeType": "application/json",
+    "responseSchema": {"type": "OBJECT", "properties": {"n": {"type": "INTEGER", "nullable": True}}},
+}
+TEXT_FORMAT = {"text": {"mimeType": "APPLICATION_JSON", "schema": CHOICE}}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "developer", "vertex"),
+    [
+        (None, OPENAPI, OPENAPI),
+        ("responseSchema", OPENAPI, OPENAPI),
+        ("responseJsonSchema", PLAIN, PLAIN),
+        ({"vertex": "responseJsonSchema"}, OPENAPI, PLAIN),
+        ({"developer": "responseJsonSchema"}, PLAIN, OPENAPI),
+        ("responseFormat", {"responseFormat": TEXT_FORMAT}, {"responseFormat": [TEXT_FORMAT]}),
+    ],
+)
+def test_a_schema_goes_into_the_field_of_the_route_or_the_one_that_was_named(
+    chosen: Any, developer: Any, vertex: Any
+) -> None:
+    template = RequestTemplate("x", response_schema=CHOICE, schema_field=chosen)
+    assert _config(template) == developer
+    assert _config(template, route="vertex") == vertex
+
+
+def test_a_schema_that_no_field_can_say_goes_as_it_is_where_the_user_puts_it() -> None:
+    schema = {"type": "integer", "multipleOf": 5}
+    for field in ("responseSchema", "responseJsonSchema", "responseFormat"):
+        with pytest.raises(Unusable, match="send the schema as it is"):
+            compile_template(RequestTemplate("x", response_schema=schema, schema_field=field))
+    own = {"responseMimeType": "application/json", "responseJsonSchema": schema}
+    assert _config(RequestTemplate("x", generation=own)) == own
+
+
+def test_one_word_of_an_enum_has_to_be_asked_for_and_has_to_be_one() -> None:
+    bare = {"responseMimeType": "text/x.enum"}
+    words = {"type": "string", "enum": ["a", "b"]}
+    assert _config(RequestTemplate("x", response_schema=words))["responseMimeType"] == "application/json"
+    assert _config(RequestTemplate("x", response_schema=words, generation=bare)) == {
+        "responseMimeType": "text/x.enum",
+        "responseSchema": {"type": "STRING", "enum": ["a", "b"]},
     }
+    for more in ({"response_schema": CHOICE}, {"response_schema": words, "schema_field": "responseFormat"}):
+        with pytest.raises(Unusable, match="enum"):
+            compile_template(RequestTemplate("x", generation=bare, **more))
 
 
 def test_a_mime_type_of_the_users_own_stays() -> None:
@@ -145,6 +189,8 @@ def test_a_prompt_of_columns_only_has_to_say_something_in_each_row() -> None:
         ({"prompt": "x", "tools": "search"}, "RequestTemplate(tools=)"),
         ({"prompt": "x", "safety": {"HARASSMENT": "NONE"}}, "RequestTemplate(safety=)"),
         ({"prompt": "x", "response_schema": {"type": "string"}, "schema_field": "schema"}, "RequestTemplate(schema_field=)"),
+        ({"prompt": "x", "response_schema": {"type": "string"}, "schema_field": {"else": "responseSchema"}},
+         "RequestTemplate(schema_field=)"),
         ({"prompt": "x", "generation": {"stop_sequences": {"a"}}}, "RequestTemplate(generation=)"),
     ],
 )  # fmt: skip

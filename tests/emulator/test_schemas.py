@@ -149,3 +149,26 @@ def test_a_function_is_called_where_the_mode_is_any(parameters):
     (part,) = generate(forced, "m")["candidates"][0]["content"]["parts"]
     assert part == {"functionCall": {"name": "weather", "args": {"city": "Summarise the review"}}}
     assert "text" in generate(request, "m")["candidates"][0]["content"]["parts"][0]
+
+
+@pytest.mark.parametrize("field", ["responseSchema", "responseJsonSchema", "responseFormat"])
+def test_every_field_that_a_template_may_name_brings_answers_of_its_schema(field):
+    from airflow_provider_geminibatch.core.schema_check import schema_check
+    from airflow_provider_geminibatch.core.template import RequestTemplate, compile_template
+
+    schema = {
+        "type": "object",
+        "properties": {"likely": {"type": "boolean"}, "kind": {"enum": ["a", "b", None]}},
+        "required": ["likely", "kind"],
+    }
+    made = compile_template(RequestTemplate("x", response_schema=schema, schema_field=field)).encode({"id": "1"})
+    answer = generate(json.loads(made.request), "gemini-3.8-flash")
+    text = answer["candidates"][0]["content"]["parts"][-1]["text"]
+    assert schema_check(schema)(text).problem == ""
+
+
+def test_the_newest_form_is_read_in_both_spellings_of_its_mime_type():
+    for mime in ("APPLICATION_JSON", "application/json"):
+        config = {"responseFormat": {"text": {"mimeType": mime, "schema": {"type": "integer"}}}}
+        request = {"contents": [{"parts": [{"text": "x"}]}], "generationConfig": config}
+        assert isinstance(json.loads(generate(request, "m")["candidates"][0]["content"]["parts"][-1]["text"]), int)

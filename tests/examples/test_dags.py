@@ -55,7 +55,7 @@ def test_an_example_parses_light_and_the_same_under_every_hash_seed(file):
     assert " at 0x" not in one
 
 
-@pytest.mark.parametrize("name", ["01_first_batch", "03_taskflow", "04_deadline_and_rescue"])
+@pytest.mark.parametrize("name", ["01_first_batch", "03_taskflow", "04_deadline_and_rescue", "07_canary"])
 def test_an_example_of_one_thing_is_short(name):
     assert len((EXAMPLES / f"{name}.py").read_text().splitlines()) < 60
 
@@ -78,6 +78,8 @@ def ran(tmp_path_factory):
         "riddles",
         "dishes",
         "digests_in_time=2018-01-31T12:00:00+00:00",
+        "capitals",
+        "colours",
     ]
     with running(Emulator(seed=7, start=datetime.now(UTC), speed=2 * 3600, turnaround=(1, 3))) as service:
         environment = {
@@ -99,7 +101,8 @@ def ran(tmp_path_factory):
 def test_every_task_of_every_example_succeeds(ran):
     _, runs, _ = ran
     assert [run["dag"] for run in runs] == [
-        "first_batch", "twelve_hour_chain", "twelve_hour_chain", "riddles", "dishes", "digests_in_time", "digest",
+        "first_batch", "twelve_hour_chain", "twelve_hour_chain", "riddles", "dishes", "digests_in_time", "capitals", "colours",
+        "digest",
     ]  # fmt: skip
     *work, digest = runs
     assert {state for run in work for state in run["tasks"].values()} == {"success"}
@@ -128,8 +131,8 @@ def test_each_bulletin_is_built_on_the_one_before_it(ran):
     assert len(rows) == 96
     assert {row["outcome"] for row in rows} == {"answer"}
     assert set(rows[0]["value"]) == {"likely_felt", "by_whom", "note"}
-    # 96 and 102 rows in shards of 50, two bulletins, the ten animals; riddles, two regions, and digests.
-    assert emulator.log.count("batches.create") == 2 + 3 + 2 + 1 + 1 + 2 + 1
+    # 96 and 102 rows in shards of 50, two bulletins, the ten animals; riddles, two regions, digests, capitals and colours.
+    assert emulator.log.count("batches.create") == 2 + 3 + 2 + 1 + 1 + 2 + 1 + 1 + 1
 
 
 @pytest.mark.slow
@@ -143,3 +146,23 @@ def test_the_short_ways_land_too(ran):
     assert [{row["region"] for row in rows} for rows in regions] == [{"Liguria"}, {"Jutland"}]
     digests = Landing("digests", str(home / "landings" / "digests"))
     assert len(list(read_window(digests, "20180131T000000Z"))) == 4
+
+
+@pytest.mark.slow
+def test_what_the_canary_answered_lands_with_the_rest(ran):
+    home, runs, emulator = ran
+    capitals = Landing("capitals", str(home / "landings" / "capitals"))
+    rows = list(read_window(capitals, next(run["run_id"] for run in runs if run["dag"] == "capitals")))
+    assert len(rows) == 12
+    assert sum(row["shard"] == "canary" for row in rows) == emulator.log.count("models.generate") == 3
+
+
+@pytest.mark.slow
+def test_every_picture_is_looked_at(ran):
+    home, runs, _ = ran
+    run_id = next(run["run_id"] for run in runs if run["dag"] == "colours")
+    rows = list(read_window(Landing("colours", str(home / "landings" / "colours")), run_id))
+    assert [(row["key"], row["outcome"]) for row in rows] == [
+        (name, "answer") for name in ("tomato", "teal", "plum", "khaki")
+    ]
+    assert len(list((home / "workspace" / "media").rglob("0001.json"))) == 4

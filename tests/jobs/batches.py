@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 
@@ -16,10 +17,15 @@ BATCH = BatchId("dag", "run", "prepare")
 MODEL = "gemini-3.8-flash"
 
 
-def seal(store: Store, *, shards: int = 1, rows: int = 2, model: str = MODEL, batch: BatchId = BATCH) -> Manifest:
-    """A build of ``shards`` shards with ``rows`` rows each, keys ``k0``, ``k1`` … over the whole batch."""
+def seal(
+    store: Store, *, shards: int = 1, rows: int = 2, model: str = MODEL, batch: BatchId = BATCH, **fields: Any
+) -> Manifest:
+    """A build of ``shards`` shards with ``rows`` rows each, keys ``k0``, ``k1`` … over the whole batch.
+
+    ``fields`` stand in every request besides its contents.
+    """
     home, tag = f"{generation_path(batch, 1)}/builds/b1", "aaaabbbbcccc2222"
-    made = tuple(_shard(store, home, tag, index, rows) for index in range(shards))
+    made = tuple(_shard(store, home, tag, index, rows, fields) for index in range(shards))
     build = Build(
         id="b1", tag=tag, batch=batch, generation=1, workspace_id="w1", workspace_uri=store.uri, model=model,
         created_at=datetime(2026, 1, 1, tzinfo=UTC), shards=made, rows=shards * rows,
@@ -29,12 +35,12 @@ def seal(store: Store, *, shards: int = 1, rows: int = 2, model: str = MODEL, ba
     return Manifest(uri=f"{store.uri}/{home}.json", rows=build.rows, shards=shards)
 
 
-def _shard(store: Store, home: str, tag: str, index: int, rows: int) -> Shard:
+def _shard(store: Store, home: str, tag: str, index: int, rows: int, fields: dict[str, Any]) -> Shard:
     ordinals = range(index * rows, (index + 1) * rows)
     lines = [
         {
             "key": wire_key(tag, index, row),
-            "request": {"contents": [{"role": "user", "parts": [{"text": f"row {number}"}]}]},
+            "request": {"contents": [{"role": "user", "parts": [{"text": f"row {number}"}]}], **fields},
         }
         for row, number in enumerate(ordinals)
     ]

@@ -10,9 +10,11 @@ import msgspec
 import pytest
 
 from airflow_provider_geminibatch.core.batch import BatchPolicy, Rung
+from airflow_provider_geminibatch.core.canary import CanaryKept
 from airflow_provider_geminibatch.core.errors import Unusable
 from airflow_provider_geminibatch.core.ledger import Charge, Spending
-from airflow_provider_geminibatch.jobs.budget import Books, charged_usd
+from airflow_provider_geminibatch.core.prices import Price
+from airflow_provider_geminibatch.jobs.budget import Books, Need, charged_usd, need_of, refuse_build
 from airflow_provider_geminibatch.jobs.collect import Landed
 from airflow_provider_geminibatch.jobs.submit import read_build
 from airflow_provider_geminibatch.storage import facts
@@ -96,3 +98,82 @@ def test_a_rescue_has_what_jobs_without_results_did_not_use() -> None:
     assert landed.counts["answer"] == 3
     assert [real for _, _, real in charges(world)] == [Decimal(0), landed.cost_usd]
     assert len(world.service.generated) == 3
+
+
+def test_a_job_whose_results_never_showed_stays_charged_at_its_bound() -> None:
+    world = World(turnaround=timedelta(hours=3))
+    shown = world.service._now
+    world.service._now = lambda job: msgspec.structs.replace(shown(job), output_file="")  # type: ignore[method-assign]
+    ladder: dict[str, Any] = {"deadline": timedelta(hours=11), "ladder": (Rung("flex"),)}
+    world.walk(BatchPolicy(max_cost_usd=Decimal(1), thresholds=ALL, **ladder))
+    world.clock.advance(timedelta(hours=11))
+    landed = walked(world, "1", **ladder)
+
+    assert landed.counts["answer"] == 3
+    (_, upper, real), (_, _, asked) = charges(world)
+    assert (real, asked) == (None, landed.cost_usd)
+    assert upper > 0
+
+
+def test_a_build_that_is_not_sent_for_want_of_budget_is_put_on_record_once() -> None:
+    world = World(shards=2)
+    build = read_build(world.store, world.manifest.path)
+    for me in ("one", "two", "three"):
+        refuse_build(world.store, build, world.service.identity, "no money", me=me, at=world.clock())
+
+    for shard in build.shards:
+        (attempt,) = facts.shard_facts(world.store, shard.ledger).attempts
+        assert attempt.refused is not None
+        assert attempt.refused.text == "not sent: no money"
+
+
+PRICE = Price(Decimal(2), Decimal(10))
+
+
+def test_what_a_build_needs_is_made_of_its_prompts_and_of_the_longest_answers() -> None:
+    world = World()
+    build = read_build(world.store, world.manifest.path)
+    need = need_of(world.store, build, PRICE)
+    assert need.tokens == 3 * 65_536
+    assert need.usd - need.prompts_usd == need.tokens * 5 / 1_000_000
+    # A token for every byte of the three requests.
+    lines = (world.store.read(build.shards[0].path) or b"").splitlines()
+    size = sum(len(msgspec.json.encode(msgspec.json.decode(line)["request"])) for line in lines)
+    assert need.prompts_usd == Decimal(size) / 1_000_000
+
+
+def test_rows_that_a_canary_answered_need_nothing() -> None:
+    world = World()
+    build = read_build(world.store, world.manifest.path)
+    (shard,) = build.shards
+    whole = need_of(world.store, build, PRICE)
+    kept = CanaryKept(owner="me", at=world.clock(), path="lines", sha256="", lines=2, rows=(0, 2))
+    facts.put(world.store, f"{shard.ledger}/canary.json", kept)
+    rest = need_of(world.store, build, PRICE)
+    assert rest.tokens == 65_536
+    assert rest.usd < whole.usd / 2
+
+
+@pytest.mark.parametrize(
+    ("limit", "charged", "said"),
+    [
+        ("6", "0", "its 10 rows may cost up to 10.000000 USD, and 0 of 6 USD charged already; about 6 rows would fit, or answers"),
+        ("6", "0", "answers of up to 500 tokens (maxOutputTokens)"),
+        ("6", "5.5", "about 0 rows would fit"),
+        ("2", "0", "about 2 rows would fit"),
+    ],
+)  # fmt: skip
+def test_what_would_fit_is_said(limit: str, charged: str, said: str) -> None:
+    need = Need(Decimal(10), Decimal(2), Decimal(10_000))
+    told = need.told(10, Decimal(limit), Decimal(charged))
+    assert said in told
+    assert ("maxOutputTokens" in told) == (limit == "6" and charged == "0")
+
+
+def test_the_same_charges_are_seen_under_another_limit() -> None:
+    world = World()
+    books = Books(world.store, G1, Decimal(5), me="x", now=world.clock)
+    assert books.charge("one", Decimal(3))
+    assert not books.within(Decimal(4)).charge("two", Decimal(2))
+    assert books.charge("two", Decimal(2))
+    assert books.within(Decimal(9)).account().charged_usd == 5

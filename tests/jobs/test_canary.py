@@ -12,13 +12,21 @@ import msgspec
 import pytest
 
 from airflow_provider_geminibatch.core.batch import BatchPolicy, Rung
-from airflow_provider_geminibatch.core.canary import Canary, CanaryKept, CanaryVerdict
-from airflow_provider_geminibatch.core.errors import CanaryFailed, ModelUnknown, StoreUnreadable, Unusable
+from airflow_provider_geminibatch.core.canary import Canary, CanaryKept, CanaryVerdict, picked
+from airflow_provider_geminibatch.core.errors import (
+    CanaryFailed,
+    KeyRefused,
+    ModelUnknown,
+    ServiceError,
+    StoreUnreadable,
+    Unusable,
+)
 from airflow_provider_geminibatch.core.landing import Place, RunRef
 from airflow_provider_geminibatch.core.ledger import Command, RungFact, Uploaded, attempt_path
 from airflow_provider_geminibatch.core.model import Build, Owner
 from airflow_provider_geminibatch.core.names import generation_path, parse_wire_key
 from airflow_provider_geminibatch.gemini.gateway import GenerateReply
+from airflow_provider_geminibatch.jobs import canary as canary_module
 from airflow_provider_geminibatch.jobs.canary import pass_canary, report_of, sample
 from airflow_provider_geminibatch.jobs.collect import Landed, collect
 from airflow_provider_geminibatch.jobs.kept import kept_of, left_out
@@ -28,7 +36,9 @@ from airflow_provider_geminibatch.storage import facts as fact_store
 from airflow_provider_geminibatch.storage.landings import FileLanding, read_rows
 from airflow_provider_geminibatch.testing import InMemoryGateway, echo
 from tests.jobs.batches import BATCH
+from tests.jobs.test_media_uploads import World as MediaWorld
 from tests.jobs.test_whole import ALL, BLOCKED, EMPTY, LOG, Answer, World, text_of
+from tests.media_files import wav
 
 SOME = Canary(rows=4, max_share=0.5)
 WITH = BatchPolicy(canary=SOME, max_rounds=0)
@@ -108,6 +118,25 @@ def test_the_same_rows_give_the_same_sample() -> None:
     drawn = sample(desk_of(one), root_of(one), Canary(rows=9, max_share=1.0))
     assert drawn == sample(desk_of(other), root_of(other), Canary(rows=9, max_share=1.0))
     assert [place for place, _ in drawn] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+
+@pytest.mark.parametrize("block", [1, 7, 100, 1 << 20])
+def test_the_sample_is_the_same_however_a_file_is_read(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(shards=2, rows=120)
+    lines = (world.store.read(root_of(world).shards[1].path) or b"").splitlines()
+    monkeypatch.setattr(canary_module, "BLOCK_BYTES", block)
+    drawn = sample(desk_of(world), root_of(world), Canary(rows=6, max_share=1.0))
+    sizes = [len(line) for line in lines]
+    assert [row for place, row in drawn if place == 1] == list(picked(sizes, 3, root_of(world).shards[1].content))
+
+
+def test_a_shard_that_lost_a_line_is_not_sampled() -> None:
+    world = World(rows=10)
+    shard = root_of(world).shards[0]
+    data = world.store.read(shard.path) or b""
+    world.store.write(shard.path, data[: data.rindex(b"\n", 0, -1) + 1])
+    with pytest.raises(StoreUnreadable, match="9 lines where 10 were sealed"):
+        sample(desk_of(world), root_of(world), SOME)
 
 
 def test_a_batch_of_single_rows_has_none_to_spare_and_is_sent(caplog: pytest.LogCaptureFixture) -> None:
@@ -241,6 +270,32 @@ def test_a_wrong_model_is_named_before_a_sample_is_spent_on_it() -> None:
     assert world.fact("rungs/00.json", RungFact) is None
 
 
+@pytest.mark.parametrize("reply", [401, 402])
+def test_a_canary_that_a_person_has_to_mend_goes_on_where_it_was(reply: int) -> None:
+    world = World(shards=1, rows=10)
+    calls: list[int] = []
+
+    def generate(*args: Any, **how: Any) -> GenerateReply:
+        calls.append(1)
+        if len(calls) == 1:
+            return InMemoryGateway.generate(world.service, *args, **how)
+        if reply == 401:
+            raise KeyRefused("generateContent", 401, "revoked")
+        return GenerateReply(error={"code": reply, "message": "used up"}, code=reply)
+
+    world.service.generate = generate  # type: ignore[method-assign]
+    with pytest.raises(ServiceError, match=str(reply)):
+        world.walk(WITH)
+    assert world.service.created == []
+    assert report_of(desk_of(world), root_of(world)) is None
+    del world.service.generate
+    world.waits(WITH)
+    assert len(world.service.generated) == 4
+    report = report_of(desk_of(world), root_of(world))
+    assert report is not None
+    assert report.usable == 4
+
+
 def test_a_batch_of_another_kind_is_refused() -> None:
     world = World(rows=10)
     root = msgspec.structs.replace(root_of(world), kind="embed")
@@ -252,6 +307,25 @@ def test_a_backfill_asks_by_flex_whatever_the_tier() -> None:
     world = World(rows=10)
     pass_canary(desk_of(world), root_of(world), msgspec.structs.replace(SOME, tier="standard"), in_backfill=True)
     assert {tier for _, tier in world.service.generated} == {"flex"}
+
+
+# Parity
+
+
+def test_a_batch_answered_by_another_version_than_its_canary_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    world = World(shards=1, rows=10)
+    world.waits(BatchPolicy(canary=SOME, max_rounds=0))
+    job = world.service.created[0].name
+    world.service._lines[job] = [line.replace(b"in-memory", b"later-version") for line in world.service._lines[job]]
+    with caplog.at_level(logging.WARNING):
+        world.on(WITH)
+    assert "the canary was answered by in-memory, the batch by later-version" in caplog.text
+
+
+def test_a_batch_that_fares_like_its_canary_needs_no_word(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        World(shards=2, rows=10).on(WITH)
+    assert caplog.records == []
 
 
 # Money
@@ -405,6 +479,26 @@ def test_a_person_who_cancels_while_the_canary_rests_is_heard() -> None:
     with pytest.raises(Exception, match="cancelled on a person's wish"):
         world.walk(WITH)
     assert world.service.created == []
+
+
+def test_media_of_a_sampled_row_are_uploaded_for_it_and_not_again_for_its_batch() -> None:
+    world = MediaWorld()
+    manifest = world.prepare(*[wav(2000 + 10 * number) for number in range(6)])
+    asked: list[str] = []
+
+    def answer(request: Mapping[str, Any]) -> dict[str, Any]:
+        asked.append(request["contents"][0]["parts"][0]["fileData"]["fileUri"])
+        return echo({}) | {"candidates": [{"content": {"parts": [{"text": "a sound"}]}, "finishReason": "STOP"}]}
+
+    world.service._answer = answer
+    root = read_build(world.store, manifest.path)
+    desk = Desk(world.store, world.service, "me", world.clock, LOG, lambda seconds: None)
+    assert pass_canary(desk, root, Canary(rows=2, max_share=0.5)) is None
+    assert len(world.uploads()) == 2
+    assert not any("geminibatch:" in uri for uri in asked)
+    assert isinstance(world.submit(manifest), Submitted)
+    assert len(world.uploads()) == 6
+    assert len(world.sent()) == 4
 
 
 def test_kept_answers_that_were_tampered_with_are_not_used() -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_geminibatch.core.batch import BatchPolicy, Rung
+from airflow_provider_geminibatch.core.canary import Canary
 from airflow_provider_geminibatch.core.errors import GeminiBatchError
 from airflow_provider_geminibatch.core.landing import Closed
 from airflow_provider_geminibatch.jobs.collect import Landed
@@ -63,6 +64,7 @@ def commit_now(world: World) -> None:
 
 LADDER = {"deadline": timedelta(hours=11)}
 CASES = {
+    "canary": Case(early, BatchPolicy(canary=Canary(rows=1)), (2, 0)),
     "round": Case(round_, BatchPolicy(), (3, 0)),
     "early": Case(early, BatchPolicy(early=0.25), (2, 0), two_ended),
     "commit-now": Case(endless, BatchPolicy(thresholds=ALL), (2, 0), commit_now),

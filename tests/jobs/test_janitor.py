@@ -11,14 +11,15 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 
 from airflow_provider_geminibatch.core.errors import GeminiBatchError
 from airflow_provider_geminibatch.core.janitor import Act, Finding
 from airflow_provider_geminibatch.core.landing import Closed
-from airflow_provider_geminibatch.core.ledger import CancelMark, JanitorAct, LateResults, Opening
+from airflow_provider_geminibatch.core.ledger import CancelMark, JanitorAct, LateResults, Opening, Uploaded
 from airflow_provider_geminibatch.core.model import BatchId, Build, ServiceIdentity
-from airflow_provider_geminibatch.core.names import display_name, generation_path
+from airflow_provider_geminibatch.core.names import display_name, generation_path, media_name
 from airflow_provider_geminibatch.core.verdict import Verdicts
 from airflow_provider_geminibatch.emulator import Emulator, running
 from airflow_provider_geminibatch.gemini.developer import DeveloperGateway, Settings
@@ -337,3 +338,44 @@ def test_the_scene_has_one_of_each() -> None:
     assert AFTER["jobs"] == ["SUCCEEDED", "SUCCEEDED", "CANCELLED", "PENDING"]
     assert AFTER["inputs"] == [False, False, False, True]
     assert len(AFTER["results"]) == 2
+
+
+def medium(rig: Rig, sha256: str, workspace: str = "w1") -> str:
+    """A medium of a workspace at the service."""
+    name = media_name(workspace, sha256)
+    return rig.gateway.upload(io.BytesIO(b"data"), size_bytes=4, display_name=name, mime_type="image/png").name
+
+
+def points_at(rig: Rig, name: str, sha256: str, file_name: str) -> None:
+    """Let the upload of a batch say that its requests name a medium."""
+    path = f"{rig.place(name)}.uploaded"
+    fact = facts.get(rig.store, path, Uploaded)
+    assert fact is not None
+    rig.store.write(path, msgspec.json.encode(msgspec.structs.replace(fact, media={f"sha256:{sha256}": file_name})))
+
+
+def test_media_that_no_open_batch_points_at_are_deleted(rig: Rig) -> None:
+    needed, old, foreign = medium(rig, "a" * 64), medium(rig, "b" * 64), medium(rig, "b" * 64, "another")
+    for name, sha256, file in (("open", "a" * 64, needed), ("closed", "b" * 64, old)):
+        rig.batch(name)
+        points_at(rig, name, sha256, file)
+    rig.emulator.clock.advance(hours=3)
+    rig.close("closed")
+    young = medium(rig, "c" * 64)
+
+    told = [finding for finding in rig.clean().findings if finding.kind == "medium"]
+    rig.clean(act=True)
+
+    assert [(finding.name, finding.acts) for finding in told] == [(old, (Act.DELETE_MEDIUM,))]
+    assert "that no open batch points at" in told[0].says
+    assert [rig.gateway.file(name) is not None for name in (needed, old, foreign, young)] == [True, False, True, True]
+
+
+def test_media_stay_while_a_ledger_cannot_be_read(rig: Rig) -> None:
+    name = medium(rig, "a" * 64)
+    rig.batch("one")
+    rig.store.write(f"{rig.generation('one')}/batch.json", b"{")
+    rig.emulator.clock.advance(hours=3)
+
+    assert not [finding for finding in rig.clean(act=True).findings if finding.kind == "medium"]
+    assert rig.gateway.file(name) is not None

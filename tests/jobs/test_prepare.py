@@ -512,10 +512,8 @@ def test_progress_is_said_by_rows_and_by_time(
     world.prepare(Slowly(20))
     said = [record.getMessage() for record in caplog.records if " rows after " in record.getMessage()]
     assert said == [
-        "rows: 4 rows after 15 s",
-        "rows: 8 rows after 27 s",
-        "rows: 12 rows after 39 s",
-        "rows: 16 rows after 51 s",
+        "rows: 4 rows after 48 s",  # the first sixteen are read before the first is written
+        "rows: 20 rows after 60 s",
     ]
     caplog.clear()
     monkeypatch.setattr(building, "PROGRESS_ROWS", 8)
@@ -672,3 +670,34 @@ def test_contents_of_the_second_form_say_so() -> None:
     assert all(shard.content.startswith(building.BRIEF) for shard in made.build.shards)
     other = World().prepare(Rows(), template=RequestTemplate("Tell $text", columns=("region",)))
     assert {shard.content for shard in made.build.shards}.isdisjoint(shard.content for shard in other.build.shards)
+
+
+def test_what_a_schema_costs_and_what_is_doubtful_about_its_field_is_said_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    schema = {"type": "object", "properties": {"likely": {"type": "boolean"}}}
+    template = RequestTemplate("$text", response_schema=schema)
+    world = World()
+    world.prepare(Rows(6), template=template)
+    world.prepare(Rows(6), template=template)
+    costs = [record.getMessage() for record in caplog.records if "schema costs" in record.getMessage()]
+    assert costs == ["the schema costs about 29 tokens in every row, 174 over 6 rows (assumed: 4 bytes a token)"]
+    assert "responseFormat" not in caplog.text
+    World().prepare(Rows(6), template=RequestTemplate("$text", response_schema=schema, schema_field="responseFormat"))
+    (doubt,) = [record.getMessage() for record in caplog.records if "responseFormat" in record.getMessage()]
+    assert "look at a few answers first, as canary= does" in doubt
+
+
+def test_a_schema_goes_the_way_of_the_route_that_it_is_declared_for() -> None:
+    template = RequestTemplate(
+        "$text", response_schema={"type": "boolean"}, schema_field={"vertex": "responseJsonSchema"}
+    )
+    for route, field in (("developer", "responseSchema"), ("vertex", "responseJsonSchema")):
+        world = World()
+        build = world.prepare(Rows(1), template=template, route=route).build
+        assert f'"{field}"' in _text(world, build.shards[0].path)
+
+
+def _text(world: World, path: str) -> str:
+    return (world.store.read(path) or b"").decode()

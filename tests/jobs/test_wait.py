@@ -10,7 +10,7 @@ import pytest
 
 from airflow_provider_geminibatch.core.errors import GeminiBatchError, JobUnreachable, KeyRefused, ServiceBusy
 from airflow_provider_geminibatch.core.model import JobSnapshot
-from airflow_provider_geminibatch.core.watch import Ended, Look, TimedOut, Unreachable, Watch
+from airflow_provider_geminibatch.core.watch import Ended, Look, TimedOut, Unreachable, Watch, Wished
 from airflow_provider_geminibatch.gemini.gateway import JobPage
 from airflow_provider_geminibatch.jobs.wait import (
     look,
@@ -252,3 +252,16 @@ def test_an_event_ends_a_rest_before_its_moment() -> None:
         return event.is_set()
 
     assert asyncio.run(rest()) is False
+
+
+def test_a_worker_that_waits_is_told_of_a_person_s_word() -> None:
+    clock = ManualClock(NOON)
+    service, words = ScriptedService(clock, ["RUNNING"]), iter([False, False, True])
+    end = wait_in_thread(
+        Watch(names=("batches/1",), since=NOON), service, say=lambda line: None, now=clock,  # type: ignore[arg-type]
+        sleep=lambda seconds: clock.advance(timedelta(seconds=seconds)), wished=lambda: next(words),
+    )  # fmt: skip
+
+    assert isinstance(end, Wished)
+    assert [job.state for job in end.jobs.values()] == ["RUNNING"]
+    assert len(service.looked_at) == 3

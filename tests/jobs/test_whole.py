@@ -14,15 +14,24 @@ import msgspec
 import pytest
 
 from airflow_provider_geminibatch.core.batch import BatchPolicy, Rung
-from airflow_provider_geminibatch.core.errors import BatchCancelled, Rejected, ServiceBusy, Unusable, WaitTimedOut
-from airflow_provider_geminibatch.core.landing import Place, ResultsSeal, RunRef
-from airflow_provider_geminibatch.core.ledger import Command, Fact, Round, RungFact, Settled
+from airflow_provider_geminibatch.core.errors import (
+    BatchCancelled,
+    Rejected,
+    ResultsBroken,
+    ServiceBusy,
+    Unusable,
+    WaitTimedOut,
+)
+from airflow_provider_geminibatch.core.landing import Place, ResultsSeal, RunRef, ShardResult
+from airflow_provider_geminibatch.core.ledger import CancelMark, Command, Fact, Round, RungFact, Settled
 from airflow_provider_geminibatch.core.model import Owner
 from airflow_provider_geminibatch.core.verdict import Thresholds
-from airflow_provider_geminibatch.gemini.gateway import Refused
+from airflow_provider_geminibatch.gemini.gateway import JobPage, Refused
+from airflow_provider_geminibatch.jobs.closing import seal_results
 from airflow_provider_geminibatch.jobs.collect import Landed, gathered
 from airflow_provider_geminibatch.jobs.results import Desk
 from airflow_provider_geminibatch.jobs.rows import LandedRows
+from airflow_provider_geminibatch.jobs.submit import read_build
 from airflow_provider_geminibatch.jobs.whole import Waiting, walk
 from airflow_provider_geminibatch.storage import facts as fact_store
 from airflow_provider_geminibatch.storage.landings import FileLanding, read_manifest, read_rows
@@ -547,3 +556,102 @@ def test_a_reply_that_was_lost_before_the_deadline_is_found_before_anything_is_a
     world.on(policy)
     assert [job.state for job in map(world.service.job, ["batches/000000"])] == ["CANCELLED"]
     assert len(world.service.created) == 1
+
+
+def test_a_rung_asks_for_no_more_than_the_model_can_give() -> None:
+    caps: list[int] = []
+
+    def answer(request: Mapping[str, Any]) -> dict[str, Any]:
+        cap = request.get("generationConfig", {}).get("maxOutputTokens", 0)
+        caps.append(cap)
+        full = echo(request)
+        return {"candidates": [{**full["candidates"][0], "finishReason": "MAX_TOKENS"}]} if cap < 150 else full
+
+    world = World(shards=2, rows=1, answer=answer)
+    capped(world, f"{G1}/builds/b1/shard-0000.jsonl")
+    shown, now = world.service.model, world.service._now
+    slow = "batches/000001"
+    world.service._now = lambda job: job if job.name == slow and not world.service._cancelled else now(job)  # type: ignore[method-assign]
+    world.service.model = lambda name: msgspec.structs.replace(shown(name), output_token_limit=150)  # type: ignore[method-assign]
+
+    world.on(BatchPolicy(deadline=timedelta(hours=11), ladder=(Rung("flex"),), thresholds=ALL))
+
+    assert sorted(caps) == [0, 0, 100, 150]
+
+
+def test_a_shard_of_a_round_that_is_refused_keeps_no_other_from_being_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("airflow_provider_geminibatch.core.limits.SHARD_ROWS", 1)
+    world = World(rows=3, answer=at_first(EMPTY, "row 0", "row 1", "row 2"))
+    create = world.service.create
+
+    def picky(**given: Any) -> Any:
+        lines = world.service.files[given["file_name"]][0].splitlines()
+        if len(lines) == 1 and b"row 1" in lines[0]:
+            return Refused(400, "Request contains an invalid argument.")
+        return create(**given)
+
+    world.service.create = picky  # type: ignore[method-assign]
+    landed = world.on(BatchPolicy(thresholds=ALL))
+
+    assert [row[1] for row in world.told()] == ["answer", "empty", "answer"]
+    assert landed.counts["answer"] == 2
+
+
+def test_what_somebody_cancelled_at_the_service_is_not_asked_again() -> None:
+    world = World()
+    world.walk(BatchPolicy())
+    world.service.cancel("batches/000000")
+
+    with pytest.raises(Rejected):
+        world.on(BatchPolicy(deadline=timedelta(hours=11), ladder=(Rung("flex"),)))
+
+    assert len(world.service.created) == 1
+    assert not world.service.generated
+    assert {(row["outcome"], row["error"]) for row in world.rows(any_verdict=True)} == {
+        ("failed", "job CANCELLED at the service, and not by us")
+    }
+
+
+def test_what_a_person_had_cancelled_by_us_is_asked_again_by_a_round() -> None:
+    world = World()
+    world.walk(BatchPolicy())
+    mark = CancelMark(owner="ann", at=world.clock(), why="marked failed")
+    fact_store.put(world.store, f"{G1}/s/b1/0000/a01.cancel", mark)
+    world.service.cancel("batches/000000")
+
+    landed = world.on(BatchPolicy())
+
+    assert landed.counts["answer"] == 3
+
+
+def test_a_batch_called_off_ends_a_job_whose_create_was_never_answered() -> None:
+    world = World()
+    world.service.replies_to_lose = 1
+    shown = world.service.jobs
+    world.service.jobs = lambda page_token="": JobPage(())  # type: ignore[method-assign,assignment,misc]
+    assert isinstance(world.walk(BatchPolicy()), Waiting)
+    (lost,) = world.service.created
+    world.service.jobs = shown  # type: ignore[method-assign]
+    world.command("cancel")
+
+    with pytest.raises(BatchCancelled):
+        world.walk(BatchPolicy())
+
+    assert world.service.job(lost.name).state == "CANCELLED"
+    assert not any(world.service.file(name) for name in world.service.files)
+
+
+def test_an_early_commit_leaves_out_a_shard_that_is_asked_again() -> None:
+    world = World(shards=2)
+    shard = [ShardResult(shard=f"s-{number}", attempt=1, job=f"batches/{number}") for number in range(2)]
+    desk = Desk(world.store, world.service, "w", world.clock, LOG)
+    build = read_build(world.store, world.manifest.path)
+
+    assert seal_results(desk, build, tuple(shard)) == 1
+    with pytest.raises(ResultsBroken):
+        seal_results(desk, build, (shard[1],))
+    assert seal_results(desk, build, (shard[1],), partial=True) == 2
+    again = msgspec.structs.replace(shard[0], attempt=2)
+    assert seal_results(desk, build, (again, shard[1])) == 3
+    with pytest.raises(ResultsBroken):
+        seal_results(desk, build, (shard[0],), partial=True)

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from airflow_provider_geminibatch.core.batch import BatchPolicy, Rung
-from airflow_provider_geminibatch.core.errors import GeminiBatchError
+from airflow_provider_geminibatch.core.errors import GeminiBatchError, WaitTimedOut
 from airflow_provider_geminibatch.core.landing import Place, RunRef
 from airflow_provider_geminibatch.core.model import Owner
+from airflow_provider_geminibatch.core.verdict import Thresholds
 from airflow_provider_geminibatch.emulator import Emulator, Server, running
 from airflow_provider_geminibatch.gemini.developer import DeveloperGateway, Settings
 from airflow_provider_geminibatch.jobs.collect import Landed
@@ -26,6 +27,7 @@ from tests.jobs.batches import seal
 
 LOG = logging.getLogger("test")
 START = datetime(2026, 11, 1, tzinfo=UTC)
+ALL = Thresholds(max_unresolved=1.0)
 FLEX = BatchPolicy(deadline=timedelta(hours=11), ladder=(Rung("flex", limit=timedelta(hours=1)),))
 
 
@@ -106,6 +108,49 @@ def test_a_round_mends_what_came_back_empty_and_is_on_the_bill(server: Server) -
         assert landed.counts["answer"] == 10
         assert Decimal(landed.manifest.cost_usd or 0) >= world.bill > 0
 
+
+@pytest.mark.parametrize(
+    ("policy", "landed_rounds"),
+    [
+        (BatchPolicy(deadline=timedelta(hours=11), ladder=(Rung("commit"),), thresholds=ALL), ["answer"] * 3 + ["missing"] * 3),
+        (FLEX, ["answer"] * 6),
+        (
+            BatchPolicy(deadline=timedelta(hours=11), ladder=(Rung("wait", limit=timedelta(hours=1)),), thresholds=ALL),
+            ["answer"] * 3 + ["missing"] * 3,
+        ),
+    ],
+)
+def test_results_that_never_show_do_not_outlast_the_deadline(
+    server: Server, policy: BatchPolicy, landed_rounds: list[str]
+) -> None:
+    world = World(server)
+    with closing(world.gateway):
+        waits_for_results_until_the_deadline(world, policy)
+        world.on(policy)
+        assert world.now() - world.began <= timedelta(hours=12, minutes=20)
+        assert [row[1] for row in world.rows()] == landed_rounds
+
+
+def test_without_a_ladder_results_that_never_show_are_a_failure_at_the_deadline(server: Server) -> None:
+    world, policy = World(server), BatchPolicy(deadline=timedelta(hours=11))
+    with closing(world.gateway):
+        waits_for_results_until_the_deadline(world, policy)
+        with pytest.raises(WaitTimedOut):
+            world.walk(policy)
+
+
+def waits_for_results_until_the_deadline(world: World, policy: BatchPolicy) -> None:
+    """The second job succeeds and never names its output."""
+    world.emulator.scenario("output_later_than_succeeded", minutes=100_000, jobs=(1,))
+    world.walk(policy)
+    for hours in (4, 6):
+        world.emulator.clock.advance(hours=hours)
+        waiting = world.walk(policy)
+        assert isinstance(waiting, Waiting)
+        assert waiting.until is not None
+        assert waiting.until - world.now() <= timedelta(minutes=1)
+        assert "does not name its output yet" in waiting.why
+    world.emulator.clock.advance(hours=1)
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(

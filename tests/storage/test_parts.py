@@ -83,9 +83,7 @@ def test_files_that_follow_each_other_share_a_part_up_to_its_size(sizes: dict[st
     assert in_parts(source, files, part_bytes) == said(source.rows(files))
     assert sum(part.size_bytes for part in parts) == 9 * sum(sizes.values())
     assert all(part.size_bytes <= part_bytes for part in parts)
-    assert all(
-        one.size_bytes + other.slices[0].size_bytes > part_bytes for one, other in itertools.pairwise(parts)
-    )
+    assert all(one.size_bytes + other.slices[0].size_bytes > part_bytes for one, other in itertools.pairwise(parts))
 
 
 def test_the_lines_before_a_part_are_counted_only_when_somebody_reads_a_number() -> None:

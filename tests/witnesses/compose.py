@@ -141,7 +141,7 @@ def own(found: Sources, route: str) -> Table:
 def reachable(table: Table) -> Table:
     """Only what a request can hold."""
     out = Table({}, {})
-    queue = [root for root in ("GenerateContentRequest", "EmbedContentRequest") if root in table.messages]
+    queue: list[str] = [root for root in ("GenerateContentRequest", "EmbedContentRequest") if root in table.messages]
     while queue:
         name = queue.pop(0)
         if name not in out.messages:

@@ -17,8 +17,6 @@ KINDS: Final = {
     # Its role means nothing: Google's JavaScript SDK writes "system", the Python one "user".
     "SystemInstruction.role": "text",
     "GenerateContentRequest.systemInstruction": "SystemInstruction",
-    # An integer on the Developer API, a float on Vertex AI, and the same number either way.
-    "GenerationConfig.topK": "int",
     "ComputerUse.disabledSafetyPolicies": "[=SafetyPolicy]",
 }
 

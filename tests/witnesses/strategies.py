@@ -55,7 +55,7 @@ def message(draw: st.DrawFn, name: str, route: str = "developer", depth: int = 0
         wanted = {"type"}
     elif fields and depth < _AS_MANY_AS:
         wanted |= set(draw(st.lists(st.sampled_from(sorted(fields)), max_size=3)))
-    if fields and not wanted:
+    if not wanted and len(fields) > 0:
         wanted = {draw(st.sampled_from(_flat(fields)))}
     made = {field: draw(value(fields[field], route, depth)) for field in fields if field in wanted}
     repair = _REPAIRS.get(name)

@@ -1,0 +1,154 @@
+"""The validator against three witnesses: each disagreement is a reviewed row, and each row a disagreement."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from itertools import chain
+
+import pytest
+from google.genai import types
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_geminibatch.core.fields import element, elsewhere, messages, snake, witnessed
+from airflow_provider_geminibatch.core.request_rules import RULES
+from tests.witnesses import compose, overlay
+from tests.witnesses.disagreements import DISAGREEMENTS, REFUSED_BEFORE
+from tests.witnesses.disturbed import disturbed, shape_of
+from tests.witnesses.probes import (
+    ROOT,
+    SHAPE,
+    Probe,
+    everybody,
+    field_probes,
+    ours,
+    paths,
+    value_probes,
+    word_probes,
+)
+from tests.witnesses.witnesses import discovery_refuses, protobuf_refuses, sdk_refuses
+
+PARSERS: dict[str, tuple[str, Callable[..., str]]] = {
+    "developer": ("protobuf", protobuf_refuses),
+    "vertex": ("discovery", discovery_refuses),
+}
+
+
+def keys_of(probe: Probe, route: str) -> list[str]:
+    """What a row may call a probe, from the outside in."""
+    owner, names = ROOT, []
+    for field, kind in paths(route)[probe.message]:
+        names.append(f"{owner}.{field}")
+        owner = element(kind)
+    more = [probe.name, f"{probe.name}={probe.variant}", f"{shape_of(probe.kind)}:{probe.variant}"]
+    return [key.replace("SystemInstruction.", "Content.") for key in (*names, *more)]
+
+
+def rows_for(witness: str, says: str) -> dict[str, str]:
+    """The keys of all rows of a witness, with their reasons."""
+    return {key: row.why for row in DISAGREEMENTS if (row.witness, row.says) == (witness, says) for key in row.keys}
+
+
+@pytest.mark.parametrize("route", PARSERS)
+def test_the_parsers_disagree_in_listed_cases_only_and_in_all_of_them(route: str) -> None:
+    witness, refuses = PARSERS[route]
+    used: set[tuple[str, str]] = set()
+    for probe in chain(field_probes(route), word_probes(route), value_probes(route)):
+        mine, theirs = ours(route, probe.request) == "refuse", bool(refuses(probe.request))
+        if mine == theirs:
+            continue
+        says = "refuses" if theirs else "accepts"
+        listed = rows_for(witness, says)
+        found = next((key for key in keys_of(probe, route) if key in listed), None)
+        assert found, f"{witness} {says} {probe.name} {probe.variant}: {refuses(probe.request)}"
+        used.add((says, found))
+    every = {(says, key) for says in ("refuses", "accepts") for key in rows_for(witness, says)}
+    assert every - used == set()
+
+
+def _refused(route: str) -> list[Probe]:
+    """What the installed SDK's converters refuse, an older one also what its successors send."""
+    probes = [each for each in field_probes(route) if sdk_refuses(route, each.message, each.field, each.value)]
+    return [each for each in probes if each.name not in REFUSED_BEFORE[route]]
+
+
+@pytest.mark.parametrize("route", PARSERS)
+def test_what_the_installed_sdk_refuses_for_a_route_is_refused(route: str) -> None:
+    refused = _refused(route)
+    assert refused
+    assert [each.name for each in refused if ours(route, each.request) != "refuse"] == []
+
+
+@pytest.mark.parametrize("route", PARSERS)
+def test_fields_that_the_sdk_sends_are_refused_in_listed_cases_only(route: str) -> None:
+    """By the extract, which is of one version: an older SDK refuses fewer fields, which says nothing."""
+    found = compose.sources()
+    sent = {
+        probe.name
+        for probe in field_probes(route)
+        if probe.field in found.sdk.messages.get(probe.message, {})
+        and probe.field not in found.refused[route].get(probe.message, set())
+        and ours(route, probe.request) == "refuse"
+    }
+    assert sent == set(rows_for(f"sdk {route}", "accepts"))
+
+
+@pytest.mark.parametrize("route", PARSERS)
+def test_the_extract_holds_every_refusal_of_the_installed_sdk(route: str) -> None:
+    """A field of its own that a newer SDK refuses is for the next extract: `python -m tests.witnesses.extract`."""
+    stored = compose.sources().refused[route]
+    assert [each.name for each in _refused(route) if each.field not in stored.get(each.message, set())] == []
+
+
+@pytest.mark.parametrize("route", PARSERS)
+def test_what_older_sdks_refused_goes_through(route: str) -> None:
+    accepted = {each.name for each in field_probes(route) if ours(route, each.request) == "accept"}
+    assert accepted >= REFUSED_BEFORE[route]
+
+
+def test_the_table_is_what_the_sources_and_the_overlay_give() -> None:
+    assert compose.TARGET.read_text() == compose.module()
+
+
+@pytest.mark.parametrize(
+    "name", sorted(name for name in everybody().messages if hasattr(getattr(types, name, None), "model_fields"))
+)
+def test_the_table_knows_every_field_of_the_installed_sdk(name: str) -> None:
+    """A newer SDK has newer fields: `python -m tests.witnesses.extract --only sdk`, then `make fields`."""
+    known = {snake(field) for route in PARSERS for field in _known(route, name)}
+    assert set(getattr(types, name).model_fields) - known == set()
+
+
+def _known(route: str, name: str) -> set[str]:
+    dropped = {path.split(".")[1] for path in (*overlay.DROPPED, *overlay.ARTEFACTS) if path.startswith(f"{name}.")}
+    there = {*messages(route).get(name, {}), *elsewhere(route).get(name, ()), *witnessed(route).get(name, {})}
+    return there | dropped | _SDK_ONLY.get(name, set()) | _OF_A_CALL.get(name, set())
+
+
+# What the SDK keeps beside a message for its own calls; it goes nowhere in the request.
+_OF_A_CALL = {"EmbedContentConfig": {"httpOptions", "mimeType"}}
+
+
+# Messages that only fields outside the table hold: by the extract they are known, and nothing more is asked of them.
+_SDK_ONLY = {
+    name: set(fields)
+    for name, fields in compose.sources().sdk.messages.items()
+    if not any(name in messages(route) for route in PARSERS)
+}
+
+
+@pytest.mark.parametrize("route", PARSERS)
+@given(data=st.data())
+def test_no_request_brings_up_a_disagreement_that_is_not_listed(route: str, data: st.DataObject) -> None:
+    witness, refuses = PARSERS[route]
+    request, keys = data.draw(disturbed(route))
+    mine, theirs = ours(route, request) == "refuse", refuses(request)
+    if mine == bool(theirs):
+        return
+    listed = rows_for(witness, "refuses" if theirs else "accepts")
+    assert keys & set(listed), (json.dumps(request), theirs)
+
+
+def test_only_problems_of_the_shape_are_compared() -> None:
+    assert set(RULES) > SHAPE
