@@ -11,13 +11,14 @@ import pytest
 
 from airflow_provider_geminibatch.core.batch import BatchPolicy, Rung
 from airflow_provider_geminibatch.core.canary import CanaryKept
-from airflow_provider_geminibatch.core.errors import Unusable
+from airflow_provider_geminibatch.core.errors import GeminiBatchError, Unusable
 from airflow_provider_geminibatch.core.ledger import Charge, Spending
 from airflow_provider_geminibatch.core.prices import Price
 from airflow_provider_geminibatch.jobs.budget import Books, Need, charged_usd, need_of, refuse_build
 from airflow_provider_geminibatch.jobs.collect import Landed
 from airflow_provider_geminibatch.jobs.submit import read_build
 from airflow_provider_geminibatch.storage import facts
+from tests.faults import WAYS, Crash, Plan
 from tests.jobs.test_whole import ALL, EMPTY, G1, World, at_first
 
 
@@ -177,3 +178,40 @@ def test_the_same_charges_are_seen_under_another_limit() -> None:
     assert not books.within(Decimal(4)).charge("two", Decimal(2))
     assert books.charge("two", Decimal(2))
     assert books.within(Decimal(9)).account().charged_usd == 5
+
+
+BY_ESTIMATE = BatchPolicy(max_cost_usd=Decimal("0.5"), budget="estimate", thresholds=ALL)
+
+
+def resumed_until_landed(world: World, plan: Plan) -> Landed:
+    """Walk on after whatever the plan does."""
+    for _ in range(50):
+        try:
+            end = world.walk(BY_ESTIMATE, plan)
+        except (Crash, GeminiBatchError):
+            plan = Plan()
+            continue
+        if isinstance(end, Landed):
+            return end
+        world.clock.advance(timedelta(hours=1))
+    raise AssertionError("it does not end")
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "effect",
+    ["gateway.count_tokens", "store.create cost.json", "store.create gemini-3.8-flash.json", "store.create 0001.json"],
+)
+def test_whatever_goes_wrong_while_a_budget_is_looked_at_there_is_one_charge_and_one_job(effect: str, way: str) -> None:
+    quiet = Plan()
+    World().walk(BY_ESTIMATE, quiet)
+    at = quiet.seen.index(effect)
+
+    world = World()
+    landed = resumed_until_landed(world, Plan(at, way, meanwhile=lambda: world.walk(BY_ESTIMATE)))
+
+    assert landed.counts["answer"] == 3
+    assert len(world.service.created) == 1
+    ((purpose, _, real),) = charges(world)
+    assert (purpose, real) == ("build b1", landed.cost_usd)
+    assert landed.manifest.estimated_usd is not None
