@@ -134,6 +134,7 @@ DISAGREEMENTS: Final = (
     ),
     _row("discovery", "refuses", "enum:small", "the services' own docs write small letters; we send the enum's own word"),
     _row("discovery", "refuses", "int:whole-float number:text", "proto3 JSON reads them; we send the number"),
+    _row("discovery", "refuses", "spelling:snake", "proto3 JSON reads the original names of fields too; we send the JSON names"),
     _row("discovery", "accepts", "base64:cut base64:padding", "a pattern of letters is all that a schema says of base64"),
     _row("discovery", "accepts", "enum:word", "roles are text to the schema; the service answers others with 400"),
     # The converters of google-genai: they refuse by name what a route lacks, and do not look at the rest.

@@ -152,6 +152,13 @@ def value_probes(route: str) -> Iterator[Probe]:
                 yield Probe(message, field, kind, variant, placed(route, message, {field: value}), value)
 
 
+def spelling_probe(route: str) -> Probe:
+    """A field by its original proto name."""
+    return Probe(
+        "GenerationConfig", "topP", "spelling", "snake", placed(route, "GenerationConfig", {"top_p": 0.5}), 0.5
+    )
+
+
 def word_probes(route: str) -> Iterator[Probe]:
     """Every word of every enum that anybody knows."""
     for message in paths(route):
