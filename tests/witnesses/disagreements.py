@@ -98,6 +98,7 @@ DISAGREEMENTS: Final = (
     _row("protobuf", "accepts", "number:bool", "a slip of Python's parser: true is a number to it; upb and the service refuse it"),
     _row("protobuf", "accepts", "base64:alphabet base64:padding", "Python's parser drops what is no base64; what is sent would differ"),
     _row("protobuf", "accepts", "message:list", "a slip of Python's parser: an empty list is an empty message to it"),
+    _row("protobuf", "accepts", "number:infinite", "proto3 JSON has infinities; no model has a use for one, and JSON has none"),
     # The discovery documents of Vertex AI, v1 and v1beta1, of 2026-11-06: a schema, without the leniency of proto3 JSON.
     _row(
         "discovery", "refuses",

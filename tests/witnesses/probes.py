@@ -28,7 +28,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "base64": {"number": 5, "alphabet": "§", "cut": "QUJDR", "padding": "QQ=", "url": "_-8="},
     "bool": {"text": "true", "number": 1},
     "int": {"text": "3", "whole-float": 3.0, "fraction": 3.5, "word": "x", "bool": True},
-    "number": {"text": "0.5", "word": "x", "bool": True},
+    "number": {"text": "0.5", "word": "x", "bool": True, "infinite": "1e999"},
     "object": {"text": "a", "list": []},
     "enum": {"word": "NO_SUCH_WORD", "small": "", "number": 1},
     "list": {"object": {}, "text": "a"},
