@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -20,6 +21,15 @@ from airflow_provider_geminibatch.jobs.submit import read_build
 from airflow_provider_geminibatch.storage import facts
 from tests.faults import WAYS, Crash, Plan
 from tests.jobs.test_whole import ALL, EMPTY, G1, World, at_first
+
+
+class DiesAtTheSeal(Plan):
+    """The process dies before it puts the choice of results on record."""
+
+    def run(self, name: str, act: Callable[[], Any], lost: Callable[[], Any]) -> Any:
+        if name == "store.create 01.json":
+            raise Crash(name)
+        return act()
 
 
 def walked(world: World, limit: str, **more: Any) -> Landed:
@@ -215,3 +225,37 @@ def test_whatever_goes_wrong_while_a_budget_is_looked_at_there_is_one_charge_and
     ((purpose, _, real),) = charges(world)
     assert (purpose, real) == ("build b1", landed.cost_usd)
     assert landed.manifest.estimated_usd is not None
+
+
+def test_a_shard_that_is_sent_once_more_after_its_build_was_settled_is_charged_for_itself() -> None:
+    world = World(shards=2)
+    policy = BatchPolicy(max_cost_usd=Decimal(2), thresholds=ALL, max_rounds=0)
+    world.walk(policy, max_tries=1)
+    failed, shown = world.service.created[0].name, world.service._now
+
+    def now(job: Any) -> Any:
+        seen = shown(job)
+        return (
+            msgspec.structs.replace(seen, state="FAILED", output_file="") if job.name == failed and seen.ended else seen
+        )
+
+    world.service._now = now  # type: ignore[method-assign]
+    world.clock.advance(timedelta(hours=4))
+    with pytest.raises(Crash):
+        world.walk(policy, DiesAtTheSeal(), max_tries=1)
+    (whole,) = charges(world)
+    assert whole[2] is not None
+
+    tight = BatchPolicy(max_cost_usd=whole[2] + whole[1] / 4, thresholds=ALL, max_rounds=0)
+    with pytest.raises(Unusable, match="its 3 rows may cost up to"):
+        world.walk(tight, max_tries=3, later_try=True)
+    world.walk(policy, max_tries=3, later_try=True)
+
+    assert len(world.service.created) == 3
+    _, (purpose, upper, real) = charges(world)
+    assert (purpose, upper, real) == ("build b1 again shard 0 attempt 2", whole[1] / 2, None)
+    world.clock.advance(timedelta(hours=4))
+    landed = world.walk(policy, max_tries=3, later_try=True)
+    assert isinstance(landed, Landed)
+    assert landed.counts["answer"] == 6
+    assert charged_usd(world.store, G1, now=world.clock) == landed.cost_usd
