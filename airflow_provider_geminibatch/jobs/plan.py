@@ -174,7 +174,7 @@ def _answers(cost: CostEstimate) -> list[str]:
 def _tokens(cost: CostEstimate) -> str:
     how = f"counted by the service on {cost.sampled} rows" if cost.counted else "by size, not counted"
     cached = f", {int(cost.cached.expected or 0):,} of them cached" if cost.cached.high else ""
-    media = f"; {cost.guessed_media} parts of media in the sample are guessed" if cost.guessed_media else ""
+    media = f"; media guessed in the sample: {cost.guessed_media}" if cost.guessed_media else ""
     return f"{_span(cost.prompt)}, {how}{cached}{media}"
 
 
