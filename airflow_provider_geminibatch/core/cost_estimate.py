@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from airflow_provider_geminibatch.core.answer_sizes import AnswerSizes
-from airflow_provider_geminibatch.core.budget import upper_usage
+from airflow_provider_geminibatch.core.budget import INPUT_TOKENS, upper_usage
 from airflow_provider_geminibatch.core.prices import BATCH_SHARE, Price, rates
 from airflow_provider_geminibatch.core.sampling import Sample, Seen, Span, mean_of, student, total_of
 
@@ -24,27 +24,30 @@ ENOUGH_BATCHES = 3
 """From how many earlier batches on their own differences tell how far the next may be off."""
 
 MEDIA_TOKENS = 258
-"""Tokens of a small image."""
+"""Tokens of a small image, of a page, of a second of video (token guide)."""
+
+IMAGE_TOKENS = 2240
+"""`assumed` the most that one image takes, at the highest media resolution."""
 
 _MILLION = Decimal(1_000_000)
 
 
-def guessed(request: Mapping[str, Any], size_bytes: int, media: int) -> Seen:
+def guessed(request: Mapping[str, Any], size_bytes: int, media: Sequence[str]) -> Seen:
     """A line as far as its text tells: about four bytes of text for a token, two at least, eight at most.
 
-    ``request`` is without its media. A part of media counts 258 tokens, as a small image has (token guide); it may well be
-    four times that.
+    ``request`` is without its media, of which ``media`` are the MIME types.
     """
     text = len(msgspec.json.encode({name: value for name, value in request.items() if name != "model"}))
     cap = upper_usage(request, size_bytes).candidates
-    return Seen(
-        size_bytes,
-        max(1, text // 4) + MEDIA_TOKENS * media,
-        0,
-        cap,
-        max(1, text // 8),
-        text // 2 + 4 * MEDIA_TOKENS * media,
-    )
+    line = Seen(size_bytes, max(1, text // 4), 0, cap, max(1, text // 8), text // 2)
+    return with_media(line, media)
+
+
+def with_media(line: Seen, media: Sequence[str]) -> Seen:
+    """The line with parts that nobody has counted: small ones are expected, and anything but an image may fill the window."""
+    most = sum(IMAGE_TOKENS if kind.startswith("image/") else INPUT_TOKENS for kind in media)
+    few = MEDIA_TOKENS * len(media)
+    return line._replace(prompt=line.prompt + few, least=line.least + few, most=min(line.most + most, INPUT_TOKENS))
 
 
 # The answers
@@ -138,7 +141,8 @@ class CostEstimate(msgspec.Struct, frozen=True, kw_only=True):
     def sentence(self) -> str:
         """One line for a log."""
         by = f"counted on {self.sampled} of {self.rows}" if self.counted else "by size, not counted"
-        tokens = f"{_shown(self.prompt)} prompt tokens ({by})"
+        media = f", media guessed in it: {self.guessed_media}" if self.guessed_media else ""
+        tokens = f"{_shown(self.prompt)} prompt tokens ({by}{media})"
         if self.batch_usd is None:
             return f"{tokens}; no price is known, so that the cost is unknown, not zero"
         return f"{tokens}; {dollars(self.batch_usd)} by batch; answers: {self.answers_told}"
@@ -163,11 +167,9 @@ def cost_of(
 ) -> CostEstimate:
     """The estimate: prompts from the sample, answers as told, both at today's price."""
     lines = sample.lines
-    prompt = total_of(sample, [seen.prompt for seen in lines])
-    if not counted:
-        prompt = _widened(sample, prompt)
-    batch = None if price is None else _costs(sample, answers, price, BATCH_SHARE, counted)
-    standard = None if price is None else _costs(sample, answers, price, Decimal(1), counted)
+    prompt = _widened(sample, total_of(sample, [seen.prompt for seen in lines]))
+    batch = None if price is None else _costs(sample, answers, price, BATCH_SHARE)
+    standard = None if price is None else _costs(sample, answers, price, Decimal(1))
     return CostEstimate(
         rows=sample.rows,
         size_bytes=sample.size_bytes,
@@ -188,7 +190,7 @@ def cost_of(
     )
 
 
-def _costs(sample: Sample, answers: Answers, price: Price, share: Decimal, counted: bool) -> tuple[Span, Span]:
+def _costs(sample: Sample, answers: Answers, price: Price, share: Decimal) -> tuple[Span, Span]:
     """What the prompts cost, and what the answers do."""
     per = [rates(price, seen.prompt, share) for seen in sample.lines]
     each = [
@@ -196,14 +198,12 @@ def _costs(sample: Sample, answers: Answers, price: Price, share: Decimal, count
         / _MILLION
         for seen, rate in zip(sample.lines, per, strict=True)
     ]
-    prompts = total_of(sample, each)
-    if not counted:
-        prompts = _widened(sample, prompts)
+    prompts = _widened(sample, total_of(sample, each))
     return prompts, answers.output.times(mean_of(sample, [rate.output for rate in per]) / _MILLION)
 
 
 def _widened(sample: Sample, guess: Span) -> Span:
-    """A guess by size is off by as much as the text allows, in all lines alike."""
+    """What was guessed may be off by as much as its text and media allow, in all lines alike; what was counted is not."""
     least, middle, most = (
         sum(getattr(seen, name) for seen in sample.lines) or 1 for name in ("least", "prompt", "most")
     )
@@ -254,4 +254,5 @@ __all__ = [
     "guessed",
     "held_against",
     "like_before",
+    "with_media",
 ]

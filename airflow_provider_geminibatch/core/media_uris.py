@@ -9,6 +9,9 @@ from typing import Any, Final, NamedTuple
 PLACEHOLDER: Final = "geminibatch:"
 """Begins the stand-in for a medium that is uploaded before it is sent; the real URI takes its place then."""
 
+BLANK: Final = f"{PLACEHOLDER}sha256:{'0' * 64}"
+"""What stands in a template for media whose content is not known yet. Nobody's file has that hash."""
+
 # `files/abc`, and the same as an URL of any version of the API, on Google's host or any other (a proxy, the emulator).
 _FILE = re.compile(
     r"(?:https?://[^/?#]+/(?:upload/|download/)?v1(?:alpha|beta)?/)?(files/[A-Za-z0-9][A-Za-z0-9_-]*)(?:[:?#].*)?\Z"
@@ -72,8 +75,10 @@ def uri_fault(uri: str, route: str) -> UriFault | None:
     addresses, public or signed, "supported in all endpoints, including Batch"; 2026-01); the batch notebook of Vertex AI
     (Cloud Storage and public YouTube). What neither says only warns.
     """
-    if uri.startswith(PLACEHOLDER) or _YOUTUBE.match(uri):
+    if uri == BLANK or _YOUTUBE.match(uri):
         return None
+    if uri.startswith(PLACEHOLDER):
+        return UriFault("is a stand-in of this package and no place", "write where the file is")
     scheme = _SCHEME.match(uri)
     word = scheme[1].lower() if scheme else ""
     if file_name(uri):

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
 import msgspec
@@ -201,12 +202,15 @@ class Rates(NamedTuple):
 
 def rates(price: Price, prompt_tokens: int, share: Decimal = BATCH_SHARE) -> Rates:
     """The rates for a prompt of that length, by batch unless another share is given."""
-    long, batch = prompt_tokens > price.long_above, share == BATCH_SHARE
-    per_input = price.long_input if long and price.long_input is not None else price.input
-    per_output = price.long_output if long and price.long_output is not None else price.output
-    cached = price.long_cached if long and price.long_input is not None else price.cached
-    own_input = price.batch_long_input if long and price.long_input is not None else price.batch_input
-    own_output = price.batch_long_output if long and price.long_output is not None else price.batch_output
+    above, batch = prompt_tokens > price.long_above, share == BATCH_SHARE
+    if above and price.long_input is not None:
+        per_input, own_input, cached = price.long_input, price.batch_long_input, price.long_cached
+    else:
+        per_input, own_input, cached = price.input, price.batch_input, price.cached
+    if above and price.long_output is not None:
+        per_output, own_output = price.long_output, price.batch_long_output
+    else:
+        per_output, own_output = price.output, price.batch_output
     return Rates(
         own_input if batch and own_input is not None else per_input * share,
         own_output if batch and own_output is not None else per_output * share,
@@ -214,15 +218,25 @@ def rates(price: Price, prompt_tokens: int, share: Decimal = BATCH_SHARE) -> Rat
     )
 
 
+@lru_cache(maxsize=64)
+def _rates(price: Price, above: bool, share: Decimal) -> Rates:
+    """For the millions of rows of a window, which share two or three of these."""
+    return rates(price, price.long_above + above, share)
+
+
 def batch_cost(price: Price, usage: Usage, share: Decimal = BATCH_SHARE) -> Decimal:
     """What one row costs, in USD; by batch unless another share is given.
 
     Thoughts are billed as output, cached tokens at the caching price.
     """
-    per = rates(price, usage.prompt, share)
-    cached = min(usage.cached, usage.prompt)
-    fresh = (usage.prompt - cached) * per.input + (usage.candidates + usage.thoughts) * per.output
-    return ((fresh + cached * per.cached) / _MILLION).quantize(_EXACT)
+    prompt, cached = usage.prompt, usage.cached
+    per_input, per_output, per_cached = _rates(price, prompt > price.long_above, share)
+    if cached:
+        cached = min(cached, prompt)
+        total = (prompt - cached) * per_input + cached * per_cached + (usage.candidates + usage.thoughts) * per_output
+    else:
+        total = prompt * per_input + (usage.candidates + usage.thoughts) * per_output
+    return (total / _MILLION).quantize(_EXACT)
 
 
 class Spent(NamedTuple):

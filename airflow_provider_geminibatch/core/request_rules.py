@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from airflow_provider_geminibatch.core import limits
 from airflow_provider_geminibatch.core.fields import PAYLOADS, messages
-from airflow_provider_geminibatch.core.media_uris import uri_fault
+from airflow_provider_geminibatch.core.media_uris import BLANK, uri_fault
 
 Message = dict[str, Any]
 
@@ -190,7 +190,10 @@ def _declared(request: Message) -> Iterator[Finding]:
     calling = config.get("functionCallingConfig") if isinstance(config, dict) else None
     allowed = calling.get("allowedFunctionNames") if isinstance(calling, dict) else None
     tools = request.get("tools")
-    if not isinstance(allowed, list) or "cachedContent" in request:
+    elsewhere = (
+        any(isinstance(tool, dict) and "mcpServers" in tool for tool in tools) if isinstance(tools, list) else False
+    )
+    if not isinstance(allowed, list) or "cachedContent" in request or elsewhere:
         return
     declared = {
         function.get("name")
@@ -272,7 +275,7 @@ def _readable(route: str) -> Rule:
 
 def _typed_file(data: Message) -> Iterator[Finding]:
     # "Required. The IANA standard MIME type of the source data" (discovery document of Vertex AI, FileData).
-    if data.get("mimeType") in (None, ""):
+    if data.get("mimeType") in (None, "") and data.get("fileUri") != BLANK:
         yield Finding("mimeType", "missing", "is missing", "Vertex AI wants the MIME type of every file")
 
 
@@ -308,6 +311,10 @@ def _inline(blob: Message) -> Iterator[Finding]:
 def rules(route: str) -> dict[str, tuple[Rule, ...]]:
     """The rules of a route, by message."""
     payloads = tuple(name for name in PAYLOADS if name in messages(route)["Part"])
+    request: tuple[Rule, ...]
+    file: tuple[Rule, ...]
+    function: tuple[Rule, ...]
+    config: tuple[Rule, ...]
     request, file, function = (_cache_alone, _declared, _no_mcp_with_schema), (_readable(route),), (_function,)
     config = (_structured_output, _heeded)
     tool = 'write {"googleSearch": {}} or {"functionDeclarations": […]}'

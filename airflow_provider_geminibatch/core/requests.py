@@ -32,7 +32,6 @@ from airflow_provider_geminibatch.core.wire_values import (
     Check,
     Path,
     Report,
-    as_it_is,
     list_of,
     map_of,
     spelled,
@@ -120,6 +119,8 @@ def _ask_of_model(
             found = Problem(spelled((root, f".{fault.field}")), fault.what, fault.hint, fault.rule)
             (warnings if fault.warns else problems).append(found)
 
+
+_EMPTY = "is an empty object, and the import of a Vertex AI batch fails on those"
 
 # What is found of a message whose field was refused follows from that, and is not said again.
 _FOLLOWS = frozenset({"no-payload", "empty-tool"})
@@ -224,12 +225,7 @@ def _message(
                 if not (refused and word in _FOLLOWS):
                     report((path, place and f".{place}"), word, what, hint)
         if no_empty and not wire and not refused:
-            report(
-                path,
-                "empty-object",
-                "is an empty object, and the import of a Vertex AI batch fails on those",
-                _filled(name),
-            )
+            report(path, "empty-object", _EMPTY, _instead_of_empty(name))
         return wire
 
     def fill() -> None:
@@ -239,7 +235,7 @@ def _message(
     return check, fill
 
 
-def _filled(name: str) -> str:
+def _instead_of_empty(name: str) -> str:
     """What to write instead of an empty message (python-genai#2123 has the work-around)."""
     if name == "GoogleSearch":
         return 'write {"excludeDomains": ["example.invalid"]}'
@@ -272,19 +268,24 @@ def _check_of(kind: str, route: str, made: dict[str, Check]) -> Check:
     if bare.startswith("["):
         return list_of(_check_of(element(kind), route, made), wrong_kind(bare))
     if bare.startswith("{"):
-        return map_of(_check_of(element(kind), route, made))
+        each = map_of(_check_of(element(kind), route, made))
+        return _filled(each) if route == "vertex" else each
     if bare.startswith("="):
         return _enum(bare[1:], route)
     if bare == "object" and route == "vertex":
-        return _filled_object
+        return _filled(SCALARS["object"])
     return SCALARS.get(bare) or made[bare]
 
 
-def _filled_object(value: Any, path: Path, report: Report) -> Any:
-    if isinstance(value, Mapping) and not value:
-        what = "is an empty object, and the import of a Vertex AI batch fails on those"
-        report(path, "empty-object", what, "leave it out, or put a field in")
-    return SCALARS["object"](value, path, report)
+def _filled(check: Check) -> Check:
+    """The same check, and the object may not be empty."""
+
+    def filled(value: Any, path: Path, report: Report) -> Any:
+        if isinstance(value, Mapping) and not value:
+            report(path, "empty-object", _EMPTY, "leave it out, or put a field in")
+        return check(value, path, report)
+
+    return filled
 
 
-__all__ = ["AllowFields", "Checked", "allowed_fields", "as_it_is", "check_message", "check_request"]
+__all__ = ["AllowFields", "Checked", "allowed_fields", "check_message", "check_request"]

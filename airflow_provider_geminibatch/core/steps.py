@@ -263,9 +263,7 @@ def _with_job(last: Attempt, evidence: Evidence) -> Step:
     end = last.end
     if end is None and last.claim.service != evidence.service:
         return Stop(ServiceChanged(last.job.job_name, str(last.claim.service), str(evidence.service)))
-    # What a rescue cancelled was asked for elsewhere; to send it again would pay twice.
-    cancelled = last.cancel is not None and last.cancel.rung is None
-    again = cancelled or _is_cleared(last.claim, evidence)
+    again = _is_wanted_again(last, evidence.task, evidence.max_tries)
     if again and end is None and not evidence.looked_at_job:
         return LookAtJob(last.number, last.job.job_name)
     if again and end is not None and not state_row(end.state).readable:
@@ -273,14 +271,29 @@ def _with_job(last: Attempt, evidence: Evidence) -> Step:
     return Done(last.job.job_name)
 
 
-def _is_cleared(claim: Claim, evidence: Evidence) -> bool:
+def sends_again(facts: ShardFacts, task: str, max_tries: int | None) -> bool:
+    """True when the next walk of ``task`` sends a shard once more: its job ended without results and we cancelled it, or the
+    task was cleared since."""
+    last = facts.last
+    if last is None or last.job is None or last.end is None or state_row(last.end.state).readable:
+        return False
+    return _is_wanted_again(last, task, max_tries)
+
+
+def _is_wanted_again(last: Attempt, task: str, max_tries: int | None) -> bool:
+    # What a rescue cancelled was asked for elsewhere; to send it again would pay twice.
+    cancelled = last.cancel is not None and last.cancel.rung is None
+    return cancelled or _is_cleared(last.claim, task, max_tries)
+
+
+def _is_cleared(claim: Claim, task: str, max_tries: int | None) -> bool:
     """True when a clear of this task lies between. Untold means a retry.
 
     A clear sets ``max_tries`` to the tries so far plus the task's retries, which is less than before if the Dag has fewer
     retries by now; nothing else changes it.
     """
-    told = claim.max_tries is not None and evidence.max_tries is not None
-    return told and claim.task == evidence.task and claim.max_tries != evidence.max_tries
+    told = claim.max_tries is not None and max_tries is not None
+    return told and claim.task == task and claim.max_tries != max_tries
 
 
 def _refused(facts: ShardFacts, last: Attempt, evidence: Evidence, policy: Policy, me: str, now: datetime) -> Step:

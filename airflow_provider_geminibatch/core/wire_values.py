@@ -125,7 +125,7 @@ def _number(value: Any, path: Path, report: Report) -> Any:
     return value
 
 
-def as_it_is(value: Any, path: Path, report: Report) -> Any:
+def _value(value: Any, path: Path, report: Report) -> Any:
     """Any JSON at all."""
     return value
 
@@ -142,7 +142,7 @@ SCALARS: Final[dict[str, Check]] = {
     "bool": _bool,
     "int": _int,
     "number": _number,
-    "value": as_it_is,
+    "value": _value,
     "object": _object,
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,6 +13,8 @@ from airflow_provider_geminibatch.emulator.files import Files
 from airflow_provider_geminibatch.emulator.media import unreadable
 from airflow_provider_geminibatch.emulator.names import next_page
 from airflow_provider_geminibatch.emulator.parsing import check_body, field
+from airflow_provider_geminibatch.emulator.results import bent
+from airflow_provider_geminibatch.emulator.switches import marked
 from airflow_provider_geminibatch.emulator.wire import Call, Json, Reply, refused
 
 _ROUTES: Mapping[str, Route] = {"flex": "flex", "priority": "priority"}
@@ -41,6 +44,8 @@ class Interactive:
         if dead:
             raise refused(dead[0], file=dead[1])
         response = answers.generate(body, model.name)
+        if effects := marked(json.dumps(body)):
+            response = bent(response, body, model.name, effects)
         tier = str(field(body, "serviceTier", "standard")).lower().removeprefix("service_tier_")
         used = response["usageMetadata"]
         output = used.get("candidatesTokenCount", 0) + used.get("thoughtsTokenCount", 0)

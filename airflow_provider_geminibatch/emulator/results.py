@@ -42,12 +42,20 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
+class _Call:
+    """What an interactive call has of a job: by what it is answered."""
+
+    kind: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Row:
     """One row to answer: its place in the input, its request, and what a second answer would say."""
 
     index: int
     request: Json
-    job: Job
+    job: Job | _Call
 
     def answer(self) -> Json:
         make = answers.generate if self.job.kind == "generate" else answers.embed
@@ -219,6 +227,15 @@ _BODY: Mapping[str, Callable[[Json, _Row, Params], Json]] = {
 }
 
 
+def bent(response: Json, request: Json, model: str, effects: Mapping[str, Params]) -> Json:
+    """The response to an interactive call as row scenarios bend it. Those that make a row an error are of jobs alone."""
+    body, row = {"response": response}, _Row(0, request, _Call("generate", model))
+    for name, bend in _BODY.items():
+        if name in effects and bend is not _failed:
+            body = bend(body, row, effects[name])
+    return body["response"]
+
+
 def _other(row: _Row) -> Json:
     """Another answer to the same request."""
     return replace(row, request={**row.request, "again": True}).answer()
@@ -231,4 +248,4 @@ _REPEAT: Mapping[str, Callable[[list[Json], _Row], list[Json]]] = {
     "missing": lambda bodies, row: [],
 }
 
-__all__ = ["Output", "render"]
+__all__ = ["Output", "bent", "render"]

@@ -123,10 +123,7 @@ class Scenarios:
         ]
 
         def choose(index: int, key: str, text: str) -> dict[str, Params]:
-            named = _IN_PROMPT.findall(text) if "[[emulator:" in text else ()
-            chosen = {
-                name: SCENARIOS[name].params for name in named if name in SCENARIOS and SCENARIOS[name].scope == "row"
-            }
+            chosen = marked(text)
             if switches:
                 draw = partial(draw_unit, self._seed, ordinal, index)
                 befallen = (switch for switch in switches if switch.befalls_row(draw, index, key, text))
@@ -134,6 +131,12 @@ class Scenarios:
             return chosen
 
         return choose
+
+
+def marked(text: str) -> dict[str, Params]:
+    """The row scenarios that a prompt asks for by itself."""
+    named = _IN_PROMPT.findall(text) if "[[emulator:" in text else ()
+    return {name: SCENARIOS[name].params for name in named if name in SCENARIOS and SCENARIOS[name].scope == "row"}
 
 
 def draw_unit(*facts: object) -> float:
@@ -165,4 +168,4 @@ def _converted(name: str, key: str, value: Any, like: Any) -> Any:
         raise ValueError(f"{name}: {key} is like {like!r}, not {value!r}") from None
 
 
-__all__ = ["Scenarios", "Switch", "draw_unit", "parse_scenario"]
+__all__ = ["Scenarios", "Switch", "draw_unit", "marked", "parse_scenario"]

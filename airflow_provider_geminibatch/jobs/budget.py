@@ -82,6 +82,21 @@ class Books:
                 standing = fact_store.put(self._store, self._path(number, "spent.json"), mine)
                 self._charges[number] = (charge, Decimal(standing.usd))
 
+    def settled(self, purpose: str) -> Decimal | None:
+        """What a purpose really cost, once that is on record."""
+        self._read_on()
+        return next((real for charge, real in self._charges if charge.purpose == purpose), None)
+
+    def open_under(self, prefix: str) -> list[str]:
+        """The purposes that begin so and are not settled."""
+        self._read_on()
+        return [charge.purpose for charge, real in self._charges if real is None and charge.purpose.startswith(prefix)]
+
+    def settled_under(self, prefix: str) -> Decimal:
+        """What the settled purposes that begin so cost."""
+        self._read_on()
+        return sum((real for charge, real in self._charges if real and charge.purpose.startswith(prefix)), Decimal(0))
+
     def has(self, purpose: str) -> bool:
         """True when a purpose is charged already."""
         self._read_on()
@@ -172,13 +187,23 @@ def need_of(store: Store, build: Build, price: Price, estimate: CostEstimate | N
 Estimating = Callable[[Build], CostEstimate]
 
 
-def charge_build(books: Books, store: Store, build: Build, at: datetime, estimating: Estimating | None = None) -> str:
+def charge_build(
+    books: Books,
+    store: Store,
+    build: Build,
+    at: datetime,
+    estimating: Estimating | None = None,
+    again: Callable[[ShardFacts], bool] = lambda facts: False,
+) -> str:
     """Charge a build before it is submitted: at its upper bound, or, with ``estimating``, at the high end of its estimate.
 
-    Why it may not be, or an empty text; once charged, always so.
+    Why it may not be, or an empty text; once charged, always so. ``again`` says which shards are sent once more: once a build is
+    settled, they are charged for themselves.
     """
-    if not books.limited or books.has(purpose_of(build)):
+    if not books.limited:
         return ""
+    if books.has(purpose_of(build)):
+        return _charge_again(books, store, build, at, again) if books.settled(purpose_of(build)) is not None else ""
     prices = prices_of_build(store, build, me=books.me, now=books.now)
     price = prices.at(at) if prices else None
     if price is None:
@@ -188,6 +213,28 @@ def charge_build(books: Books, store: Store, build: Build, at: datetime, estimat
         return ""
     standing = books.account()
     return need.told(build.rows, standing.limit_usd or Decimal(0), standing.charged_usd)
+
+
+def _charge_again(books: Books, store: Store, build: Build, at: datetime, again: Callable[[ShardFacts], bool]) -> str:
+    """Charge the shards of a settled build that are sent once more, each at its upper bound; why one may not be, or an empty text."""
+    prices = prices_of_build(store, build, me=books.me, now=books.now)
+    price = prices.at(at) if prices else None
+    for shard in build.shards:
+        facts = fact_store.shard_facts(store, shard.ledger)
+        if not again(facts):
+            continue
+        if price is None:
+            return unpriced(build.model)
+        need = shard_need(store, shard, price, BATCH_SHARE, left_out(store, shard))
+        if not books.charge(f"{_again_of(build)}{shard.index} attempt {len(facts.attempts) + 1}", need.usd):
+            standing = books.account()
+            return need.told(shard.rows, standing.limit_usd or Decimal(0), standing.charged_usd)
+    return ""
+
+
+def _again_of(build: Build) -> str:
+    """What the purposes of shards begin with that are sent once more."""
+    return f"{purpose_of(build)} again shard "
 
 
 def unpriced(model: str) -> str:
@@ -207,7 +254,13 @@ def settle_build(books: Books, store: Store, build: Build, spent_usd: Decimal | 
         facts = fact_store.shard_facts(store, shard.ledger)
         if not (_is_over(facts.job_attempt) if facts.job_attempt else _refused(facts)):
             return
+    before = books.settled(purpose_of(build))
     books.settle(purpose_of(build), spent_usd)
+    if before is not None:
+        # What was sent once more since then: the first of its charges stands for all that it cost.
+        left = spent_usd - before - books.settled_under(_again_of(build))
+        for number, purpose in enumerate(books.open_under(_again_of(build))):
+            books.settle(purpose, max(Decimal(0), left) if not number else Decimal(0))
 
 
 def _is_over(attempt: Attempt) -> bool:

@@ -151,9 +151,12 @@ class Declaration:
         common.note({"generationConfig": self.template.generation})
         wire = compile_template(self.template, self.kind, route=self.route, check=self.check, warn=warn)
         if self.template.media:
-            ready = partial(ready_rows, encode=wire.encode, own=frozenset({MEDIA_FIELD}), **options)
-            with_media = media.rows if media else bare
-            return Road(lambda rows: ready(with_media(rows)), wire.constant, self.source_name)
+            with_media, own = media.rows if media else bare, frozenset({MEDIA_FIELD})
+            return Road(
+                lambda rows: ready_rows(with_media(rows), wire.encode, own=own, **options),
+                wire.constant,
+                self.source_name,
+            )
         ready = partial(ready_rows, encode=wire.encode, quick=quick_rows(wire, self.passthrough), **options)
         together, most = quick_chunks(wire, self.passthrough), self.max_shard_bytes - LINE_BYTES
 

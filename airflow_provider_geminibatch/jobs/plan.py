@@ -13,6 +13,7 @@ from airflow_provider_geminibatch.core.cost_estimate import CostEstimate, dollar
 from airflow_provider_geminibatch.core.eta import Estimate
 from airflow_provider_geminibatch.core.model import Build
 from airflow_provider_geminibatch.core.response_schema import SchemaOverhead, schema_overhead
+from airflow_provider_geminibatch.core.sampling import Span
 from airflow_provider_geminibatch.gemini.gateway import Gateway
 from airflow_provider_geminibatch.jobs.cost_estimate import estimate_cost
 from airflow_provider_geminibatch.jobs.price_list import PriceBook
@@ -79,7 +80,7 @@ class Plan:
         lines = [
             f"{build.model}: {build.rows:,} rows, {_bytes(build.size_bytes)} in {shards} ({share})",
             f"prompts   {_tokens(cost)}",
-            f"answers   {cost.answers_told}",
+            *_answers(cost),
             *self._money(),
             *([f"schema    {self.schema.said(build.rows)}"] if self.schema else []),
             f"time      {self._time()}",
@@ -155,16 +156,26 @@ def _tiers(build: Build, cost: CostEstimate) -> tuple[TierPlan, ...]:
     )
 
 
-def _tokens(cost: CostEstimate) -> str:
-    span, how = (
-        cost.prompt,
-        f"counted by the service on {cost.sampled} rows" if cost.counted else "by size, not counted",
-    )
+def _span(span: Span) -> str:
     middle = "" if span.expected is None else f"{int(span.expected):,} tokens"
-    spread = f" ({int(span.low):,} to {int(span.high):,})" if span.low != span.high else ""
+    return middle + (f" ({int(span.low):,} to {int(span.high):,})" if span.low != span.high else "")
+
+
+def _answers(cost: CostEstimate) -> list[str]:
+    """What answers take; of a bound there is no more to say than what is allowed."""
+    if cost.basis == "bound":
+        return [f"answers   {cost.answers_told}"]
+    return [
+        f"answers   {_span(cost.candidates)}, by {cost.answers_told}",
+        f"thoughts  {_span(cost.thoughts)}, billed as answers are",
+    ]
+
+
+def _tokens(cost: CostEstimate) -> str:
+    how = f"counted by the service on {cost.sampled} rows" if cost.counted else "by size, not counted"
     cached = f", {int(cost.cached.expected or 0):,} of them cached" if cost.cached.high else ""
-    media = f"; {cost.guessed_media} parts of media in the sample are guessed" if cost.guessed_media else ""
-    return f"{middle}{spread}, {how}{cached}{media}"
+    media = f"; media guessed in the sample: {cost.guessed_media}" if cost.guessed_media else ""
+    return f"{_span(cost.prompt)}, {how}{cached}{media}"
 
 
 def _tier(one: TierPlan) -> str:

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, NamedTuple
 import msgspec
 
 from airflow_provider_geminibatch.core.answer_sizes import asked_like
-from airflow_provider_geminibatch.core.cost_estimate import MEDIA_TOKENS, guessed
+from airflow_provider_geminibatch.core.cost_estimate import guessed, with_media
 from airflow_provider_geminibatch.core.errors import KeyRefused, ModelUnknown, ServiceError
 from airflow_provider_geminibatch.core.media_uris import PLACEHOLDER
 from airflow_provider_geminibatch.core.model import BatchId, Build
@@ -127,11 +127,11 @@ def look(
         if count is None:
             return guess
         # Parts that are not at the service yet are guessed even where the rest was counted.
-        total = count.total + MEDIA_TOKENS * bare[line.at][1]
-        return guess._replace(prompt=total, cached=count.cached, least=total, most=total)
+        line_counted = guess._replace(prompt=count.total, cached=count.cached, least=count.total, most=count.total)
+        return with_media(line_counted, bare[line.at][1])
 
     sample = Sample(build.rows, build.size_bytes, tuple(tuple(seen(line) for line in zone) for zone in zones), whole)
-    return Looked(sample, len(counts), sum(media for _, media in bare.values()))
+    return Looked(sample, len(counts), sum(len(media) for _, media in bare.values()))
 
 
 def _counted(
@@ -156,33 +156,41 @@ def _counted(
     return counts
 
 
-def without_media(request: dict[str, Any], *, only_placeholders: bool = False) -> tuple[dict[str, Any], int]:
-    """The request without its parts of media, and how many they were."""
+def without_media(request: dict[str, Any], *, only_placeholders: bool = False) -> tuple[dict[str, Any], list[str]]:
+    """The request without its parts of media, and the MIME types of these."""
     contents = request.get("contents")
     if not isinstance(contents, list):
-        return request, 0
-    gone = 0
+        return request, []
+    gone: list[str] = []
     kept: list[Any] = []
     for content in contents:
         parts = content.get("parts") if isinstance(content, dict) else None
         if not isinstance(parts, list):
             kept.append(content)
             continue
-        rest = [part for part in parts if not _is_media(part, only_placeholders)]
-        gone += len(parts) - len(rest)
-        kept.append({**content, "parts": rest})
-    return ({**request, "contents": kept}, gone) if gone else (request, 0)
+        kinds = [_media_kind(part, only_placeholders) for part in parts]
+        gone += [kind for kind in kinds if kind is not None]
+        kept.append({**content, "parts": [part for part, kind in zip(parts, kinds, strict=True) if kind is None]})
+    return ({**request, "contents": kept}, gone) if gone else (request, [])
 
 
-def _is_media(part: object, only_placeholders: bool) -> bool:
+def _media_kind(part: object, only_placeholders: bool) -> str | None:
+    """The MIME type of a part of media, empty when it does not say; None for any other part."""
     if not isinstance(part, dict):
-        return False
-    data = part.get("fileData") or part.get("file_data")
-    uri = str((data.get("fileUri") or data.get("file_uri") or "") if isinstance(data, dict) else "")
-    if only_placeholders:
-        # What is uploaded only before its shard, the service cannot count yet.
-        return uri.startswith(PLACEHOLDER)
-    return data is not None or "inlineData" in part or "inline_data" in part
+        return None
+    file, data = (part.get(name) or part.get(other) for name, other in _MEDIA_FIELDS)
+    if not isinstance(file, dict):
+        return None if only_placeholders or not isinstance(data, dict) else _mime(data)
+    uri = str(file.get("fileUri") or file.get("file_uri") or "")
+    # What is uploaded only before its shard, the service cannot count yet.
+    return None if only_placeholders and not uri.startswith(PLACEHOLDER) else _mime(file)
+
+
+_MEDIA_FIELDS = (("fileData", "file_data"), ("inlineData", "inline_data"))
+
+
+def _mime(data: dict[str, Any]) -> str:
+    return str(data.get("mimeType") or data.get("mime_type") or "")
 
 
 def asked_by(store: Store, build: Build) -> str:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Literal
 
 import msgspec
@@ -29,7 +30,7 @@ from airflow_provider_geminibatch.core.ledger import RungDone, RungFact, Settled
 from airflow_provider_geminibatch.core.manifest import Manifest
 from airflow_provider_geminibatch.core.model import Build, Outcomes, Owner
 from airflow_provider_geminibatch.core.names import short
-from airflow_provider_geminibatch.core.steps import Policy
+from airflow_provider_geminibatch.core.steps import Policy, sends_again
 from airflow_provider_geminibatch.gemini.gateway import Gateway
 from airflow_provider_geminibatch.jobs import rounds
 from airflow_provider_geminibatch.jobs.budget import Books, Estimating, charge_build, refuse_build, settle_build
@@ -201,7 +202,9 @@ class _Walk:
         build, conn_id = live[step.build]
         self._forget_answers()
         estimating = self._estimating(self._gateways(conn_id)) if self._policy.budget == "estimate" else None
-        if why := charge_build(self._books(), self._desk.store, build, self._desk.now(), estimating):
+        max_tries = self._submitting["max_tries"]
+        again = partial(sends_again, task="", max_tries=max_tries)
+        if why := charge_build(self._books(), self._desk.store, build, self._desk.now(), estimating, again):
             self._beyond_budget(step.build, build, self._gateways(conn_id), why)
             return
         deadline = self._policy.deadline_at(self._standing.begun_at(), self._desk.now())

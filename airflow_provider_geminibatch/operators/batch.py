@@ -276,14 +276,17 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
         log.info("%s", estimate.sentence(now))
         note_estimate(ledger, estimate, deadline, owner=attempt_of(context).me, now=now)
         context["ti"].xcom_push(key="estimate", value=outlook(estimate, deadline, late=was_late))
+        conn_id = waiting.conn_id or self.gemini_conn_id
+        ledgers = _ledgers(manifest, self.gemini_conn_id)
         return GeminiBatchTrigger(
-            conn_id=waiting.conn_id or self.gemini_conn_id,
+            conn_id=conn_id,
             job_names=waiting.job_names,
             since=(begun_at or now).isoformat(),
             deadline=waiting.until.isoformat() if waiting.until else None,
             poll_seconds=self._cap().total_seconds(),
             first_event_after=config.first_event_after().total_seconds(),
-            ledgers={name: uri for name, uri in _ledgers(manifest).items() if name in waiting.job_names},
+            ledgers={name: uri for name, uri in ledgers.pop(conn_id, {}).items() if name in waiting.job_names},
+            ledgers_elsewhere={other: its for other, its in ledgers.items() if its},
             expected=passed_on(estimate),
             stretches=self.poll_interval is None,
             names_late=not was_late,
@@ -321,11 +324,15 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
         if ti is None or self._prepared_as is None:
             return
         try:
-            owner = attempt_of({"ti": ti}).me
-            ledgers = _ledgers(self._prepared_as)
-            log.info("%s", cancel_if_failed(ti, self.gemini_conn_id, ledgers, owner=owner))
+            owner, jobs = attempt_of({"ti": ti}).me, _ledgers(self._prepared_as, self.gemini_conn_id)
         except GeminiBatchError as error:
             log.warning("The jobs could not be cancelled. %s", error)
+            return
+        for conn_id, ledgers in jobs.items():
+            try:
+                log.info("%s", cancel_if_failed(ti, conn_id, ledgers, owner=owner))
+            except GeminiBatchError as error:
+                log.warning("The jobs of connection %s could not be cancelled. %s", conn_id, error)
 
 
 def _current_ti() -> Any:
@@ -337,18 +344,23 @@ def _current_ti() -> Any:
         return None
 
 
-def _ledgers(manifest: Manifest) -> dict[str, str]:
-    """For each open job of the batch, also of its rounds and rungs, the URI of its attempt in the ledger."""
+def _ledgers(manifest: Manifest, own: str) -> dict[str, dict[str, str]]:
+    """For each open job of the batch, also of its rounds and rungs, the URI of its attempt in the ledger, by connection."""
     from airflow_provider_geminibatch.jobs.ending import read_batch
     from airflow_provider_geminibatch.jobs.layers import build_path, rounds_of, rungs_of
     from airflow_provider_geminibatch.jobs.submit import read_build
 
     store = open_store(manifest.workspace)
     root = read_build(store, manifest.path)
-    above = [one.build for one in rounds_of(store, root)] + [one.build for one in rungs_of(store, root)]
-    builds = [root, *(build for build in above if build)]
-    batches = [read_batch(Manifest(f"{manifest.workspace}/{build_path(root, one.id)}"), store) for one in builds]
-    return {job.name: batch.place_uri(job) for batch in batches for job in batch.jobs if not job.ended}
+    builds = [(own, root), *((own, one.build) for one in rounds_of(store, root))]
+    builds += [(one.fact.conn_id or own, one.build) for one in rungs_of(store, root)]
+    found: dict[str, dict[str, str]] = {}
+    for conn_id, build in builds:
+        if build is None:
+            continue
+        batch = read_batch(Manifest(f"{manifest.workspace}/{build_path(root, build.id)}"), store)
+        found.setdefault(conn_id, {}).update({job.name: batch.place_uri(job) for job in batch.jobs if not job.ended})
+    return found
 
 
 def _deadline(given: timedelta | datetime | str | None) -> timedelta | datetime | None:

@@ -34,6 +34,9 @@ class TableSource(FileSource):
         folders = partitions_of(piece.uri) if self.partitions else {}
         with pa.PythonFile(file, mode="r") as source:
             before, schema, batches = self._batches(source, piece, folders)
+            twice = sorted({name for name in schema.names if schema.names.count(name) > 1})
+            if twice:
+                raise SourceUnreadable(piece.uri, f"two of its columns are called {', '.join(twice)}")
             wanted = {name: value for name, value in folders.items() if not self.only or name in self.only}
             # A column that the file has itself is the file's: it was written by whoever knows its type.
             along = {name: value for name, value in wanted.items() if name not in schema.names}
@@ -150,7 +153,7 @@ def _coarser(batch: Any) -> Any:
 
 
 def _coarse(kind: Any) -> Any:
-    """The type with nanoseconds replaced by microseconds, inside of lists and structs too."""
+    """The type with nanoseconds replaced by microseconds, inside of lists, maps and structs too."""
     import pyarrow as pa
     from pyarrow import types
 
@@ -162,6 +165,10 @@ def _coarse(kind: Any) -> Any:
         return pa.time64("us")
     if types.is_list(kind):
         return pa.list_(kind.value_field.with_type(_coarse(kind.value_type)))
+    if types.is_large_list(kind):
+        return pa.large_list(kind.value_field.with_type(_coarse(kind.value_type)))
+    if types.is_map(kind):
+        return pa.map_(kind.key_type, _coarse(kind.item_type))
     if types.is_struct(kind):
         return pa.struct([field.with_type(_coarse(field.type)) for field in kind])
     return kind

@@ -47,6 +47,8 @@ class GeminiBatchTrigger(BaseTrigger):
         task whose trigger fires within about 8 s of the deferral.
     :param ledgers: For each job that may be cancelled, the URI of its attempt in the ledger. Only they are cancelled
         when somebody marks the task failed.
+    :param ledgers_elsewhere: The same for jobs of other connections, by connection: nobody waits for them here, and they end
+        with the others.
     :param expected: When similar jobs were done, as ``Estimate.as_dict`` gives it: pauses grow while that is far away.
     :param stretches: Whether pauses may grow beyond ``poll_seconds`` by it.
     :param names_late: Whether to fire, with the status ``late``, when the jobs take longer than they should.
@@ -65,6 +67,7 @@ class GeminiBatchTrigger(BaseTrigger):
         poll_seconds: float = 60.0,
         first_event_after: float = 12.0,
         ledgers: Mapping[str, str] | None = None,
+        ledgers_elsewhere: Mapping[str, Mapping[str, str]] | None = None,
         expected: Mapping[str, Any] | None = None,
         stretches: bool = False,
         names_late: bool = False,
@@ -80,6 +83,7 @@ class GeminiBatchTrigger(BaseTrigger):
         self.poll_seconds = poll_seconds
         self.first_event_after = first_event_after
         self.ledgers = dict(ledgers or {})
+        self.ledgers_elsewhere = {conn_id: dict(its) for conn_id, its in (ledgers_elsewhere or {}).items()}
         self.expected = None if expected is None else dict(expected)
         self.stretches = stretches
         self.names_late = names_late
@@ -100,6 +104,7 @@ class GeminiBatchTrigger(BaseTrigger):
                 "poll_seconds": self.poll_seconds,
                 "first_event_after": self.first_event_after,
                 "ledgers": self.ledgers,
+                "ledgers_elsewhere": self.ledgers_elsewhere,
                 "expected": self.expected,
                 "stretches": self.stretches,
                 "names_late": self.names_late,
@@ -127,12 +132,13 @@ class GeminiBatchTrigger(BaseTrigger):
         if ti is None:
             return
         owner = short(str(ti.id), str(ti.try_number))
-        try:
-            done = await asyncio.to_thread(cancel_if_failed, ti, self.conn_id, self.ledgers, owner=owner)
-        except GeminiBatchError as error:
-            log.warning("The jobs could not be cancelled. %s", error)
-        else:
-            log.info("%s", done)
+        for conn_id, ledgers in ({self.conn_id: self.ledgers} | self.ledgers_elsewhere).items():
+            try:
+                done = await asyncio.to_thread(cancel_if_failed, ti, conn_id, ledgers, owner=owner)
+            except GeminiBatchError as error:
+                log.warning("The jobs could not be cancelled. %s", error)
+            else:
+                log.info("%s", done)
 
     def _watch(self) -> Watch:
         return Watch(

@@ -16,11 +16,12 @@ from airflow_provider_geminibatch import GeminiBatchOperator, Landing, RequestTe
 from airflow_provider_geminibatch.cli.main import main
 from airflow_provider_geminibatch.core.errors import Unusable
 from airflow_provider_geminibatch.core.manifest import Manifest
-from airflow_provider_geminibatch.emulator import Server
+from airflow_provider_geminibatch.emulator import Emulator, Server, running
 from airflow_provider_geminibatch.hooks import kill, outlook
+from airflow_provider_geminibatch.jobs.wait import pause_until
 from airflow_provider_geminibatch.operators import batch as batch_module
 from tests.airflow.conftest import KEY
-from tests.airflow.faces import context, interval
+from tests.airflow.faces import connection, context, interval
 from tests.airflow.test_late import history
 
 pytestmark = pytest.mark.airflow
@@ -339,6 +340,37 @@ def test_marked_failed_while_deferred_cancels_too(service: Server, workspace: st
         patch.setattr(kill, "task_state", lambda ti: "failed")
         asyncio.run(trigger.on_kill())
     assert service.emulator.log.count("batches.cancel") == 1
+
+
+@pytest.mark.parametrize("deferred_now", [True, False])
+def test_marked_failed_cancels_the_jobs_of_every_connection(
+    service: Server, workspace: str, landing: Landing, monkeypatch: pytest.MonkeyPatch, deferred_now: bool
+) -> None:
+    service.emulator.scenario("never_finishes")
+    ladder = (Rung("hedge", limit=timedelta(hours=3), conn_id="elsewhere"),)
+    where = run()
+
+    def make() -> GeminiBatchOperator:
+        return whole(landing, deadline=timedelta(seconds=0.2), on_deadline=ladder)
+
+    with running(Emulator(seed=8, start=datetime.now(UTC), speed=0, turnaround=(5, 5))) as other:
+        monkeypatch.setenv("AIRFLOW_CONN_ELSEWHERE", connection(other.url, "k"))
+        first = deferred(make().execute, where)
+        pause_until(datetime.now(UTC) + timedelta(seconds=0.3))
+        task = make()
+        trigger = deferred(resumed, task, first, where).trigger
+        trigger.task_instance = where["ti"]
+        monkeypatch.setattr(kill, "task_state", lambda ti: "failed")
+        monkeypatch.setattr(batch_module, "_current_ti", lambda: where["ti"])
+        if deferred_now:
+            asyncio.run(type(trigger)(**trigger.serialize()[1]).on_kill())
+            assert other.emulator.log.count("batches.cancel") == 0
+            asyncio.run(trigger.on_kill())
+        else:
+            task.on_kill()
+
+        assert [other.emulator.state(job.name) for job in other.emulator.jobs] == ["BATCH_STATE_CANCELLED"]
+    assert {service.emulator.state(job.name) for job in service.emulator.jobs} == {"BATCH_STATE_CANCELLED"}
 
 
 def test_stopped_before_anything_was_sealed_there_is_nothing_to_cancel(landing: Landing) -> None:

@@ -124,6 +124,27 @@ def test_a_canary_that_fails_fails_the_task_for_good_and_uploads_nothing(service
     assert (verdict["verdict"], verdict["report"]["unusable"]) == ("stop", {"truncated": 4})
 
 
+@pytest.mark.parametrize(
+    ("scenario", "told"),
+    [
+        ("empty", "4 empty (no parts)"),
+        ("blocked", "4 blocked (SAFETY"),
+        ("prompt_blocked", "4 blocked (prompt blocked: PROHIBITED_CONTENT)"),
+        ("thoughts_only", "4 truncated (MAX_TOKENS, nothing but thoughts)"),
+        ("broken_json", "4 invalid (not JSON)"),
+    ],
+)
+def test_a_report_names_what_is_wrong_with_the_answers(
+    service: Server, workspace: str, scenario: str, told: str
+) -> None:
+    schema = {"type": "object", "properties": {"sky": {"type": "string"}}, "required": ["sky"]}
+    template = RequestTemplate(f"What about $text? [[emulator:{scenario}]]", response_schema=schema)
+    operator = GeminiBatchPrepareOperator(task_id="prepare", source=rows(), model=MODEL, template=template)
+    with pytest.raises(AirflowFailException) as caught:
+        submit(operator.execute(context("prepare", **WINDOW)))
+    assert told in str(caught.value)
+
+
 def test_no_batch_is_sent_before_all_canaries_have_passed(service: Server, workspace: str) -> None:
     good = prepare()
     bad = prepare(cap=2, where=context("prepare", map_index=1, **WINDOW))

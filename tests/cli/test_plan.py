@@ -152,7 +152,10 @@ def test_a_sealed_batch_goes_by_what_its_workspace_knows(tmp_path: Path, capsys:
     assert found["turnaround"]["jobs"] == 12
     assert 3600 < found["turnaround"]["p50_seconds"] < found["turnaround"]["p90_seconds"] < 4400
     assert main(["plan", uri]) == 0
-    assert "half of 12 jobs (same model and size) took up to 1 h 0" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "half of 12 jobs (same model and size) took up to 1 h 0" in said
+    assert "answers   500 tokens (200 to 900), by 100 answers to the like, of one earlier batch" in said
+    assert "thoughts  0 tokens, billed as answers are" in said
     assert list(store.list("")) == before
 
 

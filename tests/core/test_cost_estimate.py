@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_geminibatch.core.answer_sizes import AnswerSizes, Spread
 from airflow_provider_geminibatch.core.cost_estimate import (
+    IMAGE_TOKENS,
     MEDIA_TOKENS,
     Answers,
     CostEstimate,
@@ -20,6 +21,7 @@ from airflow_provider_geminibatch.core.cost_estimate import (
     guessed,
     held_against,
     like_before,
+    with_media,
 )
 from airflow_provider_geminibatch.core.prices import Price
 from airflow_provider_geminibatch.core.sampling import Sample, Seen, Span, exactly
@@ -70,7 +72,7 @@ def test_without_a_price_tokens_are_told_and_no_money() -> None:
 
 def test_a_guess_by_size_is_as_wide_as_text_may_be_and_says_that_it_is_one() -> None:
     request = {"contents": [{"parts": [{"text": "x" * 4000}]}]}
-    line = guessed(request, 4100, 0)
+    line = guessed(request, 4100, [])
     assert line.least < 1000 < line.prompt < 1050 < line.most
     estimate = cost_of(whole(line), answers(0, 1), PRICE, counted=False)
     assert estimate.prompt == (line.least, line.prompt, line.most)
@@ -79,14 +81,26 @@ def test_a_guess_by_size_is_as_wide_as_text_may_be_and_says_that_it_is_one() -> 
 
 def test_the_most_a_guessed_line_may_answer_is_what_it_asks_for() -> None:
     request = {"contents": [], "generationConfig": {"maxOutputTokens": 70, "candidateCount": 2}, "model": "models/m"}
-    assert guessed(request, 100, 0).output_cap == 140
-    assert guessed({"contents": []}, 100, 0).output_cap == 65_536
+    assert guessed(request, 100, []).output_cap == 140
+    assert guessed({"contents": []}, 100, []).output_cap == 65_536
 
 
-def test_media_are_guessed_as_small_images() -> None:
-    bare, with_two = guessed({"contents": []}, 100, 0), guessed({"contents": []}, 100, 2)
-    assert with_two.prompt - bare.prompt == 2 * MEDIA_TOKENS
-    assert with_two.most - bare.most == 8 * MEDIA_TOKENS
+def test_images_are_guessed_as_small_ones_and_anything_else_may_fill_the_window() -> None:
+    bare = guessed({"contents": []}, 100, [])
+    images = guessed({"contents": []}, 100, ["image/png", "image/jpeg"])
+    assert images.prompt - bare.prompt == 2 * MEDIA_TOKENS
+    assert images.most - bare.most == 2 * IMAGE_TOKENS
+    for kind in ("video/mp4", "application/pdf", ""):
+        other = guessed({"contents": []}, 100, [kind])
+        assert (other.prompt, other.most) == (bare.prompt + MEDIA_TOKENS, 1_048_576)
+
+
+def test_what_could_not_be_counted_widens_what_was() -> None:
+    sure = cost_of(whole(seen(), seen()), answers(0, 2), PRICE, counted=True)
+    with_one = cost_of(whole(seen(), with_media(seen(), ["image/png"])), answers(0, 2), PRICE, counted=True, media=1)
+    assert sure.prompt == exactly(60)
+    assert with_one.prompt == (60 + MEDIA_TOKENS, 60 + MEDIA_TOKENS, 60 + IMAGE_TOKENS)
+    assert "media guessed in it: 1" in with_one.sentence
 
 
 def test_without_answers_to_the_like_only_a_bound_is_told_and_no_middle() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_geminibatch.core.media_uris import MediaUri, file_name, media_uris, uri_fault
+from airflow_provider_geminibatch.core.media_uris import BLANK, MediaUri, file_name, media_uris, uri_fault
 
 FILE_URL = "https://generativelanguage.googleapis.com/v1beta/files/abc-1"
 
@@ -59,7 +59,8 @@ def test_a_file_of_the_files_api_is_known_by_its_name_and_by_its_url(uri: str, n
         ("http://example.com/a.png", "warned", "warned"),
         ("s3://bucket/a.png", "refused", "refused"),
         ("/home/me/a.png", "refused", "refused"),
-        ("geminibatch:sha256:00", "reads", "reads"),
+        (BLANK, "reads", "reads"),
+        ("geminibatch:sha256:00", "refused", "refused"),
     ],
 )
 def test_each_route_reads_its_own_kind_of_uri(uri: str, developer: str, vertex: str) -> None:

@@ -266,6 +266,9 @@ def test_usage_metadata(api, emulator):
 def test_a_prompt_can_ask_for_its_own_scenario(api, make_line, name):
     plain, marked = make_line("k", "a prompt"), make_line("k", f"a prompt [[emulator:{name}]]")
     usual = [line.keys() | {candidate(line)["finishReason"]} for line in api.results(api.create(plain).body["name"])]
+    if name == "opaque_refusal":
+        assert api.create(marked).status == 400
+        return
     bent = api.results(api.create(marked).body["name"])
     if name in ("duplicate", "duplicate_differing", "missing"):
         assert len(bent) != len(usual)
@@ -275,6 +278,25 @@ def test_a_prompt_can_ask_for_its_own_scenario(api, make_line, name):
             for line in bent
         ]
         assert shown != usual
+
+
+@pytest.mark.parametrize(
+    ("name", "finish"),
+    [
+        ("truncated", "MAX_TOKENS"),
+        ("thoughts_only", "MAX_TOKENS"),
+        ("empty", "STOP"),
+        ("blocked", "SAFETY"),
+        ("missing", "STOP"),
+    ],
+)
+def test_a_prompt_gets_its_own_scenario_by_an_interactive_call_too(api, emulator, make_line, name, finish):
+    request = json.loads(make_line("k", f"a prompt [[emulator:{name}]]"))["request"]
+    reply = api.call("POST", f"/v1beta/models/{FLASH}:generateContent", request)
+    assert reply.status == 200
+    assert reply.body["candidates"][0]["finishReason"] == finish
+    (line,) = api.results(api.create(make_line("k", f"a prompt [[emulator:{name}]]")).body["name"]) or ({},)
+    assert line.get("response", reply.body) == reply.body
 
 
 # Choosing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -11,14 +12,24 @@ import pytest
 
 from airflow_provider_geminibatch.core.batch import BatchPolicy, Rung
 from airflow_provider_geminibatch.core.canary import CanaryKept
-from airflow_provider_geminibatch.core.errors import Unusable
+from airflow_provider_geminibatch.core.errors import GeminiBatchError, Unusable
 from airflow_provider_geminibatch.core.ledger import Charge, Spending
 from airflow_provider_geminibatch.core.prices import Price
 from airflow_provider_geminibatch.jobs.budget import Books, Need, charged_usd, need_of, refuse_build
 from airflow_provider_geminibatch.jobs.collect import Landed
 from airflow_provider_geminibatch.jobs.submit import read_build
 from airflow_provider_geminibatch.storage import facts
+from tests.faults import WAYS, Crash, Plan
 from tests.jobs.test_whole import ALL, EMPTY, G1, World, at_first
+
+
+class DiesAtTheSeal(Plan):
+    """The process dies before it puts the choice of results on record."""
+
+    def run(self, name: str, act: Callable[[], Any], lost: Callable[[], Any]) -> Any:
+        if name == "store.create 01.json":
+            raise Crash(name)
+        return act()
 
 
 def walked(world: World, limit: str, **more: Any) -> Landed:
@@ -177,3 +188,74 @@ def test_the_same_charges_are_seen_under_another_limit() -> None:
     assert not books.within(Decimal(4)).charge("two", Decimal(2))
     assert books.charge("two", Decimal(2))
     assert books.within(Decimal(9)).account().charged_usd == 5
+
+
+BY_ESTIMATE = BatchPolicy(max_cost_usd=Decimal("0.5"), budget="estimate", thresholds=ALL)
+
+
+def resumed_until_landed(world: World, plan: Plan) -> Landed:
+    """Walk on after whatever the plan does."""
+    for _ in range(50):
+        try:
+            end = world.walk(BY_ESTIMATE, plan)
+        except (Crash, GeminiBatchError):
+            plan = Plan()
+            continue
+        if isinstance(end, Landed):
+            return end
+        world.clock.advance(timedelta(hours=1))
+    raise AssertionError("it does not end")
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "effect",
+    ["gateway.count_tokens", "store.create cost.json", "store.create gemini-3.8-flash.json", "store.create 0001.json"],
+)
+def test_whatever_goes_wrong_while_a_budget_is_looked_at_there_is_one_charge_and_one_job(effect: str, way: str) -> None:
+    quiet = Plan()
+    World().walk(BY_ESTIMATE, quiet)
+    at = quiet.seen.index(effect)
+
+    world = World()
+    landed = resumed_until_landed(world, Plan(at, way, meanwhile=lambda: world.walk(BY_ESTIMATE)))
+
+    assert landed.counts["answer"] == 3
+    assert len(world.service.created) == 1
+    ((purpose, _, real),) = charges(world)
+    assert (purpose, real) == ("build b1", landed.cost_usd)
+    assert landed.manifest.estimated_usd is not None
+
+
+def test_a_shard_that_is_sent_once_more_after_its_build_was_settled_is_charged_for_itself() -> None:
+    world = World(shards=2)
+    policy = BatchPolicy(max_cost_usd=Decimal(2), thresholds=ALL, max_rounds=0)
+    world.walk(policy, max_tries=1)
+    failed, shown = world.service.created[0].name, world.service._now
+
+    def now(job: Any) -> Any:
+        seen = shown(job)
+        return (
+            msgspec.structs.replace(seen, state="FAILED", output_file="") if job.name == failed and seen.ended else seen
+        )
+
+    world.service._now = now  # type: ignore[method-assign]
+    world.clock.advance(timedelta(hours=4))
+    with pytest.raises(Crash):
+        world.walk(policy, DiesAtTheSeal(), max_tries=1)
+    (whole,) = charges(world)
+    assert whole[2] is not None
+
+    tight = BatchPolicy(max_cost_usd=whole[2] + whole[1] / 4, thresholds=ALL, max_rounds=0)
+    with pytest.raises(Unusable, match="its 3 rows may cost up to"):
+        world.walk(tight, max_tries=3, later_try=True)
+    world.walk(policy, max_tries=3, later_try=True)
+
+    assert len(world.service.created) == 3
+    _, (purpose, upper, real) = charges(world)
+    assert (purpose, upper, real) == ("build b1 again shard 0 attempt 2", whole[1] / 2, None)
+    world.clock.advance(timedelta(hours=4))
+    landed = world.walk(policy, max_tries=3, later_try=True)
+    assert isinstance(landed, Landed)
+    assert landed.counts["answer"] == 6
+    assert charged_usd(world.store, G1, now=world.clock) == landed.cost_usd

@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from airflow_provider_geminibatch.core.batch import BatchPolicy, Rung
 from airflow_provider_geminibatch.core.canary import Canary, CanaryKept, CanaryVerdict, picked
@@ -17,6 +19,7 @@ from airflow_provider_geminibatch.core.errors import (
     CanaryFailed,
     KeyRefused,
     ModelUnknown,
+    Rejected,
     ServiceError,
     StoreUnreadable,
     Unusable,
@@ -27,7 +30,7 @@ from airflow_provider_geminibatch.core.model import Build, Owner
 from airflow_provider_geminibatch.core.names import generation_path, parse_wire_key
 from airflow_provider_geminibatch.gemini.gateway import GenerateReply
 from airflow_provider_geminibatch.jobs import canary as canary_module
-from airflow_provider_geminibatch.jobs.canary import pass_canary, report_of, sample
+from airflow_provider_geminibatch.jobs.canary import pass_canary, report_of, run_canary, sample
 from airflow_provider_geminibatch.jobs.collect import Landed, collect
 from airflow_provider_geminibatch.jobs.kept import kept_of, left_out
 from airflow_provider_geminibatch.jobs.results import Desk
@@ -479,6 +482,45 @@ def test_a_person_who_cancels_while_the_canary_rests_is_heard() -> None:
     with pytest.raises(Exception, match="cancelled on a person's wish"):
         world.walk(WITH)
     assert world.service.created == []
+
+
+REPLIES: dict[str, dict[str, Any]] = {"empty": EMPTY, "blocked": BLOCKED}
+KINDS = st.sampled_from(["answer", "empty", "blocked"])
+
+
+@given(st.lists(st.tuples(KINDS, KINDS), min_size=2, max_size=12), st.integers(1, 6))
+def test_whatever_canary_and_job_say_every_row_lands_once_with_the_best_of_it(
+    said: list[tuple[str, str]], wanted: int
+) -> None:
+    world = World(shards=1, rows=len(said))
+    root, sending = root_of(world), False
+
+    def answer(request: Mapping[str, Any]) -> dict[str, Any]:
+        kind = said[int(text_of(request)[4:])][sending]
+        return echo(request) if kind == "answer" else REPLIES[kind]
+
+    world.service._answer = answer
+    run_canary(desk_of(world), root, Canary(rows=wanted, max_share=1.0))
+    kept = left_out(world.store, root.shards[0])
+    sending = True
+    submit(world.manifest, store=world.store, gateway=world.service, me="me", now=world.clock, log=LOG)
+    sampled = {row for _, row in sample_on_record(world)}
+    assert kept == {row for row in sampled if said[row][0] == "answer"}
+    assert rows_in(world, 0) == [f"row {row}" for row in range(len(said)) if row not in kept]
+    world.clock.advance(timedelta(hours=4))
+    best = [first if row in kept else second for row, (first, second) in enumerate(said)]
+    if "answer" not in best:
+        with pytest.raises(Rejected):
+            load(world)
+    rows = [] if "answer" not in best else list(read_rows(world.landing, load(world).window))
+    assert [(row["key"], row["outcome"]) for row in rows] == [
+        (f"k{row}", kind) for row, kind in enumerate(best) if rows
+    ]
+
+
+def sample_on_record(world: World) -> list[tuple[int, int]]:
+    fact = world.fact("rungs/00.json", RungFact)
+    return [tuple(msgspec.json.decode(line)) for line in (world.store.read(fact.rows) or b"").splitlines()]
 
 
 def test_media_of_a_sampled_row_are_uploaded_for_it_and_not_again_for_its_batch() -> None:

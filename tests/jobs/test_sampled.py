@@ -25,7 +25,7 @@ LOG = logging.getLogger("test.sampled")
 TEXT = {"text": "look"}
 INLINE = {"inlineData": {"mimeType": "image/png", "data": "A" * 4000}}
 REMOTE = {"file_data": {"file_uri": "https://x/y.png"}}
-PLACED = {"fileData": {"fileUri": "geminibatch:sha256:00"}}
+PLACED = {"fileData": {"mimeType": "video/mp4", "fileUri": "geminibatch:sha256:00"}}
 
 
 def sealed(**how: Any) -> tuple[MemoryStore, Build]:
@@ -76,18 +76,18 @@ def test_a_remote_file_is_read_in_small_steps() -> None:
 @pytest.mark.parametrize(
     ("parts", "kept", "gone", "placed"),
     [
-        ([TEXT], [TEXT], 0, 0),
-        ([TEXT, INLINE, REMOTE, PLACED], [TEXT], 3, 1),
-        (["no part", TEXT], ["no part", TEXT], 0, 0),
+        ([TEXT], [TEXT], [], []),
+        ([TEXT, INLINE, REMOTE, PLACED], [TEXT], ["image/png", "", "video/mp4"], ["video/mp4"]),
+        (["no part", TEXT], ["no part", TEXT], [], []),
     ],
 )
-def test_media_are_told_from_text(parts: list[Any], kept: list[Any], gone: int, placed: int) -> None:
+def test_media_are_told_from_text(parts: list[Any], kept: list[Any], gone: list[str], placed: list[str]) -> None:
     request = {"contents": [{"role": "user", "parts": parts}, "bare"], "generationConfig": {}}
     bare, count = without_media(request)
     assert (bare["contents"][0]["parts"], count) == (kept, gone)
     assert bare["contents"][1:] == ["bare"]
     assert without_media(request, only_placeholders=True)[1] == placed
-    assert without_media({"contents": "text"}) == ({"contents": "text"}, 0)
+    assert without_media({"contents": "text"}) == ({"contents": "text"}, [])
 
 
 class Counting(InMemoryGateway):
@@ -147,7 +147,8 @@ def test_media_that_are_not_at_the_service_yet_are_left_out_of_what_is_counted_a
     gateway = Counting()
     looked = look(*draw(store, build, 5), build, gateway, LOG)
     assert gateway.asked == [{"contents": [{"parts": [TEXT, INLINE]}]}]
-    assert (looked.sample.lines[0].prompt, looked.media) == (1258, 1)
+    line = looked.sample.lines[0]
+    assert (line.least, line.prompt, line.most, looked.media) == (1258, 1258, 1_048_576, 1)
 
 
 def test_by_size_media_count_as_small_images_and_not_by_their_bytes() -> None:

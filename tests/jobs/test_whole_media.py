@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_geminibatch.core.batch import BatchPolicy, Rung
+from airflow_provider_geminibatch.core.canary import Canary
 from airflow_provider_geminibatch.core.model import BatchId
 from airflow_provider_geminibatch.core.template import RequestTemplate
 from airflow_provider_geminibatch.core.verdict import Thresholds
@@ -113,3 +114,17 @@ def test_a_rescue_leaves_out_a_row_whose_medium_cannot_be_had_any_more(
 
         assert [outcome for _, outcome, _ in world.rows()] == ["answer", "answer", "failed"]
         assert "row 2 of shard 0 is not asked: the video/mp4 of line 2 in" in caplog.text
+
+
+def test_a_canary_asks_with_media_and_what_it_answered_is_not_sent_again(server: Server, tmp_path: Path) -> None:
+    world = MediaWorld(server, tmp_path)
+    policy = BatchPolicy(canary=Canary(rows=2, max_share=0.7))
+    with closing(world.gateway):
+        world.emulator.scenario("slow_media", times=9, minutes=2)
+        landed = world.on(policy)
+
+        assert [outcome for _, outcome, _ in world.rows()] == ["answer"] * 3
+        assert len(world.emulator.jobs) == 1
+        assert world.emulator.jobs[0].rows.count == 1
+        assert len(world.media_at_the_service()) <= 2
+        assert Decimal(landed.manifest.cost_usd or 0) >= world.bill > 0

@@ -125,6 +125,8 @@ def test_times_of_nanoseconds_come_as_microseconds_at_any_depth(tmp_path: Path) 
             "took": pa.array([1_500_000_001], pa.duration("ns")),
             "clock": pa.array([1_000_000_001], pa.time64("ns")),
             "list": pa.array([[nanos]], pa.list_(stamp)),
+            "long": pa.array([[nanos]], pa.large_list(stamp)),
+            "map": pa.array([[("a", nanos)]], pa.map_(pa.string(), stamp)),
             "deep": pa.array([{"at": nanos, "n": 1}], pa.struct({"at": stamp, "n": pa.int8()})),
         }
     )
@@ -137,6 +139,8 @@ def test_times_of_nanoseconds_come_as_microseconds_at_any_depth(tmp_path: Path) 
             "took": dt.timedelta(seconds=1.5),
             "clock": dt.time(0, 0, 1),
             "list": [aware],
+            "long": [aware],
+            "map": [("a", aware)],
             "deep": {"at": aware, "n": 1},
         }
 
@@ -157,6 +161,28 @@ def test_typed_columns_come_back_as_json(tmp_path: Path) -> None:
     (ready,) = ready_rows(rows, lambda row: Encoded(row["id"], b"{}"), columns=("*",))
     assert isinstance(ready, Ready)
     assert ready.columns == (b'{"id":"1","price":"1.10","day":"2026-01-01","tags":["a","b"],"raw":"AAE=","kind":"x"}')
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    table = pa.table([[1], [2]], names=["id", "id"])
+    parquet.write_table(table, tmp_path / "rows.parquet")
+    arrow = tmp_path / "rows.arrow"
+    with ipc.new_file(str(arrow), table.schema) as writer:
+        writer.write_table(table)
+    for name in ("rows.parquet", "rows.arrow"):
+        with pytest.raises(SourceUnreadable, match="two of its columns are called id"):
+            _data(source_of(str(tmp_path / name)))
+
+
+def test_a_damaged_arrow_file_is_unreadable(tmp_path: Path) -> None:
+    _file(tmp_path / "whole.arrow")
+    _stream(tmp_path / "whole.arrows")
+    for name in ("whole.arrow", "whole.arrows"):
+        data = (tmp_path / name).read_bytes()
+        for cut in (0, 3, len(data) // 2):
+            (tmp_path / "half.arrow").write_bytes(data[:cut])
+            with pytest.raises(SourceUnreadable):
+                _data(ArrowSource(f"{tmp_path}/half.arrow"))
 
 
 def test_tables_on_any_storage() -> None:

@@ -98,6 +98,7 @@ DISAGREEMENTS: Final = (
     _row("protobuf", "accepts", "number:bool", "a slip of Python's parser: true is a number to it; upb and the service refuse it"),
     _row("protobuf", "accepts", "base64:alphabet base64:padding", "Python's parser drops what is no base64; what is sent would differ"),
     _row("protobuf", "accepts", "message:list", "a slip of Python's parser: an empty list is an empty message to it"),
+    _row("protobuf", "accepts", "number:infinite", "proto3 JSON has infinities; no model has a use for one, and JSON has none"),
     # The discovery documents of Vertex AI, v1 and v1beta1, of 2026-11-06: a schema, without the leniency of proto3 JSON.
     _row(
         "discovery", "refuses",
@@ -134,6 +135,7 @@ DISAGREEMENTS: Final = (
     ),
     _row("discovery", "refuses", "enum:small", "the services' own docs write small letters; we send the enum's own word"),
     _row("discovery", "refuses", "int:whole-float number:text", "proto3 JSON reads them; we send the number"),
+    _row("discovery", "refuses", "spelling:snake", "proto3 JSON reads the original names of fields too; we send the JSON names"),
     _row("discovery", "accepts", "base64:cut base64:padding", "a pattern of letters is all that a schema says of base64"),
     _row("discovery", "accepts", "enum:word", "roles are text to the schema; the service answers others with 400"),
     # The converters of google-genai: they refuse by name what a route lacks, and do not look at the rest.

@@ -28,7 +28,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "base64": {"number": 5, "alphabet": "§", "cut": "QUJDR", "padding": "QQ=", "url": "_-8="},
     "bool": {"text": "true", "number": 1},
     "int": {"text": "3", "whole-float": 3.0, "fraction": 3.5, "word": "x", "bool": True},
-    "number": {"text": "0.5", "word": "x", "bool": True},
+    "number": {"text": "0.5", "word": "x", "bool": True, "infinite": "1e999"},
     "object": {"text": "a", "list": []},
     "enum": {"word": "NO_SUCH_WORD", "small": "", "number": 1},
     "list": {"object": {}, "text": "a"},
@@ -150,6 +150,13 @@ def value_probes(route: str) -> Iterator[Probe]:
                     if value == sample(route, kind):
                         continue  # roles are small as they are
                 yield Probe(message, field, kind, variant, placed(route, message, {field: value}), value)
+
+
+def spelling_probe(route: str) -> Probe:
+    """A field by its original proto name."""
+    return Probe(
+        "GenerationConfig", "topP", "spelling", "snake", placed(route, "GenerationConfig", {"top_p": 0.5}), 0.5
+    )
 
 
 def word_probes(route: str) -> Iterator[Probe]:
