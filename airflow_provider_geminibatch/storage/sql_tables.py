@@ -188,36 +188,50 @@ class Tables:
         """Make the tables, columns and lock rows that are not there, each in a transaction of its own: in some databases
         making one ends it. Another task may do the same at the same moment, and the one that is refused looks again."""
         wanted = [*_OWN, *(Column(column.sql, column.kind) for column in columns)]
-        for place in _SUFFIXES:
-            _again(partial(self._make, self.rows(place), wanted, ("landed_window", "landed_part", "key")))
-        _again(partial(self._make, self.commits, _COMMITS, ("landed_window", "landed_part", "place")))
-        for place in dict.fromkeys((ACCEPTED, place_of(mine))):
+        tables = [(self.rows(place), wanted, ("landed_window", "landed_part", "key")) for place in _SUFFIXES]
+        tables.append((self.commits, list(_COMMITS), ("landed_window", "landed_part", "place")))
+        places = dict.fromkeys((ACCEPTED, place_of(mine)))
+        with self.database.reading() as session:
+            if not any(self._missing(session, table, its) for table, its, _ in tables) and all(
+                self._has_lock(session, place, mine) for place in places
+            ):
+                return
+        for table, its, key in tables:
+            _again(partial(self._make, table, its, key))
+        for place in places:
             _again(partial(self._make_lock, place, mine))
 
+    def _missing(self, session: Session, table: str, columns: Sequence[Column]) -> list[Column]:
+        """The columns that a table lacks: all of them when it is not there."""
+        fold: Callable[[str], str] = str.casefold if self.database.words.folds else str
+        there = {fold(name) for name in session.columns(table)}
+        return [column for column in columns if fold(column.name) not in there]
+
     def _make(self, table: str, columns: Sequence[Column], key: Sequence[str]) -> None:
-        words = self.database.words
-        fold: Callable[[str], str] = str.casefold if words.folds else str
         with self.database.reading() as session:
-            there = {fold(name) for name in session.columns(table)}
-        typed = {
-            name: f"{quoted(name)} {words.types['name'] + ' NOT NULL' if name in key else words.types[kind]}"
-            for name, kind in columns
-        }
-        if there:
-            missing = [text for name, text in typed.items() if fold(name) not in there]
-            statements = [f"ALTER TABLE {table} ADD COLUMN {text}" for text in missing]
-        else:
+            missing = self._missing(session, table, columns)
+        if not missing:
+            return
+        types = self.database.words.types
+        typed = [
+            f"{quoted(name)} {types['name'] + ' NOT NULL' if name in key else types[kind]}" for name, kind in missing
+        ]
+        if len(missing) == len(columns):
             primary = f"PRIMARY KEY ({', '.join(map(quoted, key))})"
-            statements = [f"CREATE TABLE IF NOT EXISTS {table} ({', '.join((*typed.values(), primary))})"]
-        if statements:
-            with self.database.writing() as session:
-                for statement in statements:
-                    session.run(statement)
+            statements = [f"CREATE TABLE IF NOT EXISTS {table} ({', '.join((*typed, primary))})"]
+        else:
+            statements = [f"ALTER TABLE {table} ADD COLUMN {text}" for text in typed]
+        with self.database.writing() as session:
+            for statement in statements:
+                session.run(statement)
+
+    def _has_lock(self, session: Session, place: str, mine: CommitManifest) -> bool:
+        sql = f"SELECT turns FROM {self.commits} WHERE place = {MARK} AND {_HERE}"
+        return bool(session.fetch(sql, place, mine.window, mine.part))
 
     def _make_lock(self, place: str, mine: CommitManifest) -> None:
-        sql = f"SELECT turns FROM {self.commits} WHERE place = {MARK} AND {_HERE}"
         with self.database.reading() as session:
-            if session.fetch(sql, place, mine.window, mine.part):
+            if self._has_lock(session, place, mine):
                 return
         sql = f"INSERT INTO {self.commits} (place, landed_window, landed_part, turns) VALUES ({', '.join([MARK] * 4)})"
         with self.database.writing() as session:

@@ -7,14 +7,16 @@ import sqlite3
 from types import SimpleNamespace
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, BaseHook, Connection
+from airflow.providers.common.compat.sdk import DAG, AirflowException, AirflowFailException, BaseHook, Connection
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 from airflow.providers.postgres.hooks import postgres as postgres_hooks
 
 from airflow_provider_geminibatch import GeminiBatchLoadOperator, GeminiBatchOperator, Landing, read_window
 from airflow_provider_geminibatch.core.errors import StoreUnreadable, Unusable, WindowNotLanded
+from airflow_provider_geminibatch.decorators.gemini_batch import gemini_batch
 from airflow_provider_geminibatch.hooks.landing import open_landing
 from tests.airflow.faces import context
+from tests.airflow.test_batch_operator import deferred, to_the_end
 from tests.airflow.test_operators import QUESTION, WINDOW, prepare, rows, submit
 
 pytestmark = pytest.mark.airflow
@@ -186,3 +188,33 @@ def test_no_secret_of_the_database_is_in_what_travels(answered, database, monkey
     assert "OperationalError" in str(caught.value)
     assert "pass-word" not in str(caught.value)
     assert "/nowhere" not in str(caught.value)
+
+
+def test_one_task_per_part_is_enough_too(service, workspace, parted):
+    for part in ("eu", "us"):
+        where = context(f"ask_{part}", **WINDOW)
+
+        def make(part=part):
+            return GeminiBatchOperator(
+                task_id=f"ask_{part}", source=rows(part), template=QUESTION, model="gemini-3.8-flash", to=parted,
+                part=part, poll_interval=1, early=0.5,
+            )  # fmt: skip
+
+        deferral = deferred(make().execute, where)
+        service.emulator.clock.advance(hours=6)
+        landed = to_the_end(make, where, begin=deferral)
+        assert (landed["part"], landed["rows"]) == (part, 1)
+        assert bool(where["outlet_events"].named) == (part == "us")
+    assert [row["row_text"] for row in read_window(parted, KEY)] == ["eu", "us"]
+    assert open_landing(parted.uri).manifest(KEY, part="eu", early=True) is None
+
+
+def test_the_decorator_takes_parts_and_gives_its_task_the_alias():
+    @gemini_batch(model="m", to=halves("/data/answers"), part="eu")
+    def questions():
+        return []
+
+    with DAG("parts"):
+        task = questions().operator
+    assert task.part == "eu"
+    assert task.outlets == [halves("/data/answers").outlet]

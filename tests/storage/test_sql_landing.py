@@ -203,6 +203,34 @@ def test_every_value_comes_back_as_it_was_but_for_the_character_0(base: Base) ->
     assert list(found) == [*(column.name for column in COLUMNS), "region %", 'we"ird']
 
 
+def test_typed_columns_keep_their_types_and_what_has_none_lands_as_json(base: Base) -> None:
+    class Typed(Given):
+        columns = (  # type: ignore[assignment]
+            *COLUMNS, Column("score", "float64"), Column("sure", "bool"), Column("at", "timestamp"), Column("tags", "list"),
+        )  # fmt: skip
+
+        def __init__(self, rows: Sequence[Row]) -> None:
+            self._rows = rows
+
+    landing = base.landing()
+    rows = [(*row("a"), 0.1, True, NOW, ["x", {"y": 1}]), (*row("b"), None, False, None, None)]
+    landing.commit(draft("c1", "a", "b"), lambda: Typed(rows), Noted())
+    found = [[each[name] for name in ("score", "sure", "at", "tags")] for each in landing.rows("w")]
+    assert found == [[0.1, True, NOW, ["x", {"y": 1}]], [None, False, None, None]]
+
+
+def test_a_commit_that_finds_its_tables_asks_for_few_connections(base: Base) -> None:
+    asked: list[int] = []
+
+    def connect() -> Any:
+        asked.append(1)
+        return base.connect()
+
+    put(base.landing(), "c1", "a")
+    put(base.landing(connect), "c2", "b")
+    assert len(asked) <= 6
+
+
 def test_a_column_that_comes_later_is_added_and_old_windows_stay_readable(base: Base) -> None:
     landing = base.landing()
     put(landing, "c0", "z", window="v")
