@@ -369,7 +369,7 @@ def asset_extra(manifest: CommitManifest, uri: str) -> dict[str, Any]:
         "landing": manifest.landing,
         "window": manifest.window,
         **({"part": manifest.part} if manifest.part else {}),
-        "uri": f"{uri.rstrip('/')}/{manifest.folder}",
+        "uri": _address(uri, manifest.folder),
         "commit": manifest.commit,
         "rows": manifest.rows,
         "counts": {kind: count for kind, count in manifest.counts.items() if count},
@@ -395,7 +395,7 @@ def window_extra(view: WindowView, uri: str) -> dict[str, Any]:
     return {
         "landing": found[0].landing,
         "window": window,
-        "uri": f"{uri.rstrip('/')}/{window_folder(window)}",
+        "uri": _address(uri, window_folder(window)),
         "commit": view.commit,
         "parts": {manifest.part: manifest.commit for manifest in found},
         "rows": sum(manifest.rows for manifest in found),
@@ -408,6 +408,11 @@ def window_extra(view: WindowView, uri: str) -> dict[str, Any]:
         "finished_at": _iso(_extreme(max, (manifest.finished_at for manifest in found))),
         "committed_at": _iso(_extreme(max, (manifest.committed_at for manifest in found))),
     }
+
+
+def _address(uri: str, folder: str) -> str:
+    """Where a window lies: a folder below the landing, or the landing's own table."""
+    return uri if uri.startswith(f"{SQL}://") else f"{uri.rstrip('/')}/{folder}"
 
 
 def _extreme(choose: Callable[[Sequence[datetime]], datetime], times: Iterable[datetime | None]) -> datetime | None:

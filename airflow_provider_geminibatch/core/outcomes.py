@@ -18,9 +18,10 @@ from airflow_provider_geminibatch.core.model import Outcomes, Usage
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one request.
 
-    ``text`` is what the model said, without thoughts; ``value`` its parsed JSON where a schema was asked for; ``extra`` what
-    else came (function calls, media, further candidates). ``reason`` says why it is no answer. ``transient`` means that
-    asking the same again may help.
+    ``text`` is what the model said, without ``thoughts``; ``value`` its parsed JSON where a schema was asked for, and
+    ``repaired`` what had to be done to it first; ``extra`` what else came (function calls, media, further candidates);
+    ``notes`` what the service says about it (grounding, citations, safety ratings, logprobs). ``reason`` says why it is no
+    answer. ``transient`` means that asking the same again may help.
     """
 
     kind: Outcomes
@@ -34,6 +35,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage = Usage()
     model_version: str = ""
     response_id: str = ""
+    repaired: str = ""
+    thoughts: str | None = None
+    notes: dict[str, Any] | None = None
 
     @property
     def usable(self) -> bool:
@@ -54,10 +58,11 @@ class Line(NamedTuple):
 
 
 class Checked(NamedTuple):
-    """A text held against the response schema: the parsed value, or what is wrong with it."""
+    """A text held against the response schema: the parsed value, or what is wrong with it, and what was repaired first."""
 
     value: Any
     problem: str = ""
+    repaired: str = ""
 
 
 class SchemaCheck(Protocol):
@@ -127,10 +132,16 @@ _TRANSIENT = {code for code, transient in _CODES.values() if transient} | {408, 
 # Parts other than text, by their field.
 _PAYLOADS = ("functionCall", "inlineData", "fileData", "executableCode", "codeExecutionResult")
 
+# What the service says about a candidate.
+_NOTES = (
+    "groundingMetadata", "citationMetadata", "urlContextMetadata", "safetyRatings", "avgLogprobs", "logprobsResult",
+    "finishMessage",
+)  # fmt: skip
+
 _Count = int | float | str | None
 
 
-class _Part(msgspec.Struct, frozen=True):
+class _Part(msgspec.Struct, frozen=True, gc=False):
     text: str | None = None
     thought: bool | None = None
     functionCall: Any = None  # noqa: N815 - the wire's names
@@ -140,20 +151,28 @@ class _Part(msgspec.Struct, frozen=True):
     codeExecutionResult: Any = None  # noqa: N815
 
 
-class _Content(msgspec.Struct, frozen=True):
+class _Content(msgspec.Struct, frozen=True, gc=False):
     parts: list[_Part] | None = None
 
 
-class _Candidate(msgspec.Struct, frozen=True):
+class _Candidate(msgspec.Struct, frozen=True, gc=False):
     content: _Content | None = None
     finishReason: str | None = None  # noqa: N815
+    groundingMetadata: Any = None  # noqa: N815
+    citationMetadata: Any = None  # noqa: N815
+    urlContextMetadata: Any = None  # noqa: N815
+    safetyRatings: Any = None  # noqa: N815
+    avgLogprobs: Any = None  # noqa: N815
+    logprobsResult: Any = None  # noqa: N815
+    finishMessage: Any = None  # noqa: N815
 
 
-class _Feedback(msgspec.Struct, frozen=True):
+class _Feedback(msgspec.Struct, frozen=True, gc=False):
     blockReason: str | None = None  # noqa: N815
+    safetyRatings: Any = None  # noqa: N815
 
 
-class _Usage(msgspec.Struct, frozen=True):
+class _Usage(msgspec.Struct, frozen=True, gc=False):
     promptTokenCount: _Count = 0  # noqa: N815
     toolUsePromptTokenCount: _Count = 0  # noqa: N815
     candidatesTokenCount: _Count = 0  # noqa: N815
@@ -162,11 +181,11 @@ class _Usage(msgspec.Struct, frozen=True):
     totalTokenCount: _Count = 0  # noqa: N815
 
 
-class _Embedding(msgspec.Struct, frozen=True):
+class _Embedding(msgspec.Struct, frozen=True, gc=False):
     values: list[float] | None = None
 
 
-class _Response(msgspec.Struct, frozen=True):
+class _Response(msgspec.Struct, frozen=True, gc=False):
     candidates: list[_Candidate] | None = None
     promptFeedback: _Feedback | None = None  # noqa: N815
     usageMetadata: _Usage | None = None  # noqa: N815
@@ -177,46 +196,50 @@ class _Response(msgspec.Struct, frozen=True):
     error: Any = None
 
 
-class _Wire(msgspec.Struct, frozen=True):
+class Wire(msgspec.Struct, frozen=True, gc=False):
+    """A result line, as far as anybody here looks at it. Made and dropped line by line: the collector need not know it."""
+
     key: Any = None
     response: _Response | None = None
     error: Any = None
     status: Any = None
 
 
-class _Keyed(msgspec.Struct, frozen=True):
+class _Keyed(msgspec.Struct, frozen=True, gc=False):
     key: Any = None
 
 
-_decode = msgspec.json.Decoder(_Wire).decode
+decode_line = msgspec.json.Decoder(Wire).decode
 _decode_key = msgspec.json.Decoder(_Keyed).decode
 # msgspec's errors are ValueErrors, so are those of a broken encoding; deep nesting raises RecursionError (measured).
-_UNREADABLE = (ValueError, RecursionError)
+UNREADABLE = (ValueError, RecursionError)
 
 
 def classify(line: bytes, check: SchemaCheck | None = None) -> Line:
     """The outcome of one result line; ``check`` holds answers against the response schema."""
     try:
-        wire = _decode(line)
-    except _UNREADABLE as error:
-        return _odd(line, error)
-    return Line(_key(wire.key), _outcome(wire, check))
+        wire = decode_line(line)
+    except UNREADABLE as error:
+        return odd_line(line, error)
+    return Line(key_of(wire.key), outcome_of(wire, check))
 
 
-def _odd(line: bytes, error: BaseException) -> Line:
+def odd_line(line: bytes, error: BaseException) -> Line:
     """A line that has not the shape of a result; its key is kept if it can be read."""
     try:
-        key = _key(_decode_key(line).key)
-    except _UNREADABLE:
+        key = key_of(_decode_key(line).key)
+    except UNREADABLE:
         return Line(None, Outcome(kind=Outcomes.FAILED, reason=f"unreadable line: {error}"), readable=False)
     return Line(key, Outcome(kind=Outcomes.FAILED, reason=f"unreadable response: {error}"))
 
 
-def _key(found: object) -> str | None:
+def key_of(found: object) -> str | None:
+    """The key of a line, None for what is none."""
     return found if isinstance(found, str) and found else None
 
 
-def _outcome(wire: _Wire, check: SchemaCheck | None) -> Outcome:
+def outcome_of(wire: Wire, check: SchemaCheck | None) -> Outcome:
+    """The outcome that a decoded line tells."""
     response = wire.response or _Response()
     failure = _failure(wire.error) or _failure(wire.status) or _failure(response.error)
     if failure is None and wire.response is None:
@@ -247,7 +270,7 @@ def _failure(status: object) -> Outcome | None:
 def _code(found: object) -> int | None:
     if isinstance(found, str) and found in _CODES:
         return _CODES[found][0]
-    return _count(found) or None
+    return count_of(found) or None
 
 
 def _of_response(response: _Response, check: SchemaCheck | None) -> Outcome:
@@ -257,7 +280,9 @@ def _of_response(response: _Response, check: SchemaCheck | None) -> Outcome:
     blocked = response.promptFeedback.blockReason if response.promptFeedback else None
     if not candidates:
         kind = Outcomes.BLOCKED if blocked else Outcomes.EMPTY
-        return Outcome(kind=kind, reason=f"prompt blocked: {blocked}" if blocked else "no candidates")
+        ratings = response.promptFeedback.safetyRatings if response.promptFeedback else None
+        reason = f"prompt blocked: {blocked}" if blocked else "no candidates"
+        return Outcome(kind=kind, reason=reason, notes=None if ratings is None else {"safetyRatings": ratings})
     found = [_of_candidate(candidate, check) for candidate in candidates]
     chosen = next((outcome for outcome in found if outcome.usable), found[0])
     return chosen if len(found) == 1 else _with_alternatives(chosen, found)
@@ -281,7 +306,11 @@ def _of_candidate(candidate: _Candidate, check: SchemaCheck | None) -> Outcome:
     extra = _payloads(parts)
     finish = candidate.finishReason or "FINISH_REASON_UNSPECIFIED"
     row = FINISHES.get(finish, _UNKNOWN_FINISH)
-    common: dict[str, Any] = {"text": text, "extra": extra, "finish_reason": finish, "transient": row.transient}
+    thoughts = "".join(part.text for part in parts if part.thought and part.text is not None)
+    common: dict[str, Any] = {
+        "text": text, "extra": extra, "finish_reason": finish, "transient": row.transient, "thoughts": thoughts or None,
+        "notes": notes_of(candidate),
+    }  # fmt: skip
     said = bool(text and not text.isspace())
     if row.kind is not Outcomes.ANSWER:
         silence = "" if said or extra else f", {_why_silent(parts)}"
@@ -289,8 +318,45 @@ def _of_candidate(candidate: _Candidate, check: SchemaCheck | None) -> Outcome:
     if not said:
         kind, reason = (Outcomes.ANSWER, "") if extra else (Outcomes.EMPTY, _why_silent(parts))
         return Outcome(kind=kind, reason=reason, **common)
-    value, problem = check(text or "") if check else Checked(None)
-    return Outcome(kind=Outcomes.INVALID if problem else Outcomes.ANSWER, value=value, reason=problem, **common)
+    value, problem, repaired = check(text or "") if check else Checked(None)
+    kind = Outcomes.INVALID if problem else Outcomes.ANSWER
+    return Outcome(kind=kind, value=value, reason=problem, repaired=repaired, **common)
+
+
+def notes_of(candidate: _Candidate) -> dict[str, Any] | None:
+    """What the service says about a candidate, by its own names; None when it says nothing."""
+    if (
+        candidate.avgLogprobs is None
+        and candidate.safetyRatings is None
+        and candidate.groundingMetadata is None
+        and candidate.citationMetadata is None
+        and candidate.logprobsResult is None
+        and candidate.urlContextMetadata is None
+        and candidate.finishMessage is None
+    ):
+        return None
+    return {name: said for name in _NOTES if (said := getattr(candidate, name)) is not None}
+
+
+def plain_text(wire: Wire) -> str | None:
+    """The text of the shape that nearly all lines have, one finished candidate of one part; None for any other shape."""
+    response = wire.response
+    if response is None or not (wire.error is wire.status is response.error is response.embedding is None):
+        return None
+    candidates = response.candidates
+    if candidates is None or len(candidates) != 1:
+        return None
+    candidate = candidates[0]
+    content = candidate.content
+    if candidate.finishReason != "STOP" or content is None or content.parts is None or len(content.parts) != 1:
+        return None
+    part = content.parts[0]
+    if part.thought or not (
+        part.functionCall is part.inlineData is part.fileData is part.executableCode is part.codeExecutionResult is None
+    ):
+        return None
+    text = part.text
+    return text if text and not text.isspace() else None
 
 
 def _payloads(parts: Sequence[_Part]) -> dict[str, Any] | None:
@@ -312,22 +378,22 @@ def _why_silent(parts: Sequence[_Part]) -> str:
 def _usage(response: _Response) -> Usage:
     meta = response.usageMetadata
     if meta is None:
-        tokens = _count(response.tokenCount)
+        tokens = count_of(response.tokenCount)
         return Usage(prompt=tokens, total=tokens)
     return Usage(
         # Tokens that tools bring into the prompt are reported apart and billed as input.
-        prompt=_count(meta.promptTokenCount) + _count(meta.toolUsePromptTokenCount),
-        candidates=_count(meta.candidatesTokenCount),
-        thoughts=_count(meta.thoughtsTokenCount),
-        cached=_count(meta.cachedContentTokenCount),
-        total=_count(meta.totalTokenCount),
+        prompt=count_of(meta.promptTokenCount) + count_of(meta.toolUsePromptTokenCount),
+        candidates=count_of(meta.candidatesTokenCount),
+        thoughts=count_of(meta.thoughtsTokenCount),
+        cached=count_of(meta.cachedContentTokenCount),
+        total=count_of(meta.totalTokenCount),
     )
 
 
 _to_int: Callable[[Any], int] = int
 
 
-def _count(found: object) -> int:
+def count_of(found: object) -> int:
     """A count as a number; int64s may come as text. What is none counts as nothing, and so does what no int64 can hold."""
     try:
         number = _to_int(found)
@@ -336,4 +402,21 @@ def _count(found: object) -> int:
     return number if 0 <= number < 2**63 else 0
 
 
-__all__ = ["FINISHES", "MISSING", "Checked", "Line", "Outcome", "SchemaCheck", "classify"]
+__all__ = [
+    "FINISHES",
+    "MISSING",
+    "UNREADABLE",
+    "Checked",
+    "Line",
+    "Outcome",
+    "SchemaCheck",
+    "Wire",
+    "classify",
+    "count_of",
+    "decode_line",
+    "key_of",
+    "notes_of",
+    "odd_line",
+    "outcome_of",
+    "plain_text",
+]

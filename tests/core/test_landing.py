@@ -214,6 +214,7 @@ def test_the_event_of_a_window_in_parts_tells_of_all_of_them() -> None:
     unknown = window_extra(WindowView(("eu", "us"), (eu, manifest(part="us", cost_usd=None))), "/n")
     assert unknown["cost_usd"] is None
     assert window_extra(WindowView((), (manifest(),)), "/n") == asset_extra(manifest(), "/n")
+    assert asset_extra(manifest(), "sql://db@/notes")["uri"] == "sql://db@/notes"
 
 
 def test_parts_and_a_whole_window_do_not_come_together() -> None:

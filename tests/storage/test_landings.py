@@ -357,3 +357,14 @@ def test_early_rows_of_one_part_go_with_that_part_only() -> None:
         commit(store, written(store, f"e-{part}", "a", part=part, **EARLY))
     drop_early(store, commit(store, written(store, "c2", "a", "b", part="eu")), sweep=True)
     assert {path.split("/")[2] for path in store.list("_early")} == {"part=us"}
+
+
+def test_who_may_not_list_may_commit_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryStore()
+
+    def forbidden(folder: str) -> Any:
+        raise StoreUnreadable(folder, "403")
+
+    monkeypatch.setattr(store, "list", forbidden)
+    commit(store, written(store, "c1", "a"))
+    assert keys_of(store) == ["a"]
