@@ -32,7 +32,6 @@ from airflow_provider_geminibatch.core.lint import (
 from airflow_provider_geminibatch.core.requests import allowed_fields, check_request
 from airflow_provider_geminibatch.core.rows import Row
 from airflow_provider_geminibatch.core.template import RequestTemplate
-from airflow_provider_geminibatch.jobs.media import bare
 from airflow_provider_geminibatch.storage.file_sources import JsonlSource, Slice
 from airflow_provider_geminibatch.storage.files import Files, PlainFiles, reading
 from airflow_provider_geminibatch.storage.sources import source_of
@@ -308,8 +307,7 @@ def _with_template(args: argparse.Namespace) -> tuple[Named, Rules]:
     source = source_of(args.source) if args.source else None
     if source is None:
         return [], rules
-    # Media are not looked at: they may lie behind connections, and there may be many.
-    return [(source.name, (lambda files: bare(source.rows(files))) if template.media else source.rows)], rules
+    return [(source.name, source.rows)], rules
 
 
 def read_template(path: str) -> RequestTemplate:
