@@ -2,7 +2,7 @@
 
     python benchmarks/requests.py              # about two minutes; --json: the last line is one object
 
-A row is a key and a prompt of 500 characters with quotes, line breaks and letters beyond ASCII; a request has a system
+A row is a key and a prompt of 500 characters with quotes and line breaks, one in five beyond ASCII; a request has a system
 instruction of 300 characters, a schema of six properties and a safety setting beside it: about 1.6 KB a line. Every way
 runs in a process of its own and ends with a file that is flushed to the disk:
 
@@ -13,10 +13,11 @@ runs in a process of its own and ends with a file that is flushed to the disk:
     ready-made     Prepare from a file of ready-made requests: every line is checked
     lint           that file is only checked: every line, every key
     types of text  google.genai's Content for every row, dumped; all the rest of a request is dumped once
-    types          a whole request in google.genai's types for every row, dumped
-    converter      the same, by the SDK's own converter from those types to the wire
+    types apart    content and config of every row in google.genai's types, dumped apart
+    types          the SDK's type for a row of a batch, InlinedRequest, made of those and dumped
+    converter      the same InlinedRequest, by the SDK's own converter to the wire
 
-None of the last three checks a line, looks for keys that stand twice or computes a digest. Rounds alternate between the ways;
+None of the last four checks a line, looks for keys that stand twice or computes a digest. Rounds alternate between the ways;
 each figure is the best round, since whatever else a machine does only takes away.
 """
 
@@ -43,7 +44,11 @@ import msgspec
 MIB = 1 << 20
 PROMPTS = 5_000
 WARM_ROWS = 20
-LETTERS = 'abcdefghijklmnopqrstuvwxyz    \n"é'
+WORDS = [
+    "the", "shop", "was", "open", "late", "and", "a", "clerk", "said", "come", "in", "it", "rains,", '"so', 'what"', "we",
+    "thought;", "shoes,", "socks", "(wool)", "were", "fine.", "two\nof",
+]  # fmt: skip
+BEYOND_ASCII = ("café", "Größe", "寿司", "naïve", "👍")
 SYSTEM = ("You label reviews of shops. Say what is there and nothing else. " * 5)[:300]
 SCHEMA = {
     "type": "object",
@@ -78,9 +83,12 @@ class Run(msgspec.Struct):
 
 @functools.cache
 def prompts() -> list[str]:
-    """Enough different ones that none is in the processor's cache."""
+    """Enough different ones that they are in no cache of the processor; one in five goes beyond ASCII."""
     draw = random.Random(20261122)
-    return ["".join(draw.choices(LETTERS, k=500)) for _ in range(PROMPTS)]
+    return [
+        " ".join(draw.choices((*WORDS, *BEYOND_ASCII) if number % 5 == 0 else WORDS, k=150))[:500]
+        for number in range(PROMPTS)
+    ]
 
 
 def rows(count: int) -> Iterator[dict[str, str]]:
@@ -211,6 +219,17 @@ def _typed(text: str) -> tuple[Any, Any]:
 
 
 def types(folder: Path, count: int) -> int:
+    from google.genai import types as sdk
+
+    with (folder / "types.jsonl").open("wb") as file:
+        for row in rows(count):
+            content, config = _typed(row["text"])
+            request = _dumped(sdk.InlinedRequest(contents=[content], config=config))
+            file.write(json.dumps({"key": row["id"], "request": request}).encode() + b"\n")
+        return _flushed(file)
+
+
+def types_apart(folder: Path, count: int) -> int:
     with (folder / "types.jsonl").open("wb") as file:
         for row in rows(count):
             content, config = _typed(row["text"])
@@ -264,6 +283,7 @@ WAYS: dict[str, tuple[Callable[[Path, int], int], int]] = {
     "ready-made": (prepare_requests, 1),
     "lint": (lint, 1),
     "types of text": (types_of_text, 20),
+    "types apart": (types_apart, 40),
     "types": (types, 40),
     "converter": (converter, 400),
 }
@@ -362,6 +382,7 @@ def _summary(best: dict[str, Run]) -> dict[str, Any]:
         "peak_rss_mib": round(ours.peak_mib, 1),
         "mb_per_s": round(ours.written / ours.wall_s / 1e6),
         "cpu_us_per_row": round(ours.cpu_us, 2),
+        "ratio_to_sdk_types_apart": round(ours.rows_per_s / best["types apart"].rows_per_s, 1),
         "ratio_to_sdk_types_of_text": round(ours.rows_per_s / best["types of text"].rows_per_s, 1),
         "cores_rows_per_s": round(best["cores"].rows_per_s),
         "runs": [{**msgspec.to_builtins(run), "rows_per_s": round(run.rows_per_s)} for run in best.values()],

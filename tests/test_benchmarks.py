@@ -43,3 +43,21 @@ def test_the_waiting_benchmark_ends_in_one_object_with_its_figures() -> None:
     assert 0 < said["ratio_requests_at_1000"] < 0.5
     assert {"lag_p99_ms_at_1000", "kib_per_waiter", "resume_s_p50"} < said.keys()
     assert all(run["resumed"] >= 15 for run in said["runs"])
+
+
+def test_the_request_benchmark_ends_in_one_object_with_its_figures(tmp_path: Path) -> None:
+    script = BENCHMARKS / "requests.py"
+    done = subprocess.run(
+        [sys.executable, str(script), "--rows", "2000", "--rounds", "1", "--folder", str(tmp_path), "--json"],
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert said["ratio_to_sdk_converter"] > said["ratio_to_sdk_types"] > 1
+    assert 0 < said["ratio_to_floor"] < 2
+    assert 20 < said["peak_rss_mib"] < 200
+    assert {"rows_per_s", "lint_lines_per_s", "mb_per_s", "cpu_us_per_row", "cores_rows_per_s"} < said.keys()
+    runs = {run["way"]: run for run in said["runs"]}
+    assert runs["prepare"]["rows"] == runs["cores"]["rows"] == runs["lint"]["rows"] == 2000
+    assert runs["cores"]["all_mib"] > runs["cores"]["peak_mib"]
+    assert list(tmp_path.iterdir()) == []

@@ -57,6 +57,6 @@ def test_every_option_of_airflow_cfg_is_told() -> None:
 
 def test_every_target_of_the_makefile_that_the_docs_name_exists() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    named = set(re.findall(r"`?make ([a-z][a-z-]+)", PROSE))
+    named = set(re.findall(r"(?:`|\n)make ([a-z][a-z-]+)", PROSE))  # as code or at the start of a line, not as a verb
 
-    assert {name for name in named if not re.search(rf"^{name}:", makefile, re.MULTILINE)} <= {"sure", "no"}
+    assert {name for name in named if not re.search(rf"^{name}:", makefile, re.MULTILINE)} <= {"sure"}

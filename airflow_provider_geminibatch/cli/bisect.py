@@ -24,18 +24,9 @@ from airflow_provider_geminibatch.core.lint import Finding, Keys, rows_checked, 
 from airflow_provider_geminibatch.core.prices import Price
 from airflow_provider_geminibatch.core.requests import check_request
 from airflow_provider_geminibatch.gemini.gateway import Gateway
-from airflow_provider_geminibatch.jobs.bisect import (
-    MARK,
-    Bisection,
-    Found,
-    Left,
-    Lines,
-    Progress,
-    Stopped,
-    open_lines,
-    progress_of,
-)
+from airflow_provider_geminibatch.jobs.bisect import MARK, Bisection, Left, Progress, Stopped, progress_of
 from airflow_provider_geminibatch.jobs.price_list import PriceBook
+from airflow_provider_geminibatch.jobs.request_lines import Found, Lines, open_lines
 from airflow_provider_geminibatch.storage.file_sources import JsonlSource, Slice
 from airflow_provider_geminibatch.storage.files import PlainFiles, opened, reading
 from airflow_provider_geminibatch.storage.stores import open_store

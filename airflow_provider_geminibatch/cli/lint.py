@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 import msgspec
 
+from airflow_provider_geminibatch.cli.findings import PROBLEMS, Printer, add_output_options
 from airflow_provider_geminibatch.core.capabilities import Capabilities, read_listing
 from airflow_provider_geminibatch.core.errors import BadInput, Problem, SourceUnreadable, Unusable
 from airflow_provider_geminibatch.core.fields import ROOTS, ROUTES
@@ -32,12 +33,11 @@ from airflow_provider_geminibatch.core.lint import (
 from airflow_provider_geminibatch.core.requests import allowed_fields, check_request
 from airflow_provider_geminibatch.core.rows import Row
 from airflow_provider_geminibatch.core.template import RequestTemplate
-from airflow_provider_geminibatch.jobs.media import bare
 from airflow_provider_geminibatch.storage.file_sources import JsonlSource, Slice
 from airflow_provider_geminibatch.storage.files import Files, PlainFiles, reading
 from airflow_provider_geminibatch.storage.sources import source_of
 
-CLEAN, PROBLEMS, UNUSABLE = 0, 1, 2
+UNUSABLE = 2
 _STDIN = "-"
 _SECONDS = 2.0
 _LINES = 4096
@@ -76,87 +76,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--strict", action="store_true", help="let warnings count as problems")
     add_output_options(parser)
     parser.set_defaults(run=run)
-
-
-def add_output_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say how findings are shown."""
-    parser.add_argument(
-        "--format", choices=sorted(FORMATS), default="text",
-        help="text; json: one object per finding and a last one with the counts; github: annotations of a workflow",
-    )  # fmt: skip
-    parser.add_argument(
-        "--max-problems", type=int, default=100, metavar="N", help="show at most N, count all; 0: all (default: 100)"
-    )
-    parser.add_argument("--quiet", action="store_true", help="no progress on the terminal")
-
-
-class Counts(msgspec.Struct, tag="summary", tag_field="type", frozen=True):
-    """The last word about everything that was looked at."""
-
-    files: int
-    lines: int
-    bytes: int
-    problems: int
-    warnings: int
-    shown: int
-
-    def __str__(self) -> str:
-        found = ", ".join(
-            f"{count:,} {word}{'' if count == 1 else 's'}"
-            for count, word in ((self.problems, "problem"), (self.warnings, "warning"))
-            if count or word == "problem"
-        )
-        hidden = self.problems + self.warnings - self.shown
-        more = f" ({hidden:,} not shown)" if hidden else ""
-        files = "1 file" if self.files == 1 else f"{self.files:,} files"
-        size = f", {self.bytes:,} bytes" if self.bytes else ""
-        return f"{files}, {self.lines:,} lines{size}: {found}{more}"
-
-
-def _text(finding: Finding) -> str:
-    return str(finding)
-
-
-def _json(finding: Finding) -> str:
-    return msgspec.json.encode({"type": "finding", **msgspec.structs.asdict(finding)}).decode()
-
-
-def _github(finding: Finding) -> str:
-    """A workflow command (docs.github.com, Workflow commands for GitHub Actions): a percent sign begins an escape in it."""
-    places = {"file": finding.file, "line": finding.line, "col": finding.column}
-    said = ",".join(f"{name}={_escaped(str(value), ':,')}" for name, value in places.items() if value)
-    return f"::{finding.severity} {said}::{_escaped(finding.message)}"
-
-
-def _escaped(text: str, more: str = "") -> str:
-    for sign in "%\r\n" + more:
-        text = text.replace(sign, f"%{ord(sign):02X}")
-    return text
-
-
-FORMATS: dict[str, Callable[[Finding], str]] = {"text": _text, "json": _json, "github": _github}
-
-
-class Printer:
-    """Prints findings as they come, up to a number of them, and the counts at the end."""
-
-    def __init__(self, form: str, limit: int) -> None:
-        self._form, self._limit = form, limit
-        self._count = {"error": 0, "warning": 0}
-        self._shown = 0
-
-    def show(self, findings: Iterable[Finding]) -> None:
-        for finding in findings:
-            self._count[finding.severity] += 1
-            if not self._limit or self._shown < self._limit:
-                self._shown += 1
-                print(FORMATS[self._form](finding))
-
-    def end(self, files: int, lines: int, size_bytes: int, *, strict: bool = False) -> int:
-        """Print the counts. Returns the exit code."""
-        counts = Counts(files, lines, size_bytes, self._count["error"], self._count["warning"], self._shown)
-        print(msgspec.json.encode(counts).decode() if self._form == "json" else counts)
-        return PROBLEMS if counts.problems or (strict and counts.warnings) else CLEAN
 
 
 class StdinFiles(PlainFiles):
@@ -308,8 +227,7 @@ def _with_template(args: argparse.Namespace) -> tuple[Named, Rules]:
     source = source_of(args.source) if args.source else None
     if source is None:
         return [], rules
-    # Media are not looked at: they may lie behind connections, and there may be many.
-    return [(source.name, (lambda files: bare(source.rows(files))) if template.media else source.rows)], rules
+    return [(source.name, source.rows)], rules
 
 
 def read_template(path: str) -> RequestTemplate:
@@ -338,14 +256,4 @@ def found_files(given: Iterable[str], files: PlainFiles) -> list[str]:
     return list(found)
 
 
-__all__ = [
-    "FORMATS",
-    "Meter",
-    "Printer",
-    "StdinFiles",
-    "add_output_options",
-    "add_parser",
-    "found_files",
-    "read_template",
-    "run",
-]
+__all__ = ["Meter", "StdinFiles", "add_parser", "found_files", "read_template", "run"]

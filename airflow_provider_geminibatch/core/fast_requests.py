@@ -78,15 +78,18 @@ class FastRequests:
         frame = self._frame
         if frame is None or key.isspace():
             return None
-        along: bytes | Problems = b"{}"
-        if self._columns:
-            fields = decoded(data)
-            along = passthrough(fields, self._columns, self._own) if type(fields) is dict else []
-            if type(along) is not bytes:
-                return None
+        along = self._along(data) if self._columns else b"{}"
+        if along is None:
+            return None
         if frame.warnings and self._warn is not None:
             self._warn(frame.warnings)
         return Ready(encode_json(key), b"%b%b%b" % (frame.before, encode_json(turns), frame.after), along)
+
+    def _along(self, data: bytes) -> bytes | None:
+        """The columns that travel along, read from the whole line."""
+        fields = decoded(data)
+        along: bytes | Problems = passthrough(fields, self._columns, self._own) if type(fields) is dict else []
+        return along if isinstance(along, bytes) else None
 
     def _frame_of(self, shape: Any, rest: tuple[Any, ...]) -> Frame | None:
         """What the long road makes of the rest. The line that it came from must not be kept alive by it."""

@@ -26,7 +26,8 @@ from airflow_provider_geminibatch.core.fields import (
     witnessed_words,
 )
 from airflow_provider_geminibatch.core.hints import close_names, missing_field, unknown_field, unknown_word, wrong_kind
-from airflow_provider_geminibatch.core.request_rules import WARNINGS, rules
+from airflow_provider_geminibatch.core.request_rules import rules
+from airflow_provider_geminibatch.core.rule_names import WARNINGS
 from airflow_provider_geminibatch.core.wire_values import (
     SCALARS,
     Check,
@@ -189,11 +190,8 @@ def _message(
 ) -> tuple[Check, Callable[[], None]]:
     """The check of a message, and what is to be called once every message has one."""
     fields = messages(route)[name]
-    required = tuple(field for field, kind in fields.items() if kind.endswith("!"))
     known: dict[str, tuple[str, Check]] = {}
-    strange = _strange(name, route, allowed)
-    # A Vertex AI batch goes through a schema import that fails on a struct without fields (python-genai#2123, and others).
-    no_empty = route == "vertex" and name != "Tool"
+    strange, whole = _strange(name, route, allowed), _whole(name, route, own_rules)
 
     def check(value: Any, path: Path, report: Report) -> Any:
         if not isinstance(value, Mapping):
@@ -214,6 +212,24 @@ def _message(
                     hint = f"keep {found[0]}"
                     report((path, f".{field}"), "given-twice", "is given twice, in both spellings", hint)
                 wire[found[0]] = found[1](item, (path, f".{field}"), report)
+        whole(wire, path, report, refused)
+        return wire
+
+    def fill() -> None:
+        for field, kind in fields.items():
+            known[field] = known[snake(field)] = (field, _check_of(kind, route, made))
+
+    return check, fill
+
+
+def _whole(name: str, route: str, own_rules: tuple[Any, ...]) -> Callable[[dict[str, Any], Path, Report, bool], None]:
+    """What is asked of a message once its fields were looked at one by one; ``refused`` tells that one of them was."""
+    fields = messages(route)[name]
+    required = tuple(field for field, kind in fields.items() if kind.endswith("!"))
+    # A Vertex AI batch goes through a schema import that fails on a struct without fields (python-genai#2123, and others).
+    no_empty = route == "vertex" and name != "Tool"
+
+    def whole(wire: dict[str, Any], path: Path, report: Report, refused: bool) -> None:
         for field in required:
             held = wire.get(field)
             if held in (None, "", []):
@@ -226,13 +242,8 @@ def _message(
                     report((path, place and f".{place}"), word, what, hint)
         if no_empty and not wire and not refused:
             report(path, "empty-object", _EMPTY, _instead_of_empty(name))
-        return wire
 
-    def fill() -> None:
-        for field, kind in fields.items():
-            known[field] = known[snake(field)] = (field, _check_of(kind, route, made))
-
-    return check, fill
+    return whole
 
 
 def _instead_of_empty(name: str) -> str:

@@ -207,7 +207,7 @@ class WireTemplate:
             for at, column in self.slots:
                 out[at] = encode_json(_text(row[column]))[1:-1]
             for at, name in self.raw:
-                out[at] = row[name]
+                out[at] = row.get(name, b"")  # who only looks at rows brings no media
             key = "".join([piece if isinstance(piece, str) else _text(row[piece.name]) for piece in self.key])
             if not self.spoken or any(_text(row[column]).strip() for column in self.spoken):
                 return Encoded(key, b"".join(out), b"".join(out[self.span]))

@@ -7,17 +7,11 @@ a mark and is on record before it is made, so that whoever goes on after a crash
 
 from __future__ import annotations
 
-import hashlib
-import io
 import logging
 import re
-import shutil
 import tempfile
-from array import array
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any, BinaryIO, Literal, TypeVar
 
@@ -37,6 +31,7 @@ from airflow_provider_geminibatch.core.prices import BATCH_SHARE, Price
 from airflow_provider_geminibatch.gemini.gateway import Ambiguous, Created, CreateReply, Gateway, Refused
 from airflow_provider_geminibatch.gemini.wire import is_key_refusal
 from airflow_provider_geminibatch.jobs.lookup import pages
+from airflow_provider_geminibatch.jobs.request_lines import Found, Lines
 
 MARK = "gbbisect-"
 TRIES = 6
@@ -58,14 +53,6 @@ class Left(msgspec.Struct, frozen=True):
         return f"{'a job that may be named' if self.kind == 'create' else self.kind} {self.name}"
 
 
-class Found(msgspec.Struct, frozen=True):
-    """A poison line: its number in the file, its key, and what the service said about it."""
-
-    line: int
-    key: str
-    why: str
-
-
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
     """How far a bisection is. ``counted`` lines were tried by countTokens; ``why`` has the service's words by row,
     ``said`` those of the last refusal."""
@@ -83,47 +70,6 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     charged_usd: str = "0"
     control: bool = False
     left: tuple[Left, ...] = ()
-
-
-class Lines:
-    """The requests of a file, by number; what is kept of each are two integers."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self._starts, self._numbers = file, array("Q"), array("Q")
-        digest, at = hashlib.sha256(), 0
-        for number, line in enumerate(file, 1):
-            if not line.isspace():
-                self._starts.append(at)
-                self._numbers.append(number)
-            digest.update(line)
-            at += len(line)
-        self.digest = digest.hexdigest()
-
-    def __len__(self) -> int:
-        return len(self._starts)
-
-    def raw(self, row: int) -> bytes:
-        """A line as it stands in the file, with one line end."""
-        self._file.seek(self._starts[row])
-        return self._file.readline().removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n") + b"\n"
-
-    def number(self, row: int) -> int:
-        """The number of a line in the file, counted from 1."""
-        return self._numbers[row]
-
-    def row(self, number: int) -> int | None:
-        """The row of a line by its number in the file."""
-        at = bisect_left(self._numbers, number)
-        return at if at < len(self) and self._numbers[at] == number else None
-
-    def found(self, row: int, why: str) -> Found:
-        """A line as it is reported."""
-        try:
-            fields = _decode(self.raw(row))
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            fields = None
-        key = fields.get("key") if isinstance(fields, dict) else None
-        return Found(self.number(row), key if isinstance(key, str) else "", why)
 
 
 def progress_of(lines: Lines, *, service: str, model: str, mark: str, known: Iterable[int] = ()) -> Progress:
@@ -355,17 +301,4 @@ class Bisection:
                     self._leave(Left("job", job.name))
 
 
-@contextmanager
-def open_lines(file: BinaryIO) -> Iterator[Lines]:
-    """The lines of a file that is open for reading. What is no plain file on a disk is copied to one first: lines are read out
-    of order."""
-    if isinstance(file, io.BufferedReader) and isinstance(file.raw, io.FileIO) and file.seekable():
-        yield Lines(file)
-        return
-    with tempfile.TemporaryFile() as copy:
-        shutil.copyfileobj(file, copy, 1 << 20)
-        copy.seek(0)
-        yield Lines(copy)
-
-
-__all__ = ["MARK", "Bisection", "Found", "Left", "Lines", "Progress", "Stopped", "open_lines", "progress_of"]
+__all__ = ["MARK", "Bisection", "Left", "Progress", "Stopped", "progress_of"]

@@ -35,7 +35,7 @@ from airflow_provider_geminibatch.core.rows import (
 )
 from airflow_provider_geminibatch.core.template import RequestTemplate, compile_template
 from airflow_provider_geminibatch.jobs.building import Road
-from airflow_provider_geminibatch.jobs.media import MediaStage, bare
+from airflow_provider_geminibatch.jobs.media import MediaStage
 from airflow_provider_geminibatch.jobs.unique_keys import KeyMarks
 from airflow_provider_geminibatch.jobs.warned import Warned
 
@@ -151,18 +151,21 @@ class Declaration:
         common.note({"generationConfig": self.template.generation})
         wire = compile_template(self.template, self.kind, route=self.route, check=self.check, warn=warn)
         if self.template.media:
-            with_media, own = media.rows if media else bare, frozenset({MEDIA_FIELD})
+            with_media, own = media.rows if media else iter, frozenset({MEDIA_FIELD})
             return Road(
                 lambda rows: ready_rows(with_media(rows), wire.encode, own=own, **options),
                 wire.constant,
                 self.source_name,
             )
-        ready = partial(ready_rows, encode=wire.encode, quick=quick_rows(wire, self.passthrough), **options)
-        together, most = quick_chunks(wire, self.passthrough), self.max_shard_bytes - LINE_BYTES
+        quick, together = quick_rows(wire, self.passthrough), quick_chunks(wire, self.passthrough)
+
+        def ready(rows: Iterable[Row]) -> Iterator[Ready | Problems]:
+            return ready_rows(rows, wire.encode, quick=quick, **options)
 
         def each(rows: Iterable[Any], first: int) -> Iterator[Ready | Problems]:
             return ready(located(rows, first))
 
+        most = self.max_shard_bytes - LINE_BYTES
         chunks = partial(ready_chunks, each=each, together=together, max_request_bytes=most)
         return Road(ready, wire.constant, self.source_name, chunks)
 

@@ -198,7 +198,7 @@ class MediaStage:
 
 
 def bare(rows: Iterable[Row]) -> Iterator[Row]:
-    """The rows without their media, for whoever only wants to see the rest."""
+    """The rows without their media, for whoever only looks at them."""
     for row in rows:
         fields = decoded(row.data) if isinstance(row.data, bytes) else row.data
         yield msgspec.structs.replace(row, data={**fields, MEDIA_FIELD: b""}) if isinstance(fields, Mapping) else row

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from typing import Any, NamedTuple
+from typing import BinaryIO, NamedTuple
 from urllib.parse import urlsplit
 
 from airflow_provider_geminibatch.core.errors import SourceUnreadable, StoreUnreadable, Unusable
@@ -30,15 +30,30 @@ class Content(NamedTuple):
     data: bytes | None
 
 
+class FirstAlone:
+    """Files for several threads: the first of each place is opened by one thread alone, since connections are looked up then."""
+
+    def __init__(self, files: Files) -> None:
+        self._files, self._lock, self._met = files, threading.Lock(), set[tuple[str, str]]()
+
+    def open(self, uri: str) -> BinaryIO:
+        scheme, place = urlsplit(uri)[:2]
+        if (scheme, place) in self._met:
+            return self._files.open(uri)
+        with self._lock:
+            opened = self._files.open(uri)
+            self._met.add((scheme, place))
+            return opened
+
+
 class MediaReader:
     """Files by path or URI, as contents. ``keep_bytes`` is up to which size a content is kept whole."""
 
     def __init__(self, files: Files, keep_bytes: int) -> None:
-        self._files, self._keep = files, keep_bytes
+        self._files, self._keep = FirstAlone(files), keep_bytes
         self._known: OrderedDict[str, Content] = OrderedDict()
         self._known_bytes = 0
-        self._lock, self._met_lock = threading.Lock(), threading.Lock()
-        self._met: set[tuple[str, str]] = set()
+        self._lock = threading.Lock()
 
     def read(self, uri: str, content: bytes | None, label: str) -> Content | Fault:
         """A file, or the bytes that are there already. Raises StoreUnreadable for what may be there another time."""
@@ -69,7 +84,7 @@ class MediaReader:
 
     def _streamed(self, uri: str) -> Content:
         digest, size, kept = hashlib.sha256(), 0, bytearray()
-        with self._opened(uri) as file:
+        with self._files.open(uri) as file:
             while block := file.read(BLOCK_BYTES):
                 digest.update(block)
                 size += len(block)
@@ -79,16 +94,6 @@ class MediaReader:
                     break
         data = bytes(kept) if size <= self._keep else None
         return Content(digest.hexdigest(), size, bytes(kept[:HEAD_BYTES]), data)
-
-    def _opened(self, uri: str) -> Any:
-        """The first file of a place is opened by one thread alone: connections are looked up then."""
-        place = urlsplit(uri)[:2]
-        if place in self._met:
-            return self._files.open(uri)
-        with self._met_lock:
-            opened = self._files.open(uri)
-            self._met.add((place[0], place[1]))
-            return opened
 
     @staticmethod
     def _fit(content: Content) -> Content | Fault:
@@ -111,4 +116,4 @@ def _weight(content: Content) -> int:
     return len(content.data or b"") + len(content.head) + 500
 
 
-__all__ = ["Content", "MediaReader"]
+__all__ = ["Content", "FirstAlone", "MediaReader"]

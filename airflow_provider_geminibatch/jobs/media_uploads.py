@@ -25,6 +25,7 @@ from airflow_provider_geminibatch.core.names import media_name, segment
 from airflow_provider_geminibatch.core.steps import Policy, Wait
 from airflow_provider_geminibatch.gemini.gateway import Gateway, UploadedFile
 from airflow_provider_geminibatch.jobs.media import Medium, read_list
+from airflow_provider_geminibatch.jobs.media_reader import FirstAlone
 from airflow_provider_geminibatch.storage import facts as fact_store
 from airflow_provider_geminibatch.storage.files import Files, reading
 from airflow_provider_geminibatch.storage.store import Store
@@ -79,7 +80,7 @@ class MediaUploads:
         log: logging.Logger,
         policy: Policy,
     ) -> None:
-        self._store, self._gateway, self._files = store, gateway, files
+        self._store, self._gateway, self._files = store, gateway, FirstAlone(files)
         self._workspace_id, self._me, self._now, self._log, self._policy = workspace_id, me, now, log, policy
         self._folder = f"media/{segment(str(gateway.identity))}"
         self._seen: dict[str, _Standing] = {}

@@ -78,8 +78,8 @@ class Outgoing(io.RawIOBase):
 
     @property
     def sha256(self) -> str:
-        """The digest of all that was read."""
-        return self._hash.hexdigest()
+        """The digest of all that was read; of an unedited shard, what is held against its seal."""
+        return self._hash.hexdigest() if self._edit else self._sealed.sha256
 
     def read(self, size: int = -1, /) -> bytes:
         left = self.size_bytes - self._at
@@ -93,7 +93,8 @@ class Outgoing(io.RawIOBase):
         data = bytes(self._buffer[:wanted])
         del self._buffer[:wanted]
         self._at += len(data)
-        self._hash.update(data)
+        if self._edit:
+            self._hash.update(data)
         self._note_files(data)
         return data
 
@@ -214,6 +215,10 @@ class _SealedLines:
             self._at += len(block)
             self._hash.update(block)
             yield block
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
 
     def confirm(self) -> None:
         """Raises StoreUnreadable unless all that was sealed was read, unchanged."""

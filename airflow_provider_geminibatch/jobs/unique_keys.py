@@ -132,7 +132,7 @@ def repeats(rows: Iterable[tuple[Row, Ready | Problems]], repeated: Repeated, so
     first: dict[bytes, str] = {}
     times: Counter[int] = Counter()
     for row, made in rows:
-        if type(made) is not Ready:
+        if isinstance(made, list):
             yield from made
             continue
         mark = _mark(made)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_geminibatch.cli import lint
+from airflow_provider_geminibatch.cli import findings, lint
 from airflow_provider_geminibatch.cli.main import main
 from airflow_provider_geminibatch.core.lint import file_findings
 
@@ -39,13 +39,13 @@ def objects(lines: list[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-@pytest.mark.parametrize("form", sorted(lint.FORMATS))
+@pytest.mark.parametrize("form", sorted(findings.FORMATS))
 def test_every_problem_has_its_place(
     form: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(GOLDEN)
 
-    assert main(["lint", "requests.jsonl", "--format", form]) == lint.PROBLEMS
+    assert main(["lint", "requests.jsonl", "--format", form]) == findings.PROBLEMS
 
     assert capsys.readouterr().out == (GOLDEN / f"requests.{form}.txt").read_text(encoding="utf-8")
 
@@ -177,9 +177,9 @@ def test_a_column_that_the_source_lacks_is_named(tmp_path: Path, capsys: pytest.
 @pytest.mark.parametrize(
     ("template", "code", "said"),
     [
-        ('{"prompt": "costs $ 5"}', lint.PROBLEMS, "Write $$ for a dollar"),
-        ('{"prompt": "x", "generation": {"topk": 1, "temprature": 2}}', lint.PROBLEMS, "Did you mean topK?"),
-        ('{"prompt": "Say $text"}', lint.CLEAN, "0 problems"),
+        ('{"prompt": "costs $ 5"}', findings.PROBLEMS, "Write $$ for a dollar"),
+        ('{"prompt": "x", "generation": {"topk": 1, "temprature": 2}}', findings.PROBLEMS, "Did you mean topK?"),
+        ('{"prompt": "Say $text"}', findings.CLEAN, "0 problems"),
         ('{"promt": "x"}', lint.UNUSABLE, "it is not a template"),
         ("[]", lint.UNUSABLE, "it is not a template"),
         ("{", lint.UNUSABLE, "could not be read"),
@@ -208,7 +208,7 @@ def test_a_long_file_says_how_far_it_is(
 
 
 def test_an_annotation_cannot_be_broken_out_of() -> None:
-    assert lint._escaped("100%\n::error::x, y", ":,") == "100%25%0A%3A%3Aerror%3A%3Ax%2C y"
+    assert findings._escaped("100%\n::error::x, y", ":,") == "100%25%0A%3A%3Aerror%3A%3Ax%2C y"
 
 
 def test_what_may_be_wrong_warns_and_counts_only_when_told_to(
@@ -217,11 +217,11 @@ def test_what_may_be_wrong_warns_and_counts_only_when_told_to(
     part = {"fileData": {"fileUri": "http://example.org/a.png", "mimeType": "image/png"}}
     path = written(tmp_path, with_part(part), GOOD % "b")
 
-    said = objects(said_of(capsys, lint.CLEAN, path, "--format", "json"))
+    said = objects(said_of(capsys, findings.CLEAN, path, "--format", "json"))
 
     assert [(each["severity"], each["line"], each["rule"]) for each in said[:-1]] == [("warning", 1, "media-unsure")]
     assert (said[-1]["problems"], said[-1]["warnings"]) == (0, 1)
-    shown = said_of(capsys, lint.PROBLEMS, path, "--strict")
+    shown = said_of(capsys, findings.PROBLEMS, path, "--strict")
     assert shown[0].startswith(f"{path}:1:")
     assert ": warning: request.contents[0].parts[0].fileData.fileUri: " in shown[0]
     assert shown[1].endswith("0 problems, 1 warning")
@@ -231,8 +231,8 @@ def test_the_route_decides_what_there_is(tmp_path: Path, capsys: pytest.CaptureF
     part = {"fileData": {"fileUri": "gs://bucket/a.png", "mimeType": "image/png"}}
     path = written(tmp_path, with_part(part))
 
-    assert "fileUri" in said_of(capsys, lint.PROBLEMS, path)[0]
-    assert said_of(capsys, lint.CLEAN, path, "--route", "vertex")
+    assert "fileUri" in said_of(capsys, findings.PROBLEMS, path)[0]
+    assert said_of(capsys, findings.CLEAN, path, "--route", "vertex")
 
 
 def test_a_model_that_runs_no_batches_is_a_problem_of_its_own(
@@ -242,9 +242,9 @@ def test_a_model_that_runs_no_batches_is_a_problem_of_its_own(
     model = {"name": "m1", "methods": ["generateContent"]}
     listing.write_text(json.dumps({"as_of": "2026-11-01", "endpoint": "x", "models": [model]}))
 
-    said = said_of(capsys, lint.PROBLEMS, path, "--model", "m1", "--models", str(listing))
+    said = said_of(capsys, findings.PROBLEMS, path, "--model", "m1", "--models", str(listing))
     assert said[0].startswith("model m1: runs no generate batches, says the service's list of 2026-11-01")
-    assert "warning: is in no source" in said_of(capsys, lint.CLEAN, path, "--model", "m1")[0]
+    assert "warning: is in no source" in said_of(capsys, findings.CLEAN, path, "--model", "m1")[0]
     listing.write_text("[]")
     assert main(["lint", path, "--models", str(listing)]) == lint.UNUSABLE
 
@@ -252,8 +252,8 @@ def test_a_model_that_runs_no_batches_is_a_problem_of_its_own(
 def test_fields_that_are_allowed_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = written(tmp_path, with_part({"text": "hi"}, generationConfig={"newestField": 1}))
 
-    assert "newestField" in said_of(capsys, lint.PROBLEMS, path)[0]
-    assert said_of(capsys, lint.CLEAN, path, "--allow-fields", '{"GenerationConfig": ["newestField"]}')
+    assert "newestField" in said_of(capsys, findings.PROBLEMS, path)[0]
+    assert said_of(capsys, findings.CLEAN, path, "--allow-fields", '{"GenerationConfig": ["newestField"]}')
     with pytest.raises(SystemExit):
         main(["lint", path, "--allow-fields", "newestField"])
     assert main(["lint", path, "--allow-fields", '{"GenerationConfg": ["x"]}']) == lint.UNUSABLE
@@ -265,5 +265,5 @@ def test_a_template_with_media_is_held_against_the_rest_of_its_rows(
     template = written(tmp_path, '{"prompt": "What is this, $text?", "media": "$picture"}', name="t.json")
     rows = written(tmp_path, "id,text,picture", "a,x,nowhere.png", "a,y,nowhere.png", name="rows.csv")
 
-    said = said_of(capsys, lint.PROBLEMS, "--template", template, "--source", rows)
+    said = said_of(capsys, findings.PROBLEMS, "--template", template, "--source", rows)
     assert said[0] == f"{rows}:3: key: stands in line 2 too (a key is unique within its batch)"

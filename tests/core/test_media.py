@@ -243,3 +243,10 @@ def test_a_source_of_media_is_rendered_with_the_other_texts() -> None:
     rendered = template.rendered(lambda text: text.replace("{{ ds }}", "2026-11-22"))
 
     assert rendered.media == (Media("s3://b/2026-11-22/$image", resolution="MEDIA_RESOLUTION_LOW"),)
+
+
+def test_rows_that_are_only_looked_at_need_no_media() -> None:
+    encoded = compile_template(RequestTemplate(prompt="$text", media="$image")).encode({"id": "1", "text": "cats?"})
+
+    assert isinstance(encoded, Encoded)
+    assert msgspec.json.decode(encoded.request)["contents"][0]["parts"] == [{"text": "cats?"}]

@@ -17,9 +17,9 @@ from airflow_provider_geminibatch.core.capabilities import BUILT_IN
 from airflow_provider_geminibatch.core.errors import Problem
 from airflow_provider_geminibatch.core.fast_requests import FastRequests
 from airflow_provider_geminibatch.core.fields import ROUTES
-from airflow_provider_geminibatch.core.request_rules import RULES, WARNINGS
 from airflow_provider_geminibatch.core.requests import Checked, check_request
 from airflow_provider_geminibatch.core.rows import Ready, Row, ready_rows, request_encoder
+from airflow_provider_geminibatch.core.rule_names import RULES, WARNINGS
 
 CORPUS = Path(__file__).parents[1] / "golden" / "problems"
 FILES = sorted(path for route in ROUTES for path in (CORPUS / route).glob("*.jsonl"))

@@ -78,6 +78,7 @@ def ran(tmp_path_factory):
         "riddles",
         "dishes",
         "digests_in_time=2018-01-31T12:00:00+00:00",
+        "many_files",
         "capitals",
         "colours",
     ]
@@ -101,7 +102,8 @@ def ran(tmp_path_factory):
 def test_every_task_of_every_example_succeeds(ran):
     _, runs, _ = ran
     assert [run["dag"] for run in runs] == [
-        "first_batch", "twelve_hour_chain", "twelve_hour_chain", "riddles", "dishes", "digests_in_time", "capitals", "colours",
+        "first_batch", "twelve_hour_chain", "twelve_hour_chain", "riddles", "dishes", "digests_in_time", "many_files", "capitals",
+        "colours",
         "digest",
     ]  # fmt: skip
     *work, digest = runs
@@ -131,8 +133,9 @@ def test_each_bulletin_is_built_on_the_one_before_it(ran):
     assert len(rows) == 96
     assert {row["outcome"] for row in rows} == {"answer"}
     assert set(rows[0]["value"]) == {"likely_felt", "by_whom", "note"}
-    # 96 and 102 rows in shards of 50, two bulletins, the ten animals; riddles, two regions, digests, capitals and colours.
-    assert emulator.log.count("batches.create") == 2 + 3 + 2 + 1 + 1 + 2 + 1 + 1 + 1
+    # 96 and 102 rows in shards of 50, two bulletins, the ten animals; riddles, two regions, digests, two files, capitals and
+    # colours.
+    assert emulator.log.count("batches.create") == 2 + 3 + 2 + 1 + 1 + 2 + 1 + 2 + 1 + 1
 
 
 @pytest.mark.slow
@@ -166,3 +169,13 @@ def test_every_picture_is_looked_at(ran):
         (name, "answer") for name in ("tomato", "teal", "plum", "khaki")
     ]
     assert len(list((home / "workspace" / "media").rglob("0001.json"))) == 4
+
+
+@pytest.mark.slow
+def test_all_files_land_in_one_window(ran):
+    home, runs, _ = ran
+    run_id = next(run["run_id"] for run in runs if run["dag"] == "many_files")
+    rows = list(read_window(Landing("reviews", str(home / "landings" / "reviews")), run_id))
+    assert [(row["key"], row["shop"], row["outcome"]) for row in rows] == [
+        ("north-0", "north", "answer"), ("north-1", "north", "answer"), ("south-0", "south", "answer"),
+    ]  # fmt: skip

@@ -19,7 +19,8 @@ from airflow_provider_geminibatch.core.prices import price_of
 from airflow_provider_geminibatch.emulator import Emulator, running
 from airflow_provider_geminibatch.gemini.developer import DeveloperGateway, Settings
 from airflow_provider_geminibatch.gemini.gateway import Refused, TokenCount
-from airflow_provider_geminibatch.jobs.bisect import Bisection, Left, Lines, Progress, Stopped, open_lines, progress_of
+from airflow_provider_geminibatch.jobs.bisect import Bisection, Left, Progress, Stopped, progress_of
+from airflow_provider_geminibatch.jobs.request_lines import Lines, open_lines
 from airflow_provider_geminibatch.testing import InMemoryGateway, ManualClock
 
 MODEL = "gemini-3.8-flash"

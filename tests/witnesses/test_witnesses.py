@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_geminibatch.core.fields import element, elsewhere, messages, snake, witnessed
-from airflow_provider_geminibatch.core.request_rules import RULES
 from airflow_provider_geminibatch.core.requests import check_request
+from airflow_provider_geminibatch.core.rule_names import RULES
 from tests.witnesses import compose, overlay
 from tests.witnesses.disagreements import DISAGREEMENTS, REFUSED_BEFORE
 from tests.witnesses.disturbed import disturbed, messages_in, shape_of
