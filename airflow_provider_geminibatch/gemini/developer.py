@@ -221,8 +221,10 @@ class DeveloperGateway:
             with self._http.stream("GET", url, params={"alt": "media"}, headers=headers) as answer:
                 if answer.status_code not in (200, 206):
                     answer.read()
-                    raise wire.service_error(doing, _reply(answer))
-                yield _Stream(answer, doing, offset if answer.status_code == 206 else 0)
+                    # Asked for what comes after the last byte, a service says that there is nothing (RFC 9110 15.5.17).
+                    if answer.status_code != 416 or wire.whole_size(_headers(answer)) != offset:
+                        raise wire.service_error(doing, _reply(answer))
+                yield _Stream(answer, doing, offset)
         except httpx.HTTPError as error:
             raise ServiceBusy(doing, None, _named(error)) from error
 
@@ -268,12 +270,13 @@ class DeveloperWatcher:
 class _Stream:
     """``Download`` over an open httpx response."""
 
-    def __init__(self, answer: httpx.Response, doing: str, offset: int) -> None:
-        self._answer, self._doing, self.offset = answer, doing, offset
-        length = answer.headers.get("content-length", "")
-        self.size_bytes = offset + int(length) if length.isdigit() else None
+    def __init__(self, answer: httpx.Response, doing: str, asked: int) -> None:
+        self._answer, self._doing = answer, doing
+        self.offset, self.size_bytes = wire.extent(answer.status_code, _headers(answer), asked)
 
     def chunks(self) -> Iterator[bytes]:
+        if self._answer.status_code == 416:
+            return
         try:
             yield from self._answer.iter_bytes(1 << 20)
         except httpx.HTTPError as error:
@@ -307,10 +310,12 @@ def _ok(reply: wire.Reply, doing: str) -> wire.Reply:
     return reply
 
 
+def _headers(answer: httpx.Response) -> dict[str, str]:
+    return {name.lower(): value for name, value in answer.headers.items()}
+
+
 def _reply(answer: httpx.Response) -> wire.Reply:
-    return wire.Reply(
-        answer.status_code, {name.lower(): value for name, value in answer.headers.items()}, answer.content
-    )
+    return wire.Reply(answer.status_code, _headers(answer), answer.content)
 
 
 def _sdk_error(doing: str, error: Any) -> ServiceError:

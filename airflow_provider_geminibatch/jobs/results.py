@@ -238,7 +238,7 @@ def _collected(
     assert attempt.job is not None
     source = _with_output(desk, job or desk.gateway.job(attempt.job.job_name))
     path = attempt_path(shard.ledger, attempt.number, "results.jsonl")
-    came = fetch(desk.gateway, desk.store, source.output_file, path, what=source.name, log=desk.log)
+    came = fetch(desk.gateway, desk.store, source.output_file, path, what=source.name, log=desk.log, pause=desk.pause)
     mine = Collected(
         owner=desk.me, at=desk.now(), path=path, size_bytes=came.size_bytes, sha256=came.sha256, lines=0
     )  # fmt: skip
@@ -320,7 +320,7 @@ def stray_spent(desk: Desk, answered: Answered, stray: JobSnapshot) -> Spent:
     if not (job.readable and job.output_file):
         return NOTHING_SPENT
     path = f"{answered.shard.ledger}/stray-{segment(job.name)}.results.jsonl"
-    fetch(desk.gateway, desk.store, job.output_file, path, what=job.name, log=desk.log)
+    fetch(desk.gateway, desk.store, job.output_file, path, what=job.name, log=desk.log, pause=desk.pause)
     with _Lines(desk.store, path, None, answered.price) as lines:
         for _ in lines:
             pass
