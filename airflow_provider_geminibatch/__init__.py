@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from airflow_provider_geminibatch.core.batch import Rung
     from airflow_provider_geminibatch.core.canary import Canary
+    from airflow_provider_geminibatch.core.embed_template import EmbedTemplate
     from airflow_provider_geminibatch.core.media import Media
     from airflow_provider_geminibatch.core.template import RequestTemplate
     from airflow_provider_geminibatch.decorators.gemini_batch import gemini_batch
@@ -37,6 +38,7 @@ _HOMES = {
     "ArrowSource": "storage.sources",
     "Canary": "core.canary",
     "CsvSource": "storage.sources",
+    "EmbedTemplate": "core.embed_template",
     "GeminiBatchCancelOperator": "operators.cancel",
     "GeminiBatchHook": "hooks.gemini_batch",
     "GeminiBatchJanitorOperator": "operators.janitor",
@@ -63,6 +65,7 @@ __all__ = [
     "ArrowSource",
     "Canary",
     "CsvSource",
+    "EmbedTemplate",
     "GeminiBatchCancelOperator",
     "GeminiBatchHook",
     "GeminiBatchJanitorOperator",

@@ -19,6 +19,7 @@ import httpx
 import msgspec
 
 from airflow_provider_geminibatch.core.errors import JobUnreachable, ModelUnknown, ServiceBusy, ServiceError
+from airflow_provider_geminibatch.core.kinds import KINDS
 from airflow_provider_geminibatch.core.model import JobSnapshot, ServiceIdentity
 from airflow_provider_geminibatch.gemini import wire
 from airflow_provider_geminibatch.gemini.gateway import (
@@ -157,10 +158,10 @@ class DeveloperGateway:
     def delete_file(self, name: str) -> bool:
         return self._call("DELETE", f"/{name}", f"delete {name}", absent=(403, 404)) is not None
 
-    def create(self, *, model: str, file_name: str, display_name: str) -> CreateReply:
+    def create(self, *, model: str, file_name: str, display_name: str, kind: str = "generate") -> CreateReply:
         body = {"batch": {"displayName": display_name, "inputConfig": {"fileName": file_name}}}
         try:
-            answer = self._http.post(f"{self._settings.base}/models/{model}:batchGenerateContent", json=body)
+            answer = self._http.post(f"{self._settings.base}/models/{model}:{KINDS[kind].method}", json=body)
         except _NEVER_SENT as error:
             return Refused(0, f"not sent: {_named(error)}")
         except httpx.HTTPError as error:
