@@ -238,13 +238,15 @@ QUIET_VECTORS, UNDISTURBED_VECTORS = quiet(VECTORS, VECTOR_COLUMNS)
 def test_a_batch_of_embeddings_walks_the_same_way() -> None:
     for stage, names in QUIET.items():
         # Names of models are in some paths, and a row of vectors may take another number of writes.
-        ours, theirs = ([name for name in each if name.startswith("gateway.")] for each in (QUIET_VECTORS[stage], names))
+        ours, theirs = (
+            [name for name in each if name.startswith("gateway.")] for each in (QUIET_VECTORS[stage], names)
+        )
         assert ours == theirs
     assert [len(row[2]) for row in UNDISTURBED_VECTORS] == [4] * len(ROWS)
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize(("stage", "effect"), [("submit", "gateway.create"), ("load", "gateway.download chunk")])
+@pytest.mark.parametrize(("stage", "effect"), [("submit", "gateway.create"), ("load", "gateway.download-chunk")])
 def test_vectors_land_once_and_are_paid_once_whatever_goes_wrong(
     service: tuple[Emulator, Server], stage: str, effect: str, way: str
 ) -> None:

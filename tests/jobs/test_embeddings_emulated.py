@@ -52,9 +52,7 @@ class World:
             DECLARED, lambda: [{"n": number} for number in range(ROWS)], store=self.store, workspace_id="w",
             batch=BatchId("dag", "run", "prepare"), service=self.gateway.identity, me="p", now=now, log=LOG,
         ).manifest  # fmt: skip
-        assert isinstance(
-            submit(manifest, store=self.store, gateway=self.gateway, me="s", now=now, log=LOG), Submitted
-        )
+        assert isinstance(submit(manifest, store=self.store, gateway=self.gateway, me="s", now=now, log=LOG), Submitted)
         self.emulator.clock.advance(timedelta(hours=4))
         done = collect(
             (manifest,), open_store=lambda uri: self.store, gateway=self.gateway, window="w",
@@ -112,7 +110,12 @@ def test_the_cost_is_that_of_the_bill(world: World, scenario: str | None) -> Non
     ],
 )
 def test_a_misbehaving_row_gets_its_outcome_and_no_other_row_is_touched(
-    world: World, undisturbed: list[list[float]], scenario: str, settings: dict[str, Any], outcome: str, error: str | None
+    world: World,
+    undisturbed: list[list[float]],
+    scenario: str,
+    settings: dict[str, Any],
+    outcome: str,
+    error: str | None,
 ) -> None:
     world.emulator.scenario(scenario, rows=AFFECTED, **settings)
     rows, _ = world.landed()
