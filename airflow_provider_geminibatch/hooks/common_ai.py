@@ -42,6 +42,7 @@ from airflow_provider_geminibatch.core.errors import (
 )
 from airflow_provider_geminibatch.core.limits import SHARD_BYTES
 from airflow_provider_geminibatch.core.response_schema import schema_config
+from airflow_provider_geminibatch.core.schema_nodes import ROOT
 from airflow_provider_geminibatch.core.steps import Policy
 from airflow_provider_geminibatch.hooks.config import settle_time
 
@@ -207,7 +208,10 @@ class GeminiBatchAdapter(BatchAdapter):
         try:
             return schema_config(common_ai.hoisted(spec.json_schema), "developer")
         except Unusable as error:
-            raise LLMBatchOutputTypeError(str(error).replace("response_schema", "output_type", 1)) from error
+            raise LLMBatchOutputTypeError(
+                f"{error.what.replace(ROOT, 'output_type', 1)}: {error.why}. Nothing was sent or paid. Change output_type=, or leave it "
+                "out and pass the schema as request_params={'responseMimeType': 'application/json', 'responseJsonSchema': …}."
+            ) from error
 
     def extract_output(self, raw: RawResultItem, spec: OutputSpec) -> ExtractedOutput:
         """The text of an answer; without one, what came instead (a function call, an image) as JSON, as no output of the type."""

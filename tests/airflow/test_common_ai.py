@@ -145,9 +145,16 @@ def test_answers_of_a_type_come_back_as_values(service: Server, tmp_path: Path, 
 
 
 def test_a_type_that_the_service_cannot_take_is_named_before_anything_is_sent(service: Server, tmp_path: Path) -> None:
-    with pytest.raises(LLMBatchOutputTypeError, match="output_type"):
+    with pytest.raises(LLMBatchOutputTypeError, match=r"^output_type.*responseJsonSchema"):
         task(tmp_path, output_type=dict[str, int]).execute(context(**WHERE))
     assert not service.emulator.log.counts()
+
+
+def test_what_a_type_cannot_say_can_be_asked_for_as_a_schema(service: Server, tmp_path: Path) -> None:
+    schema = {"type": "object", "additionalProperties": {"type": "integer"}}
+    params = {"responseMimeType": "application/json", "response_json_schema": schema}
+    manifest = run(task(tmp_path, request_params=params), service)
+    assert isinstance(json.loads(rows(manifest)[0]["output"]), dict)
 
 
 def test_bad_requests_are_all_named_before_anything_is_sent(service: Server, tmp_path: Path) -> None:
