@@ -20,6 +20,7 @@ import msgspec
 
 from airflow_provider_geminibatch.cli.service import add_connection_options, open_gateway
 from airflow_provider_geminibatch.core.errors import BadInput, GeminiBatchError, Unusable
+from airflow_provider_geminibatch.core.kinds import KINDS
 from airflow_provider_geminibatch.core.lint import Finding, Keys, rows_checked, rules_of_requests
 from airflow_provider_geminibatch.core.prices import Price
 from airflow_provider_geminibatch.core.requests import check_request
@@ -48,6 +49,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("file", metavar="FILE", help="one file of ready-made requests: path or URI; .gz is unpacked")
     parser.add_argument("--model", required=True, help="the model that the file is meant for")
+    parser.add_argument(
+        "--kind", choices=sorted(KINDS), default="generate", help="what the requests are (default: %(default)s)"
+    )
     add_connection_options(parser)
     parser.add_argument("--past-lint", action="store_true", help="leave lines that lint objects to out, and go on")
     parser.add_argument("--no-count", action="store_true", help="do not try each line by countTokens")
@@ -90,7 +94,7 @@ def _linted(args: argparse.Namespace) -> Iterator[Finding]:
     """What lint says against lines, and keys given twice, which no line alone shows."""
     keys, model = Keys(), args.model.removeprefix("models/")
     rows = JsonlSource(args.file).read(PlainFiles(), Slice(args.file, args.file))
-    rules = rules_of_requests(partial(check_request, model=model), model=model)
+    rules = rules_of_requests(partial(check_request, kind=args.kind, model=model), kind=args.kind, model=model)
     findings = rows_checked(args.file, rows, rules, keys)
     yield from (finding for finding in findings if finding.severity == "error")
     yield from keys.twice()
@@ -134,14 +138,15 @@ def _searched(args: argparse.Namespace, lines: Lines, gateway: Gateway, objectio
 
 def _steps(args: argparse.Namespace, work: Bisection) -> str:
     """The steps in order. Why the search is not over, or an empty text."""
-    if not args.no_count:
+    counting = not args.no_count and KINDS[args.kind].counted
+    if counting:
         work.count(args.threads, first=args.first)
         if args.first and work.found:
             return ""
     if work.progress.search.over:
         return ""
     if not args.pay:
-        return "countTokens objects to nothing else; --pay goes on with real jobs" if not args.no_count else "add --pay"
+        return "countTokens objects to nothing else; --pay goes on with real jobs" if counting else "add --pay"
     prices = PriceBook().find(args.model.removeprefix("models/"))
     price = prices.at(datetime.now(UTC)) if prices else None
     if price is None:
@@ -191,7 +196,9 @@ def _state(
     folder, _, name = path.rpartition("/")
     store, model = open_store(folder or "."), args.model.removeprefix("models/")
     known = [row for finding in objections if (row := lines.row(finding.line)) is not None]
-    fresh = progress_of(lines, service=service, model=model, mark=f"{MARK}{secrets.token_hex(4)}", known=known)
+    fresh = progress_of(
+        lines, service=service, model=model, mark=f"{MARK}{secrets.token_hex(4)}", known=known, kind=args.kind
+    )  # fmt: skip
 
     def save(progress: Progress) -> None:
         store.write(name, msgspec.json.encode(progress))
@@ -203,7 +210,7 @@ def _state(
         standing = msgspec.json.decode(data, type=Progress)
     except msgspec.MsgspecError:
         raise Unusable(path, "it is no progress of a bisection", "Pass another --state, or remove it.") from None
-    if (standing.digest, standing.service, standing.model) != (fresh.digest, fresh.service, fresh.model):
+    if any(getattr(standing, each) != getattr(fresh, each) for each in ("digest", "service", "model", "kind")):
         what = "it is the progress of another file, service or model"
         raise Unusable(path, what, "Pass another --state, or remove it.")
     return msgspec.structs.replace(standing, search=standing.search.found(known)), save

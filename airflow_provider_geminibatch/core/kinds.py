@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from airflow_provider_geminibatch.core.model import Build
@@ -24,6 +24,15 @@ class Kind(NamedTuple):
     """The column of its own that the value of an answer lands in, by name and kind."""
     by_row: bool
     """Whether rows can also be asked one by one, at once: a canary, and the rungs flex and standard."""
+    counted: bool
+    """Whether ``countTokens`` takes its requests."""
+    not_on: Mapping[str, str]
+    """Routes that have no such batches, and why."""
+
+
+# Guide of batch embeddings on Vertex AI (2026): ``embed_content_config`` beside the content, JSONL on Cloud Storage only. The lines
+# of its results are in no source that could be read.
+_OTHER_FORM = "its batches take embeddings in another form, and what their result lines look like is documented nowhere"
 
 
 def _schema_of(build: Build) -> SchemaCheck | None:
@@ -45,9 +54,9 @@ def _vector_column(build: Build) -> tuple[str, str]:
 
 
 KINDS: Final = {
-    "generate": Kind("GenerateContentRequest", "batchGenerateContent", _schema_of, _no_column, by_row=True),
+    "generate": Kind("GenerateContentRequest", "batchGenerateContent", _schema_of, _no_column, True, True, {}),
     # Whether embedContent has a flex tier, and what a vector asked alone costs, is documented nowhere: not by row.
-    "embed": Kind("EmbedContentRequest", "asyncBatchEmbedContent", _vector_of, _vector_column, by_row=False),
+    "embed": Kind("EmbedContentRequest", "asyncBatchEmbedContent", _vector_of, _vector_column, False, False, {"vertex": _OTHER_FORM}),
 }
 
 

@@ -37,7 +37,11 @@ MARK = "gbbisect-"
 TRIES = 6
 """How often a busy service is asked again, with pauses that double from two seconds on."""
 
-_CONTROL = b'{"key":"control","request":{"contents":[{"role":"user","parts":[{"text":"Say yes."}]}]}}\n'
+_CONTROL = {
+    "generate": b'{"key":"control","request":{"contents":[{"role":"user","parts":[{"text":"Say yes."}]}]}}\n',
+    "embed": b'{"key":"control","request":{"content":{"parts":[{"text":"Say yes."}]}}}\n',
+}
+"""A request that nobody objects to, of each kind."""
 _NAMED = re.compile(r"\bline (\d+)")
 _decode = msgspec.json.Decoder().decode
 T = TypeVar("T")
@@ -61,6 +65,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     service: str
     model: str
+    kind: str = "generate"
     mark: str
     search: Search
     counted: int = 0
@@ -72,10 +77,12 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     left: tuple[Left, ...] = ()
 
 
-def progress_of(lines: Lines, *, service: str, model: str, mark: str, known: Iterable[int] = ()) -> Progress:
+def progress_of(
+    lines: Lines, *, service: str, model: str, mark: str, known: Iterable[int] = (), kind: str = "generate"
+) -> Progress:
     """The beginning; ``known`` rows are left out, since it is known what is wrong with them."""
     search = search_of(len(lines)).found(known)
-    return Progress(digest=lines.digest, service=service, model=model, mark=mark, search=search)
+    return Progress(digest=lines.digest, service=service, model=model, kind=kind, mark=mark, search=search)
 
 
 class Stopped(Exception):
@@ -122,7 +129,7 @@ class Bisection:
                 rows = [row for row in range(begin, min(begin + chunk, total)) if row not in known]
                 said = list(pool.map(self._counted, [self._lines.raw(row) for row in rows]))
                 bad = {row: text for row, text in zip(rows, said, strict=True) if text}
-                if bad and not self.progress.why and (text := self._counted(_CONTROL)):
+                if bad and not self.progress.why and (text := self._counted(_CONTROL[self.progress.kind])):
                     raise Unusable("countTokens", f"a plain request is refused too ({text})", "Look at the connection.")
                 self._poison(bad, counted=min(begin + chunk, total))
                 self._say(f"{self.progress.counted:,} of {total:,} lines tried by countTokens")
@@ -179,7 +186,7 @@ class Bisection:
 
     def _learn(self, rows: list[int], refusal: str) -> None:
         if refusal and not self.progress.control:
-            if text := self._send([_CONTROL], Decimal(0)):
+            if text := self._send([_CONTROL[self.progress.kind]], Decimal(0)):
                 do = "It is about the model or the account; look at its text."
                 raise Unusable("the refusal", f"a file with one plain request is refused too ({text})", do)
             self._note(control=True)
@@ -232,7 +239,9 @@ class Bisection:
         sent = self._patiently(lambda: self._upload(file, size_bytes, name))
         self._leave(Left("file", sent), charged_usd=f"{charged + upper:f}")
         self._leave(Left("create", name))
-        reply = self._gateway.create(model=self.progress.model, file_name=sent, display_name=name)
+        reply = self._gateway.create(
+            model=self.progress.model, file_name=sent, display_name=name, kind=self.progress.kind
+        )  # fmt: skip
         if isinstance(reply, Ambiguous):
             self._log.warning("%s: the create got no certain answer (%s); looking it up", name, reply.why)
             reply = self._looked_up(name) or reply

@@ -36,7 +36,7 @@ from airflow_provider_geminibatch.core.canary import (
     worst,
 )
 from airflow_provider_geminibatch.core.errors import StoreUnreadable, Unusable
-from airflow_provider_geminibatch.core.kinds import check_of
+from airflow_provider_geminibatch.core.kinds import KINDS, check_of
 from airflow_provider_geminibatch.core.ledger import Claim, RungDone, RungFact, attempt_path
 from airflow_provider_geminibatch.core.model import Build, Shard
 from airflow_provider_geminibatch.core.names import short
@@ -133,7 +133,7 @@ def _opened(desk: Desk, root: Build, canary: Canary, limit_usd: Decimal | None, 
     path = rung_path(root, CANARY_RUNG, "json")
     if (standing := fact_store.get(desk.store, path, RungFact)) is not None:
         return standing
-    if root.kind != "generate":
+    if not KINDS[root.kind].by_row:
         raise Unusable("canary", f"a batch of kind {root.kind!r} cannot be asked row by row", "Leave canary= out.")
     rows = sample(desk, root, canary)
     if not rows:

@@ -18,6 +18,7 @@ from airflow_provider_geminibatch.core.errors import Problem, Unusable
 from airflow_provider_geminibatch.core.fast_requests import FastRequests
 from airflow_provider_geminibatch.core.fast_rows import quick_chunks, quick_rows
 from airflow_provider_geminibatch.core.fields import ROOTS, ROUTES
+from airflow_provider_geminibatch.core.kinds import KINDS
 from airflow_provider_geminibatch.core.media import MEDIA_FIELD
 from airflow_provider_geminibatch.core.model import ServiceIdentity
 from airflow_provider_geminibatch.core.names import digest
@@ -78,6 +79,8 @@ class Declaration:
             raise Unusable(f"kind={self.kind!r}", why, "Leave kind= out: the template says it.")
         if self.route not in ROUTES:
             raise Unusable("route", f"{self.route!r} is not known", f"Use {' or '.join(ROUTES)}.")
+        if why := KINDS[self.kind].not_on.get(self.route):
+            raise Unusable(f"kind={self.kind!r} on {ROUTES[self.route]}", why, "Use the Developer API for it.")
         allowed_fields(self.allow_fields or {}, self.route)
         self._check_cut(limits.FILE_BYTES[self.route], limits.JOB_ROWS.get(self.route, {}).get(self.kind))
 

@@ -17,6 +17,7 @@ import msgspec
 
 from airflow_provider_geminibatch.core.budget import upper_bound
 from airflow_provider_geminibatch.core.errors import MediaChanged, MediaRefused, Superseded
+from airflow_provider_geminibatch.core.kinds import KINDS
 from airflow_provider_geminibatch.core.ledger import RungBack, RungDone, RungFact, RungRun, RungSent
 from airflow_provider_geminibatch.core.model import Build
 from airflow_provider_geminibatch.core.names import generation_path
@@ -115,7 +116,7 @@ class RungLedger:
 
     def unfit(self) -> str:
         """Why nothing of the rung can be asked, or an empty text."""
-        if self._build.kind != "generate":
+        if not KINDS[self._build.kind].by_row:
             return ONLY_GENERATE
         if self._books.limited and self._price is None:
             return f"no price is known for {self.model}, so that max_cost_usd cannot be held"

@@ -13,6 +13,7 @@ import msgspec
 from airflow_provider_geminibatch.core.answer_sizes import asked_like
 from airflow_provider_geminibatch.core.cost_estimate import guessed, with_media
 from airflow_provider_geminibatch.core.errors import KeyRefused, ModelUnknown, ServiceError
+from airflow_provider_geminibatch.core.kinds import KINDS
 from airflow_provider_geminibatch.core.media_uris import PLACEHOLDER
 from airflow_provider_geminibatch.core.model import BatchId, Build
 from airflow_provider_geminibatch.core.names import digest
@@ -107,8 +108,8 @@ def look(
 
     Raises KeyRefused and ModelUnknown, and the last ServiceError when more lines were refused than were counted.
     """
-    generates = build.kind == "generate"
-    gateway = gateway if generates else None
+    kind = KINDS[build.kind]
+    gateway = gateway if kind.counted else None
     lines = {line.at: line for zone in zones for line in zone}
     bare = {at: without_media(line.request, only_placeholders=gateway is not None) for at, line in lines.items()}
     counts = (
@@ -122,7 +123,7 @@ def look(
     def seen(line: Drawn) -> Seen:
         request, media = bare[line.at] if gateway is None else without_media(line.request)
         guess = guessed(request, line.size_bytes, media)
-        guess = guess if generates else guess._replace(output_cap=0)
+        guess = guess if kind.counted else guess._replace(output_cap=0)
         count = counts.get(line.at)
         if count is None:
             return guess

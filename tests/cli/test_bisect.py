@@ -245,3 +245,18 @@ def test_numbers_are_checked(argv: list[str], capsys: pytest.CaptureFixture[str]
     with pytest.raises(SystemExit):
         main(["bisect", "x", "--model", MODEL, *argv])
     assert "write a" in capsys.readouterr().err
+
+
+def test_a_poison_line_of_embeddings_is_named_without_counting(
+    server: Server, emulator: Emulator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = [*["fine"] * 5, "poison", "fine"]
+    rows = [{"key": f"k{row}", "request": {"content": {"parts": [{"text": text}]}}} for row, text in enumerate(texts)]
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    arguments = ["bisect", str(path), "--model", "gemini-embedding-2", "--kind", "embed", "--endpoint", server.url]
+
+    assert main([*arguments, "--pay", "--yes"]) == bisect.POISON
+
+    assert capsys.readouterr().out.splitlines()[0].startswith(f"{path}:6")
+    assert emulator.log.count("models.countTokens") == 0

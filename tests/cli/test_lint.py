@@ -267,3 +267,21 @@ def test_a_template_with_media_is_held_against_the_rest_of_its_rows(
 
     said = said_of(capsys, findings.PROBLEMS, "--template", template, "--source", rows)
     assert said[0] == f"{rows}:3: key: stands in line 2 too (a key is unique within its batch)"
+
+
+def test_a_template_of_vectors_is_told_by_its_arguments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    template = written(tmp_path, '{"text": "$text", "output_dimensionality": 3}', name="t.json")
+    rows = written(tmp_path, "id,text", "1,rain", "2, ", name="rows.csv")
+    said = said_of(capsys, 1, "--template", template, "--source", rows, "--model", "gemini-embedding-2")
+    assert said == [f"{rows}:3: text: is empty (its columns hold nothing in this row)", "1 file, 2 lines: 1 problem"]
+
+
+def test_requests_of_vectors_are_held_against_their_own_fields(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = written(tmp_path, '{"key":"a","request":{"content":{"parts":[{"text":"x"}]},"outputDimensionality":3}}')
+    assert said_of(capsys, 0, file, "--kind", "embed", "--model", "gemini-embedding-2") == [
+        "1 file, 1 lines, 84 bytes: 0 problems"
+    ]
+    told = said_of(capsys, 1, file, "--kind", "embed", "--model", "gemini-3.8-flash")
+    assert told[0].startswith("model gemini-3.8-flash: runs no embed batches")

@@ -46,8 +46,8 @@ class Picky(InMemoryGateway):
         self.creates: list[list[bytes]] = []
         self.refusal: Refused | None = None
 
-    def create(self, *, model: str, file_name: str, display_name: str) -> Any:
-        lines = self.files[file_name][0].splitlines()
+    def create(self, **given: Any) -> Any:
+        lines = self.files[given["file_name"]][0].splitlines()
         self.creates.append(lines)
         if self.refusal:
             return self.refusal
@@ -55,7 +55,7 @@ class Picky(InMemoryGateway):
         if bad:
             named = "\n".join(f"Error on line {number}: no" for number in bad)
             return Refused(400, named if self.names else "Request contains an invalid argument.")
-        return super().create(model=model, file_name=file_name, display_name=display_name)
+        return super().create(**given)
 
     def count_tokens(self, model: str, request: Any) -> TokenCount:
         if self.counts and "poison" in json.dumps(request):

@@ -281,3 +281,8 @@ def test_another_length_is_another_declaration() -> None:
 def test_a_declaration_travels_to_other_processes() -> None:
     declared = Declaration(model=MODEL, template=EmbedTemplate("$body", title="$place", output_dimensionality=4))
     assert from_data(msgspec.json.decode(msgspec.json.encode(as_data(declared)))) == declared
+
+
+def test_vertex_ai_is_refused_with_the_reason() -> None:
+    with pytest.raises(Unusable, match="kind='embed' on Vertex AI: its batches take embeddings in another form"):
+        Declaration(model=MODEL, template=FOUR, route="vertex")
