@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from airflow_provider_geminibatch.core.media import Media
     from airflow_provider_geminibatch.core.template import RequestTemplate
     from airflow_provider_geminibatch.decorators.gemini_batch import gemini_batch
+    from airflow_provider_geminibatch.hooks.dead_letters import DeadLetters
     from airflow_provider_geminibatch.hooks.gemini_batch import GeminiBatchHook
     from airflow_provider_geminibatch.hooks.landing import Landing, landed_windows, read_window
     from airflow_provider_geminibatch.hooks.sql import SqlSource
@@ -37,6 +38,7 @@ _HOMES = {
     "ArrowSource": "storage.sources",
     "Canary": "core.canary",
     "CsvSource": "storage.sources",
+    "DeadLetters": "hooks.dead_letters",
     "GeminiBatchCancelOperator": "operators.cancel",
     "GeminiBatchHook": "hooks.gemini_batch",
     "GeminiBatchJanitorOperator": "operators.janitor",
@@ -63,6 +65,7 @@ __all__ = [
     "ArrowSource",
     "Canary",
     "CsvSource",
+    "DeadLetters",
     "GeminiBatchCancelOperator",
     "GeminiBatchHook",
     "GeminiBatchJanitorOperator",

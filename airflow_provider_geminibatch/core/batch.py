@@ -65,12 +65,14 @@ class BatchPolicy(msgspec.Struct, frozen=True, kw_only=True):
     before a further early commit. Nothing dearer than batch is paid without ``standard_allowed`` (standard), nor in a
     backfill without ``rescue_in_backfill``. A build is charged to ``max_cost_usd`` at its upper bound, or, with ``budget``
     "estimate", at the high end of its estimate; rows that are asked one by one always at their bound. With a ``canary`` a
-    sample goes first, and nothing is sent if that comes back bad.
+    sample goes first, and nothing is sent if that comes back bad. With ``reask_invalid`` a round tells the model what was wrong
+    with an answer that does not fit the schema.
     """
 
     canary: Canary | None = None
     max_rounds: int = 1
     truncated_cap_factor: float = 2.0
+    reask_invalid: bool = False
     deadline: datetime | timedelta | None = None
     ladder: tuple[Rung, ...] = ()
     stuck_after: float | None = None

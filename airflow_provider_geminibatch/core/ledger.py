@@ -211,6 +211,18 @@ class Round(Fact, frozen=True, kw_only=True):
     build: str
     rows: int
     reasons: dict[str, int] = {}
+    corrected: int = 0
+    """How many of the rows were asked again with their answer and what was wrong with it."""
+
+
+class DeadLettered(Fact, frozen=True, kw_only=True):
+    """``dead_letters/NN.json``: the rows without an answer, as far as seal NN of the results says. No rows, no ``path``."""
+
+    build: str
+    path: str
+    sha256: str
+    rows: int
+    counts: dict[str, int] = {}
 
 
 class RungFact(Fact, frozen=True, kw_only=True):

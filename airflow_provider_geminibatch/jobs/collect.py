@@ -44,6 +44,7 @@ from airflow_provider_geminibatch.jobs import closing
 from airflow_provider_geminibatch.jobs.budget import Books, settle_build
 from airflow_provider_geminibatch.jobs.canary import compare
 from airflow_provider_geminibatch.jobs.cost_estimate import reconcile_cost
+from airflow_provider_geminibatch.jobs.dead_letters import note_dead_letters
 from airflow_provider_geminibatch.jobs.kept import KeptLayer
 from airflow_provider_geminibatch.jobs.layers import BuiltLayer, Gateways, given_up_in, layers_of, rungs_of
 from airflow_provider_geminibatch.jobs.price_list import prices_of_build, standing_prices
@@ -166,6 +167,9 @@ def land(
     draft = _draft(desk, commission, batches, complete)
     if complete:
         draft = msgspec.structs.replace(draft, estimated_usd=_settled(desk, batches))
+        for batch in batches:
+            # Before the commit, so that whoever finds a window finds its dead letters too.
+            note_dead_letters(desks[batch.origin.workspace], batch)
     manifest = store.commit(draft, lambda: LandedRows(batches), _Notes(desk, batches, draft.commit))
     landed = Landed(manifest, place.uri, view_of(store, manifest.window, place.parts))
     if complete:

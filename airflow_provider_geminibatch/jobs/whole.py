@@ -293,7 +293,10 @@ class _Walk:
 
     def _open_round(self, step: planning.OpenRound) -> None:
         rows = rounds.worthy(self._gathered().unresolved())
-        rounds.open_round(self._desk, self._root, step.number, rows, cap_factor=self._policy.truncated_cap_factor)
+        rounds.open_round(
+            self._desk, self._root, step.number, rows, cap_factor=self._policy.truncated_cap_factor,
+            reask_invalid=self._policy.reask_invalid,
+        )  # fmt: skip
         self._forget_answers()
 
     def _open_rung(self, step: planning.OpenRung) -> None:

@@ -82,6 +82,8 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
     :param standard_allowed: Lets ``Rung("standard")`` pay the interactive price, twice that of batch.
     :param rescue_in_backfill: Lets a backfill climb to rungs above the batch price.
     :param rounds: How often unresolved rows are asked again as a batch.
+    :param reask_invalid: A row whose answer does not fit the schema is asked again with that answer and what was wrong with
+        it, by JSON path; without it, as it was.
     :param early: Commit under ``_early/`` whenever this share of the rows is new, such as 0.01.
     :param max_cost_usd: What the batch may cost at most; charged before anything is paid for.
     :param budget: As for GeminiBatchSubmitOperator: ``upper_bound`` or ``estimate``.
@@ -109,6 +111,7 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
         standard_allowed: bool = False,
         rescue_in_backfill: bool = False,
         rounds: int = 1,
+        reask_invalid: bool = False,
         early: float | None = None,
         max_cost_usd: Decimal | float | str | None = None,
         budget: str = "upper_bound",
@@ -134,6 +137,7 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
         self.standard_allowed = standard_allowed
         self.rescue_in_backfill = rescue_in_backfill
         self.rounds = rounds
+        self.reask_invalid = reask_invalid
         self.early = early
         self.max_cost_usd = max_cost_usd
         self.budget = budget
@@ -240,6 +244,7 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
         return BatchPolicy(
             canary=self.canary,
             max_rounds=self.rounds,
+            reask_invalid=self.reask_invalid,
             deadline=deadline,
             ladder=self.on_deadline,
             stuck_after=self.stuck_after,
