@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from airflow_provider_geminibatch.core.batch import Rung
     from airflow_provider_geminibatch.core.canary import Canary
     from airflow_provider_geminibatch.core.media import Media
+    from airflow_provider_geminibatch.core.reuse import Reuse
     from airflow_provider_geminibatch.core.template import RequestTemplate
     from airflow_provider_geminibatch.decorators.gemini_batch import gemini_batch
     from airflow_provider_geminibatch.hooks.dead_letters import DeadLetters
@@ -54,6 +55,7 @@ _HOMES = {
     "ParquetSource": "storage.sources",
     "RequestTemplate": "core.template",
     "RequestsSource": "storage.sources",
+    "Reuse": "core.reuse",
     "Rung": "core.batch",
     "SqlSource": "hooks.sql",
     "gemini_batch": "decorators.gemini_batch",
@@ -81,6 +83,7 @@ __all__ = [
     "ParquetSource",
     "RequestTemplate",
     "RequestsSource",
+    "Reuse",
     "Rung",
     "SqlSource",
     "gemini_batch",

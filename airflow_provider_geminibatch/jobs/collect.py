@@ -49,6 +49,7 @@ from airflow_provider_geminibatch.jobs.kept import KeptLayer
 from airflow_provider_geminibatch.jobs.layers import BuiltLayer, Gateways, given_up_in, layers_of, rungs_of
 from airflow_provider_geminibatch.jobs.price_list import prices_of_build, standing_prices
 from airflow_provider_geminibatch.jobs.results import Answered, Desk, answered, is_open, shard_name, stray_spent
+from airflow_provider_geminibatch.jobs.reuse_index import index_answers
 from airflow_provider_geminibatch.jobs.rows import AnsweredBatch, LandedRows, money
 from airflow_provider_geminibatch.jobs.submit import read_build
 from airflow_provider_geminibatch.storage import facts as fact_store
@@ -178,6 +179,7 @@ def land(
                 desk.log.warning("%s: %s", batch.build.batch, told)
         store.drop_early(manifest, sweep=commission.early)
         for batch in batches:
+            index_answers(desks[batch.origin.workspace], batch)
             closing.close(desks[batch.origin.workspace], batch, manifest, landed.extra)
     desk.log.info("%s window %s is %s: %s", place.name, manifest.label, manifest.verdict.value, manifest.numbers)
     if landed.view.absent:

@@ -16,6 +16,7 @@ from airflow_provider_geminibatch.core.eta import quantile
 from airflow_provider_geminibatch.core.landing import RunRef
 from airflow_provider_geminibatch.core.manifest import Manifest, parse_manifests
 from airflow_provider_geminibatch.core.model import Owner
+from airflow_provider_geminibatch.core.reuse import Reuse, reuse_of
 from airflow_provider_geminibatch.core.verdict import Thresholds
 from airflow_provider_geminibatch.core.watch import Watch
 from airflow_provider_geminibatch.hooks import config
@@ -67,6 +68,7 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
     jobs were long done, it climbs the ladder that was chosen beforehand. Takes all arguments of
     GeminiBatchPrepareOperator, and returns what GeminiBatchLoadOperator returns.
 
+    :param reuse: As for GeminiBatchSubmitOperator: rows that were answered before are not asked again.
     :param canary: Asks a sample first, row by row, and sends nothing when it comes back bad: ``Canary(rows=50)``.
     :param to: The landing. A mapped task needs ``outlets=[landing.outlet]`` in ``partial()`` too.
     :param part: Which of ``to.parts`` this task lands.
@@ -101,6 +103,7 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
         to: Landing,
         part: str | None = None,
         canary: Canary | None = None,
+        reuse: Reuse | bool = False,
         window: Window | None = None,
         window_offset: Offset | None = None,
         max_unresolved: float = Thresholds().max_unresolved,
@@ -127,6 +130,7 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
             # Told while the Dag is parsed, where it is not a template.
             to.place.own_part(part)
         self.canary = canary
+        self.reuse = reuse
         self.window = window
         self.window_offset = window_offset
         self.max_unresolved = max_unresolved
@@ -243,6 +247,7 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
     def _policy(self, deadline: timedelta | datetime | None, context: Mapping[str, Any]) -> BatchPolicy:
         return BatchPolicy(
             canary=self.canary,
+            reuse=reuse_of(self.reuse),
             max_rounds=self.rounds,
             reask_invalid=self.reask_invalid,
             deadline=deadline,

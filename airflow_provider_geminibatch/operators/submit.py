@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_geminibatch.core.manifest import Manifest, parse_manifests
+from airflow_provider_geminibatch.core.reuse import Reuse, reuse_of
 from airflow_provider_geminibatch.hooks import config
 from airflow_provider_geminibatch.hooks.attempt import attempt_of, in_backfill
 from airflow_provider_geminibatch.hooks.costs import note_prices, record_estimate, usd_limit
@@ -47,6 +48,8 @@ class GeminiBatchSubmitOperator(BaseOperator):
     :param budget: ``upper_bound``: what they could cost at the very most has to fit, which is a guarantee. ``estimate``: the
         high end of an estimate has to, for which the service counts a sample (free).
     :param canary: Asks a sample first, row by row, and sends nothing when it comes back bad: ``Canary(rows=50)``.
+    :param reuse: Looks for answers that the same model gave to the same requests before, in this workspace, and sends only what
+        is left: ``True`` or ``Reuse(max_age=…)``.
     :param deferrable: Wait in the triggerer (default) or on the worker.
     """
 
@@ -61,6 +64,7 @@ class GeminiBatchSubmitOperator(BaseOperator):
         max_cost_usd: Decimal | float | str | None = None,
         budget: str = "upper_bound",
         canary: Canary | None = None,
+        reuse: Reuse | bool = False,
         deferrable: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -70,8 +74,10 @@ class GeminiBatchSubmitOperator(BaseOperator):
         self.max_cost_usd = max_cost_usd
         self.budget = budget
         self.canary = canary
+        self.reuse = reuse
         self.deferrable = deferrable
         usd_limit(max_cost_usd, budget)
+        reuse_of(reuse)
 
     def execute(self, context: Context) -> Result | list[Result]:
         """Submit all builds as far as that goes now, and wait for the rest."""
@@ -109,6 +115,7 @@ class GeminiBatchSubmitOperator(BaseOperator):
         gateway: Gateway = GeminiBatchHook(self.gemini_conn_id).gateway()
         try:
             note_prices(ledgers, (), me=attempt.me)
+            self._look_back(ledgers, attempt.me, gateway)
             if self.budget == "upper_bound" and self.canary:
                 self._afford(ledgers, context, gateway, charging=False)
             if waits := self._canaries(manifests, context, gateway):
@@ -152,6 +159,16 @@ class GeminiBatchSubmitOperator(BaseOperator):
 
         by_estimate = estimating if self.budget == "estimate" else None
         afford(ledgers, limit, me=me, now=utc_now, estimating=by_estimate, charging=charging)
+
+    def _look_back(self, ledgers: Sequence[tuple[Manifest, Store]], me: str, gateway: Gateway) -> None:
+        """Keep what was answered before, for every build."""
+        from airflow_provider_geminibatch.jobs.results import Desk
+        from airflow_provider_geminibatch.jobs.reuse import reuse_answers
+        from airflow_provider_geminibatch.jobs.submit import read_build
+
+        if (reuse := reuse_of(self.reuse)) is not None:
+            for manifest, store in ledgers:
+                reuse_answers(Desk(store, gateway, me, utc_now, log), read_build(store, manifest.path), reuse)
 
     def _canaries(self, manifests: tuple[Manifest, ...], context: Context, gateway: Gateway) -> list[Waiting]:
         """Let all canaries pass before anything is sent: what has to be waited for, or nothing."""
