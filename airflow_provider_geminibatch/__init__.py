@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from airflow_provider_geminibatch.core.batch import Rung
     from airflow_provider_geminibatch.core.canary import Canary
+    from airflow_provider_geminibatch.core.embed_template import EmbedTemplate
     from airflow_provider_geminibatch.core.media import Media
     from airflow_provider_geminibatch.core.reuse import Reuse
     from airflow_provider_geminibatch.core.template import RequestTemplate
@@ -40,6 +41,7 @@ _HOMES = {
     "Canary": "core.canary",
     "CsvSource": "storage.sources",
     "DeadLetters": "hooks.dead_letters",
+    "EmbedTemplate": "core.embed_template",
     "GeminiBatchCancelOperator": "operators.cancel",
     "GeminiBatchHook": "hooks.gemini_batch",
     "GeminiBatchJanitorOperator": "operators.janitor",
@@ -68,6 +70,7 @@ __all__ = [
     "Canary",
     "CsvSource",
     "DeadLetters",
+    "EmbedTemplate",
     "GeminiBatchCancelOperator",
     "GeminiBatchHook",
     "GeminiBatchJanitorOperator",

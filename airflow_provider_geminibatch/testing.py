@@ -15,13 +15,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from random import Random
 from threading import Lock
 from typing import Any, BinaryIO
 
 import msgspec
 
+from airflow_provider_geminibatch.core.capabilities import BUILT_IN, METHODS
 from airflow_provider_geminibatch.core.errors import JobUnreachable, ModelUnknown, ServiceError
 from airflow_provider_geminibatch.core.model import JobCounts, JobSnapshot, ServiceIdentity
+from airflow_provider_geminibatch.core.vectors import asked_dimensions
 from airflow_provider_geminibatch.gemini.gateway import (
     Ambiguous,
     Created,
@@ -38,6 +41,7 @@ from airflow_provider_geminibatch.gemini.gateway import (
 )
 
 FILE_LIFE = timedelta(hours=48)
+_BY_ROW = {"generate": "generateContent", "embed": "embedContent"}
 
 
 class ManualClock:
@@ -58,9 +62,12 @@ class ManualClock:
 
 
 def echo(request: Mapping[str, Any]) -> dict[str, Any]:
-    """The default answer: the text of the request, as the model's."""
+    """The default answer: the text of the request, as the model's; for an embed request a vector that is its own."""
     text = _text(request)
     tokens = _tokens(text)
+    if "content" in request:
+        values = Random(text).choices(range(-8, 9), k=asked_dimensions(request) or 3072)
+        return {"embedding": {"values": [value / 8 for value in values]}, "tokenCount": str(tokens)}
     return {
         "candidates": [{"content": {"role": "model", "parts": [{"text": text}]}, "finishReason": "STOP"}],
         "usageMetadata": {
@@ -73,9 +80,8 @@ def echo(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _text(request: Mapping[str, Any]) -> str:
-    return " ".join(
-        part.get("text", "") for content in request.get("contents", ()) for part in content.get("parts", ())
-    )
+    turns = [request["content"]] if "content" in request else request.get("contents", ())
+    return " ".join(part.get("text", "") for content in turns for part in content.get("parts", ()))
 
 
 def _tokens(text: str) -> int:
@@ -94,7 +100,7 @@ class InMemoryGateway:
         *,
         turnaround: timedelta = timedelta(hours=1),
         answer: Callable[[Mapping[str, Any]], dict[str, Any]] = echo,
-        models: tuple[str, ...] = ("gemini-3.8-flash",),
+        models: tuple[str, ...] = ("gemini-3.8-flash", "gemini-embedding-2"),
         project: str = "",
     ) -> None:
         self._clock, self._turnaround, self._answer, self._models = clock, turnaround, answer, models
@@ -147,9 +153,10 @@ class InMemoryGateway:
         self.files.setdefault(f"{name}-deleted", (b"", self._clock()))
         return shown
 
-    def create(self, *, model: str, file_name: str, display_name: str) -> CreateReply:
-        if model not in self._models:
-            return Refused(404, f"models/{model} is not found")
+    def create(self, *, model: str, file_name: str, display_name: str, kind: str = "generate") -> CreateReply:
+        method = METHODS[kind]
+        if model not in self._models or method not in self.model(model).methods:
+            return Refused(404, f"models/{model} is not found, or is not supported for {method}")
         if self.file(file_name) is None:
             return Refused(403, f"You do not have permission to access the File {file_name} or it may not exist.")
         rows = [msgspec.json.decode(line) for line in self.files[file_name][0].splitlines()]
@@ -213,7 +220,9 @@ class InMemoryGateway:
     def model(self, name: str) -> ModelInfo:
         if name not in self._models:
             raise ModelUnknown(f"model {name!r}", 404, f"models/{name} is not found.")
-        return ModelInfo(name, ("generateContent", "batchGenerateContent"))
+        # As the table of models has it; a model of your own making generates.
+        kinds = BUILT_IN.kinds_of(name) or ("generate",)
+        return ModelInfo(name, (*(_BY_ROW[kind] for kind in kinds), *(METHODS[kind] for kind in kinds)))
 
     def models(self) -> tuple[ModelInfo, ...]:
         return tuple(self.model(name) for name in self._models)

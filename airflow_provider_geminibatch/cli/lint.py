@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import glob
 import os
 import sys
@@ -32,7 +31,7 @@ from airflow_provider_geminibatch.core.lint import (
 )
 from airflow_provider_geminibatch.core.requests import allowed_fields, check_request
 from airflow_provider_geminibatch.core.rows import Row
-from airflow_provider_geminibatch.core.template import RequestTemplate
+from airflow_provider_geminibatch.core.template import AnyTemplate, template_of
 from airflow_provider_geminibatch.storage.file_sources import JsonlSource, Slice
 from airflow_provider_geminibatch.storage.files import Files, PlainFiles, reading
 from airflow_provider_geminibatch.storage.sources import source_of
@@ -57,7 +56,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--template",
         metavar="FILE",
-        help="instead of files: a template, a JSON object with the arguments of RequestTemplate",
+        help="instead of files: a template, a JSON object with the arguments of RequestTemplate or EmbedTemplate",
     )
     parser.add_argument("--source", metavar="PATH", help="the rows that go into the template: CSV, JSONL, Parquet")
     parser.add_argument("--model", default="", help="the model of the batch: requests are held against what it can do")
@@ -69,7 +68,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="JSON",
         help='fields that pass unread: {"GenerationConfig": ["newField"]}',
     )
-    parser.add_argument("--kind", choices=sorted(ROOTS), default="generate", help="default: %(default)s")
+    parser.add_argument("--kind", choices=sorted(ROOTS), help="what the requests are; default: generate, or the template's")
     parser.add_argument(
         "--separate", action="store_true", help="each file is a batch of its own: a key may stand in two of them"
     )
@@ -204,6 +203,7 @@ def _requests(args: argparse.Namespace) -> tuple[Named, Rules]:
     """Files of ready-made requests."""
     if args.source:
         raise Unusable("--source", "it needs --template", "Pass files of ready-made requests without --source.")
+    args.kind = args.kind or "generate"
     names = found_files(args.files, PlainFiles())
     if not names:
         raise Unusable("FILE", "no file is named", "Name a file, - for stdin, or --template and --source.")
@@ -220,6 +220,7 @@ def _with_template(args: argparse.Namespace) -> tuple[Named, Rules]:
     if args.files:
         raise Unusable("FILE", "a template goes with --source", "Pass the rows as --source, or leave --template out.")
     template = read_template(args.template)
+    args.kind = args.kind or template.kind
     try:
         rules = rules_of_template(template, _check(args), kind=args.kind, route=args.route)
     except Unusable as error:
@@ -230,15 +231,11 @@ def _with_template(args: argparse.Namespace) -> tuple[Named, Rules]:
     return [(source.name, source.rows)], rules
 
 
-def read_template(path: str) -> RequestTemplate:
-    """The template in a JSON file that holds the arguments of RequestTemplate. Raises SourceUnreadable, Unusable."""
+def read_template(path: str) -> AnyTemplate:
+    """The template in a JSON file that holds the arguments of one. Raises SourceUnreadable, Unusable."""
     with reading(path), PlainFiles().open(path) as file:
         fields = msgspec.json.decode(file.read())
-    known = {field.name for field in dataclasses.fields(RequestTemplate)}
-    if not isinstance(fields, dict) or "prompt" not in fields or set(fields) - known:
-        do = f"Write the arguments of RequestTemplate as a JSON object: prompt, and any of {', '.join(sorted(known))}."
-        raise Unusable(path, "it is not a template", do)
-    return RequestTemplate(**fields)
+    return template_of(fields if isinstance(fields, dict) else {}, path)
 
 
 def found_files(given: Iterable[str], files: PlainFiles) -> list[str]:

@@ -15,10 +15,11 @@ from airflow_provider_geminibatch.cli.batches import BATCH_HELP, find_batch
 from airflow_provider_geminibatch.cli.service import add_connection_options, open_gateway, settings_of
 from airflow_provider_geminibatch.core import limits
 from airflow_provider_geminibatch.core.errors import BadManifest, Unusable
+from airflow_provider_geminibatch.core.kinds import KINDS
 from airflow_provider_geminibatch.core.ledger import Opening, Priced
 from airflow_provider_geminibatch.core.model import BatchId, Build, ServiceIdentity
 from airflow_provider_geminibatch.core.sampling import SAMPLE
-from airflow_provider_geminibatch.core.template import RequestTemplate
+from airflow_provider_geminibatch.core.template import AnyTemplate, template_of
 from airflow_provider_geminibatch.gemini.developer import ENDPOINT
 from airflow_provider_geminibatch.jobs.declaration import Declaration
 from airflow_provider_geminibatch.jobs.plan import plan_build
@@ -46,8 +47,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("batch", metavar="BATCH", nargs="?", help=BATCH_HELP)
     parser.add_argument("--source", metavar="URI", help="rows: .csv, .jsonl or .parquet, also as a pattern or .gz")
-    parser.add_argument("--template", metavar="FILE", help="the arguments of a RequestTemplate, as JSON")
+    parser.add_argument("--template", metavar="FILE", help="the arguments of a RequestTemplate or an EmbedTemplate, as JSON")
     parser.add_argument("--requests", metavar="URI", help="instead of both, a file of ready-made requests")
+    parser.add_argument("--kind", choices=sorted(KINDS), help="of ready-made requests; default: generate")
     parser.add_argument("--model", help="the model, for rows and requests")
     parser.add_argument(
         "--max-rows-per-shard", type=int, default=limits.SHARD_ROWS, metavar="N", help="rows per job at most"
@@ -118,8 +120,9 @@ def _of_rows(args: argparse.Namespace) -> Iterator[_Sealed]:
     template = _template(args.template) if args.template else None
     source = RequestsSource(args.requests) if template is None else source_of(args.source)
     declaration = Declaration(
-        model=args.model, template=template, source_name=source.name, max_rows_per_shard=args.max_rows_per_shard
-    )
+        model=args.model, template=template, kind=args.kind or "", source_name=source.name,
+        max_rows_per_shard=args.max_rows_per_shard,
+    )  # fmt: skip
     service = _service(args)
     with tempfile.TemporaryDirectory(prefix="geminibatch-plan-") as folder:
         store = LocalStore(folder)
@@ -144,13 +147,13 @@ def _read(uri: str) -> bytes:
         return file.read()
 
 
-def _template(file: str) -> RequestTemplate:
+def _template(file: str) -> AnyTemplate:
     """A template from its arguments as JSON."""
     try:
         given: Any = json.loads(_read(file))
         if not isinstance(given, dict):
             raise TypeError("it is no JSON object")
-        return RequestTemplate(**given)
+        return template_of(given, file)
     except (TypeError, ValueError) as error:
         do = 'Write the arguments of RequestTemplate: {"prompt": "Summarise: $text", "key": "$id"}.'
         raise Unusable(file, f"it is no template ({error})", do) from None

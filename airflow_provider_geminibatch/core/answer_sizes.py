@@ -6,7 +6,10 @@ numbers; sums are exact.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import operator
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import compress
 
 import msgspec
 
@@ -64,6 +67,21 @@ class SizeTally:
             counts, place = self._kinds[kind], size_class(tokens)
             counts[place] = counts.get(place, 0) + 1
             self._totals[kind] += tokens
+
+    def add_all(
+        self, prompts: Sequence[int], candidates: Sequence[int], thoughts: Sequence[int], totals: Sequence[int]
+    ) -> None:
+        """Count many rows, as ``add`` does each."""
+        if prompts and not min(prompts):
+            asked = [bool(p or t or c) for p, t, c in zip(prompts, totals, candidates, strict=True)]
+            candidates, thoughts = list(compress(candidates, asked)), list(compress(thoughts, asked))
+        self.answers += len(candidates)
+        for kind, tokens in enumerate((candidates, thoughts, list(map(operator.add, candidates, thoughts)))):
+            counts = self._kinds[kind]
+            for found, times in Counter(tokens).items():
+                place = size_class(found)
+                counts[place] = counts.get(place, 0) + times
+            self._totals[kind] += sum(tokens)
 
     def plus(self, other: SizeTally) -> SizeTally:
         """Both together."""

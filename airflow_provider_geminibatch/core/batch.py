@@ -4,9 +4,10 @@
 asks again, so that a crash anywhere resumes at the same question. ``EFFECTS`` says of every step which fact comes before it,
 what it does, which fact comes after it, and why repeating it is harmless.
 
-The order of things: what was answered before is looked up and a canary goes first, if there is one; the root build is submitted and waited for; what is unresolved and
-worth asking again goes into rounds, each smaller than the one before; at the deadline, or when stuck, the rungs of the ladder
-are opened one after the other; at the end stands a commit, or a failure that says why.
+The order of things: what was answered before is looked up, and a canary goes first, if there is one; the root build is
+submitted and waited for; what is unresolved and worth asking again goes into rounds, each smaller than the one before; at
+the deadline, or when stuck, the rungs of the ladder are opened one after the other; at the end stands a commit, or a
+failure that says why.
 """
 
 from __future__ import annotations
@@ -66,8 +67,8 @@ class BatchPolicy(msgspec.Struct, frozen=True, kw_only=True):
     before a further early commit. Nothing dearer than batch is paid without ``standard_allowed`` (standard), nor in a
     backfill without ``rescue_in_backfill``. A build is charged to ``max_cost_usd`` at its upper bound, or, with ``budget``
     "estimate", at the high end of its estimate; rows that are asked one by one always at their bound. With a ``canary`` a
-    sample goes first, and nothing is sent if that comes back bad. With ``reuse`` rows that were answered before are not asked. With ``reask_invalid`` a round tells the model what was wrong
-    with an answer that does not fit the schema.
+    sample goes first, and nothing is sent if that comes back bad. With ``reuse`` rows that were answered before are not asked.
+    With ``reask_invalid`` a round tells the model what was wrong with an answer that does not fit the schema.
     """
 
     canary: Canary | None = None

@@ -16,12 +16,13 @@ from typing import Any, Final, Literal, NamedTuple
 import msgspec
 
 from airflow_provider_geminibatch.core.errors import Unusable
+from airflow_provider_geminibatch.core.kinds import KINDS
 
 AS_OF: Final = date(2026, 11, 22)
 """When the rows below were put together."""
 
 Sure = Literal["documented", "reported"]
-METHODS: Final = {"generate": "batchGenerateContent", "embed": "asyncBatchEmbedContent"}
+METHODS: Final = {name: kind.method for name, kind in KINDS.items()}
 """The method that a model lists when it runs batches of a kind."""
 
 
@@ -148,6 +149,13 @@ class Capabilities:
     def row(self, model: str) -> Model | None:
         """The row of a model; None for one that no source knows."""
         return _row(self.rows, model)
+
+    def kinds_of(self, model: str) -> tuple[str, ...]:
+        """The kinds of batches that a model runs, as far as anybody says."""
+        listed, row = self._listed(model), self.row(model)
+        if listed:
+            return tuple(kind for kind, method in METHODS.items() if method in listed.methods)
+        return row.kinds if row else ()
 
     def model_faults(self, model: str, *, kind: str, today: date) -> Iterator[Fault]:
         """What keeps a model from running batches of a kind, asked once for a batch."""

@@ -224,8 +224,8 @@ class ModelUnknown(ServiceError):
     """The model does not exist on this service or cannot run batches."""
 
     says = (
-        "{doing} ({code}): {text} Nothing was created or paid. Correct model= (the service's model list names those that "
-        "support batchGenerateContent) and clear the task."
+        "{doing} ({code}): {text} Nothing was created or paid. Correct model= (`geminibatch models` lists those that "
+        "run batches of the kind) and clear the task."
     )
 
 

@@ -20,12 +20,13 @@ import re
 from functools import cache
 from typing import Final
 
+from airflow_provider_geminibatch.core.kinds import KINDS
 from airflow_provider_geminibatch.core.wire_fields import ELSEWHERE, FIELDS, WITNESSED, WITNESSED_WORDS, WORDS
 
 ROUTES: Final = {"developer": "the Developer API", "vertex": "Vertex AI"}
 """The routes that requests are written for, and how they are called in a sentence."""
 
-ROOTS: Final = {"generate": "GenerateContentRequest", "embed": "EmbedContentRequest"}
+ROOTS: Final = {name: kind.message for name, kind in KINDS.items()}
 """The message of a request, by kind of batch."""
 
 PAYLOADS: Final = (

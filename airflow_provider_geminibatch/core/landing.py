@@ -35,7 +35,7 @@ MANIFEST = "_manifest.json"
 REJECTED = "_rejected/"
 EARLY = "_early/"
 
-ROW_FORMAT = 2
+ROW_FORMAT = 3
 """Moves when the columns of a part change, so that a commit id never stands for two contents."""
 
 
@@ -335,6 +335,18 @@ def refuse_mixture(whole: CommitManifest | None, parts: Iterable[str], mine: Com
 def same_commit(standing: CommitManifest | None, mine: CommitManifest) -> bool:
     """True when ``standing`` already says what ``mine`` would: same content from the same jobs, same verdict."""
     return standing is not None and _saying(standing) == _saying(mine)
+
+
+def as_accepted_before(standing: CommitManifest | None, mine: CommitManifest) -> CommitManifest:
+    """``mine`` with the word of the person who has accepted these very answers, where somebody has.
+
+    The same batches with the same sealed results are the same answers, however their rows are written or priced since.
+    """
+    if standing is None or standing.acceptance is None or not (mine.complete and standing.owner == mine.owner):
+        return mine
+    if (standing.origins, standing.counts) != (mine.origins, mine.counts):
+        return mine
+    return msgspec.structs.replace(mine, verdict=standing.verdict, acceptance=standing.acceptance)
 
 
 def _saying(manifest: CommitManifest) -> tuple[object, ...]:

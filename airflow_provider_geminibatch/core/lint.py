@@ -29,7 +29,7 @@ from airflow_provider_geminibatch.core.rows import (
     ready_rows,
     request_encoder,
 )
-from airflow_provider_geminibatch.core.template import RequestTemplate, compile_template
+from airflow_provider_geminibatch.core.template import AnyTemplate, compile_template
 
 Severity = Literal["error", "warning"]
 _BUCKETS = 64
@@ -123,7 +123,7 @@ def rules_of_requests(check: Check, *, kind: str = "generate", model: str = "", 
 
 
 def rules_of_template(
-    template: RequestTemplate, check: Check, *, kind: str = "generate", route: str = "developer"
+    template: AnyTemplate, check: Check, *, kind: str | None = None, route: str = "developer"
 ) -> Rules:
     """The rules for the rows of a template, which is checked here; what may be wrong with it is among the warnings.
 

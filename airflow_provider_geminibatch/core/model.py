@@ -164,6 +164,8 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
     size_bytes: int
     response_schema: dict[str, Any] | None = None
+    dimensions: int | None = None
+    """How long the vectors of a batch of embeddings were asked to be, where all requests say the same."""
     columns: tuple[str, ...] = ()
     fingerprint: str = ""
     parent: str | None = None

@@ -71,6 +71,22 @@ class SchemaCheck(Protocol):
     def __call__(self, text: str) -> Checked: ...
 
 
+class VectorCheck(NamedTuple):
+    """Holds vectors against the length that was asked for; None, and any length will do."""
+
+    dimensions: int | None = None
+
+    def __call__(self, text: str) -> Checked:
+        """A text in the place of a vector."""
+        return Checked(None, "it is a text, where a vector was asked for")
+
+    def problem(self, values: Sequence[float]) -> str:
+        """What is wrong with a vector; an empty text for nothing."""
+        if self.dimensions is None or len(values) == self.dimensions:
+            return ""
+        return f"the vector has {len(values):,} dimensions, where {self.dimensions:,} were asked for"
+
+
 class Finish(NamedTuple):
     """What a finish reason makes of a row."""
 
@@ -275,7 +291,7 @@ def _code(found: object) -> int | None:
 
 def _of_response(response: _Response, check: SchemaCheck | None) -> Outcome:
     if response.embedding is not None:
-        return _of_embedding(response.embedding)
+        return _of_embedding(response.embedding, check)
     candidates = response.candidates or []
     blocked = response.promptFeedback.blockReason if response.promptFeedback else None
     if not candidates:
@@ -288,9 +304,11 @@ def _of_response(response: _Response, check: SchemaCheck | None) -> Outcome:
     return chosen if len(found) == 1 else _with_alternatives(chosen, found)
 
 
-def _of_embedding(embedding: _Embedding) -> Outcome:
+def _of_embedding(embedding: _Embedding, check: SchemaCheck | None) -> Outcome:
     if not embedding.values:
         return Outcome(kind=Outcomes.EMPTY, reason="an embedding without values")
+    if isinstance(check, VectorCheck) and (problem := check.problem(embedding.values)):
+        return Outcome(kind=Outcomes.INVALID, reason=problem)
     return Outcome(kind=Outcomes.ANSWER, value=embedding.values)
 
 
@@ -390,26 +408,31 @@ def _usage(response: _Response) -> Usage:
     )
 
 
+MOST_TOKENS = 2**62
+"""No count reaches it, so that two of them can be added in an int64."""
+
 _to_int: Callable[[Any], int] = int
 
 
 def count_of(found: object) -> int:
-    """A count as a number; int64s may come as text. What is none counts as nothing, and so does what no int64 can hold."""
+    """A count as a number; int64s may come as text. What is none counts as nothing, and so does what is beyond ``MOST_TOKENS``."""
     try:
         number = _to_int(found)
     except (TypeError, ValueError, OverflowError):
         return 0
-    return number if 0 <= number < 2**63 else 0
+    return number if 0 <= number < MOST_TOKENS else 0
 
 
 __all__ = [
     "FINISHES",
     "MISSING",
+    "MOST_TOKENS",
     "UNREADABLE",
     "Checked",
     "Line",
     "Outcome",
     "SchemaCheck",
+    "VectorCheck",
     "Wire",
     "classify",
     "count_of",

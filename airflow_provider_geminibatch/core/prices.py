@@ -11,7 +11,7 @@ goes by is decided once and stands in its ledger, so that what is charged and wh
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import lru_cache
@@ -239,6 +239,32 @@ def batch_cost(price: Price, usage: Usage, share: Decimal = BATCH_SHARE) -> Deci
     return (total / _MILLION).quantize(_EXACT)
 
 
+def row_costs(
+    price: Price, prompt: Sequence[int], candidates: Sequence[int], thoughts: Sequence[int], cached: Sequence[int]
+) -> list[int]:
+    """What each of many rows costs by batch, as ``batch_cost`` counts it, in whole picodollars (1e-12 USD)."""
+    per = rates(price, 0)
+    whole = [rate * _MILLION == int(rate * _MILLION) for rate in per]
+    if not prompt or not all(whole) or max(prompt) > price.long_above:
+        counts = zip(prompt, candidates, thoughts, cached, strict=True)
+        return [
+            int(batch_cost(price, Usage(prompt=p, candidates=c, thoughts=t, cached=k)).scaleb(12)) for p, c, t, k in counts
+        ]
+    a, b, c = (int(rate * _MILLION) for rate in per)
+    if not any(cached):
+        return [a * p + b * (said + mused) for p, said, mused in zip(prompt, candidates, thoughts, strict=True)]
+    cached = list(map(min, cached, prompt))
+    return [
+        a * (p - k) + b * (said + mused) + c * k
+        for p, said, mused, k in zip(prompt, candidates, thoughts, cached, strict=True)
+    ]
+
+
+def of_picos(picos: int) -> Decimal:
+    """Picodollars as dollars."""
+    return Decimal(picos).scaleb(-12)
+
+
 class Spent(NamedTuple):
     """Tokens and what they cost. None is an unknown cost: a sum without the unknown would look like the whole."""
 
@@ -277,9 +303,11 @@ __all__ = [
     "batch_cost",
     "identity_of",
     "of_model",
+    "of_picos",
     "parse_prices",
     "price_of",
     "rates",
+    "row_costs",
     "spent_on",
     "table_prices",
     "tier_share",

@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import msgspec
 
 from airflow_provider_geminibatch.core.model import Outcomes, Usage
-from airflow_provider_geminibatch.core.names import parse_wire_key
+from airflow_provider_geminibatch.core.names import parse_wire_key, wire_key
 from airflow_provider_geminibatch.core.outcomes import MISSING, Line, Outcome
 
 KINDS = tuple(Outcomes)
 _NUMBER = {kind: number for number, kind in enumerate(KINDS)}
 _NOWHERE = -1
+_DIGITS, _MOST_DIGITS = 7, 12
+"""How many digits the row of a wire key has."""
 
 FOREIGN_SHARE = 0.01
 """More unknown lines than this share of a file, and nothing of it is used."""
@@ -66,33 +68,69 @@ class Reconciled(msgspec.Struct, frozen=True):
         return MISSING if place == _NOWHERE else settled([read(at) for at in (place, *self.again.get(row, ()))])
 
 
+class Reconciler:
+    """Joins the lines of one result file, as they are read, to the rows of the shard they answer."""
+
+    def __init__(self, tag: str, shard: int, rows: int) -> None:
+        self._tag, self._shard, self._rows = tag, shard, rows
+        self._prefix = wire_key(tag, shard, 0)[:-_DIGITS]
+        self._kinds, self._places = bytearray([_NUMBER[Outcomes.MISSING]]) * rows, array("q", [_NOWHERE]) * rows
+        self._again: dict[int, list[int]] = {}
+        self._total = self._unknown = self._keyless = self._unreadable = 0
+
+    def add(
+        self, keys: Sequence[str | None], kinds: Sequence[int], readable: Sequence[bool], places: Iterable[int]
+    ) -> list[int]:
+        """Take lines, each with its place in the file. Gives the row of each line that is the first of its row, else -1."""
+        prefix, places_of, kinds_of, found = self._prefix, self._places, self._kinds, list[int]()
+        start, ends, rows = len(prefix), (len(prefix) + _DIGITS, len(prefix) + _MOST_DIGITS), self._rows
+        for at, (key, place) in enumerate(zip(keys, places, strict=True)):
+            row: int | None
+            # What ``parse_wire_key`` reads, for the one tag and shard that are awaited, written as we write them.
+            if key and key.startswith(prefix) and ends[0] <= len(key) <= ends[1] and (tail := key[start:]).isdecimal():
+                row = int(tail)
+                row = row if row < rows else None
+            else:
+                row = self._other(key, readable[at])
+            if row is None:
+                self._unknown += key is not None
+                found.append(_NOWHERE)
+            elif places_of[row] == _NOWHERE:
+                kinds_of[row], places_of[row] = kinds[at], place
+                found.append(row)
+            else:
+                self._again.setdefault(row, []).append(place)
+                found.append(_NOWHERE)
+        self._total += len(found)
+        return found
+
+    def _other(self, key: str | None, readable: bool) -> int | None:
+        if key is None:
+            self._keyless, self._unreadable = self._keyless + readable, self._unreadable + (not readable)
+            return None
+        return _row(key, self._tag, self._shard, self._rows)
+
+    def done(self, read: Callable[[int], Outcome]) -> Reconciled:
+        """What all lines came to; ``read`` gives the outcome of the line at a place."""
+        conflicts = repeats = 0
+        for row, further in self._again.items():
+            found = [read(at) for at in (self._places[row], *further)]
+            differing = len({_meaning(outcome) for outcome in found}) > 1
+            conflicts, repeats = conflicts + differing, repeats + (0 if differing else len(further))
+            self._kinds[row] = _NUMBER[settled(found).kind]
+        counts = LineCounts(self._total, repeats, conflicts, self._unknown, self._keyless, self._unreadable)
+        again = {row: tuple(further) for row, further in self._again.items()}
+        return Reconciled(bytes(self._kinds), self._places, again, counts)
+
+
 def reconcile(
     tag: str, shard: int, rows: int, lines: Iterable[tuple[int, Line]], read: Callable[[int], Outcome]
 ) -> Reconciled:
     """Join the lines of one result file, each with its place, to the rows of the shard they answer."""
-    kinds, places = bytearray([_NUMBER[Outcomes.MISSING]]) * rows, array("q", [_NOWHERE]) * rows
-    again: dict[int, list[int]] = {}
-    total = unknown = keyless = unreadable = 0
+    joining = Reconciler(tag, shard, rows)
     for place, (key, outcome, readable) in lines:
-        total += 1
-        if key is None:
-            keyless, unreadable = keyless + readable, unreadable + (not readable)
-            continue
-        row = _row(key, tag, shard, rows)
-        if row is None:
-            unknown += 1
-        elif places[row] == _NOWHERE:
-            kinds[row], places[row] = _NUMBER[outcome.kind], place
-        else:
-            again.setdefault(row, []).append(place)
-    conflicts = repeats = 0
-    for row, further in again.items():
-        found = [read(at) for at in (places[row], *further)]
-        differing = len({_meaning(outcome) for outcome in found}) > 1
-        conflicts, repeats = conflicts + differing, repeats + (0 if differing else len(further))
-        kinds[row] = _NUMBER[settled(found).kind]
-    counts = LineCounts(total, repeats, conflicts, unknown, keyless, unreadable)
-    return Reconciled(bytes(kinds), places, {row: tuple(further) for row, further in again.items()}, counts)
+        joining.add((key,), (_NUMBER[outcome.kind],), (readable,), (place,))
+    return joining.done(read)
 
 
 def _row(key: str, tag: str, shard: int, rows: int) -> int | None:
@@ -148,4 +186,4 @@ def distrust(found: Reconciled, not_asked: int = 0) -> str:
     )
 
 
-__all__ = ["KINDS", "LineCounts", "Reconciled", "distrust", "reconcile", "settled"]
+__all__ = ["KINDS", "LineCounts", "Reconciled", "Reconciler", "distrust", "reconcile", "settled"]

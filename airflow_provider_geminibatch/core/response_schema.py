@@ -19,6 +19,7 @@ from airflow_provider_geminibatch.core.fields import MESSAGES, ROUTES, snake
 from airflow_provider_geminibatch.core.openapi_schema import openapi_schema
 from airflow_provider_geminibatch.core.plain_schema import plain_schema
 from airflow_provider_geminibatch.core.schema_nodes import ROOT, Schema
+from airflow_provider_geminibatch.core.vectors import asked_dimensions
 
 SCHEMA_FIELDS: Final = {"developer": "responseSchema", "vertex": "responseSchema"}
 """The field that a schema goes into unless a template says otherwise, by route: on both the one that is seen to work."""
@@ -54,10 +55,13 @@ def asked_schema(config: Any) -> Schema | None:
 
 
 class CommonSchema:
-    """The schema that all requests of a source ask for; None when one of them asks for another, or for none."""
+    """What all requests of a source ask for: a schema, or vectors of one length; None when one of them asks for another, or
+    for none.
+    """
 
     def __init__(self) -> None:
         self.schema: Schema | None = None
+        self.dimensions: int | None = None
         self._begun = False
 
     def note(self, request: Mapping[str, Any]) -> None:
@@ -65,7 +69,10 @@ class CommonSchema:
         found = asked_schema(request.get("generationConfig"))
         if self._begun and found != self.schema:
             found = None
-        self.schema, self._begun = found, True
+        length = asked_dimensions(request)
+        if self._begun and length != self.dimensions:
+            length = None
+        self.schema, self.dimensions, self._begun = found, length, True
 
 
 def _described(given: Any) -> Schema:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple, Self
 
 from airflow_provider_geminibatch.core import names
+from airflow_provider_geminibatch.core.embed_template import EmbedTemplate
 from airflow_provider_geminibatch.core.errors import Problem, Unusable
 from airflow_provider_geminibatch.core.media import (
     INLINE_BYTES,
@@ -37,10 +38,11 @@ from airflow_provider_geminibatch.core.rows import (
     missing_column,
     text_of,
 )
+from airflow_provider_geminibatch.core.template_values import Template, names_of, plain
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class RequestTemplate:
+class RequestTemplate(Template):
     """What every row is asked. Equal arguments give equal values, equal text and equal JSON, in any process.
 
     :param prompt: The text of the user's turn.
@@ -72,13 +74,24 @@ class RequestTemplate:
     on_missing_media: str = "fail"
     inline_limit_bytes: int = INLINE_BYTES
 
+    kind: ClassVar[str] = "generate"
+    texts: ClassVar[tuple[str, ...]] = ("prompt", "key", "system_instruction")
+    said: ClassVar[str] = "prompt"
+    """The argument that every row has to fill with words."""
+    arguments: ClassVar[dict[str, str]] = {
+        "request.generationConfig": "generation",
+        "request.tools": "tools",
+        "request.safetySettings": "safety",
+        "request.systemInstruction": "system_instruction",
+    }
+    """Which argument a path of the request comes from; ``said`` otherwise."""
+
     def __post_init__(self) -> None:
         # Types are turned into data at once, so that nothing in here depends on where a Dag file was loaded from.
         schema = None if self.response_schema is None else json_schema_of(self.response_schema)
-        columns = (self.columns,) if isinstance(self.columns, str) else tuple(self.columns)
-        values = {"response_schema": schema, "columns": columns, "media": media_of(self.media)}
+        values = {"response_schema": schema, "columns": names_of(self.columns), "media": media_of(self.media)}
         for name in ("generation", "tools", "safety", "schema_field"):
-            values[name] = _plain(getattr(self, name), name)
+            values[name] = plain(getattr(self, name), f"RequestTemplate({name}=)")
         for name, value in values.items():
             object.__setattr__(self, name, value)
         if self.on_missing_media not in ("fail", "omit"):
@@ -88,52 +101,35 @@ class RequestTemplate:
             raise Unusable("RequestTemplate(inline_limit_bytes=)", "no request is that large", do)
 
     def serialize(self) -> dict[str, Any]:
-        """The arguments that were given, as plain data. Airflow shows this and builds the Dag's version from it."""
-        every = {field.name: getattr(self, field.name) for field in fields(self)}
-        given = {field.name: every[field.name] for field in fields(self) if every[field.name] != field.default}
         media = {"media": [medium.serialize() for medium in self.media]} if self.media else {}
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()} | media
+        return super().serialize() | media
 
-    def declaration(self) -> str:
-        """Canonical JSON of everything that decides the meaning of an answer."""
-        return encode_json(self.serialize()).decode()
+    def rendered(self, render: Callable[[str], str]) -> Self:
+        return replace(super().rendered(render), media=tuple(medium.rendered(render) for medium in self.media))
 
-    def rendered(self, render: Callable[[str], str]) -> RequestTemplate:
-        """The template with ``render`` applied to its texts."""
-        texts = ("prompt", "key", "system_instruction")
-        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        changed = {name: render(value) for name, value in values.items() if name in texts and value is not None}
-        media = tuple(medium.rendered(render) for medium in self.media)
-        return RequestTemplate(**{**values, **changed, "media": media})
-
-    def resolve(self, context: Mapping[str, Any]) -> RequestTemplate:
-        """What Airflow's templating calls: the texts rendered with the task's own Jinja environment."""
-        render = context["task"].render_template
-        return self.rendered(lambda text: str(render(text, context)))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, RequestTemplate) and self.declaration() == other.declaration()
-
-    def __hash__(self) -> int:
-        return hash(self.declaration())
-
-    def __repr__(self) -> str:
-        return f"RequestTemplate({', '.join(f'{name}={value!r}' for name, value in self.serialize().items())})"
+    def request(self, put: Callable[[str, str], str], route: str) -> dict[str, Any]:
+        """The request of every row; ``put(text, argument)`` gives a text with marks for its columns."""
+        # Media before text: so the guides on images and video advise it for a single medium ("place the text prompt after").
+        media = [{"fileData": {"fileUri": stand_in("0" * 64)}, **medium.more} for medium in self.media]
+        request: dict[str, Any] = {
+            "contents": [{"role": "user", "parts": [*media, {"text": put(self.prompt, "prompt")}]}]
+        }
+        if system := put(self.system_instruction or "", "system_instruction"):
+            request["systemInstruction"] = {"parts": [{"text": system}]}
+        config = {**_structured(self, route), **(self.generation or {})}
+        if config:
+            request["generationConfig"] = config
+        if self.tools:
+            request["tools"] = [self.tools] if isinstance(self.tools, dict) else self.tools
+        if self.safety:
+            request["safetySettings"] = _safety(self.safety)
+        return request
 
 
-def _plain(value: Any, name: str) -> Any:
-    """Plain data, deeply: what Dag files hold here has to be the same text in every process."""
-    if value is None or isinstance(value, str | bool | int | float):
-        return value
-    if isinstance(value, Mapping):
-        return {str(word): _plain(each, name) for word, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each, name) for each in value]
-    if callable(getattr(value, "model_dump", None)):  # the SDK's own types, which are pydantic models
-        return value.model_dump(mode="json", by_alias=True, exclude_none=True)
-    raise Unusable(
-        f"RequestTemplate({name}=)", f"it holds a {type(value).__name__}", "Use text, numbers, lists and dicts."
-    )
+AnyTemplate = RequestTemplate | EmbedTemplate
+
+TEMPLATES: Final[dict[str, type[AnyTemplate]]] = {"generate": RequestTemplate, "embed": EmbedTemplate}
+"""The template of each kind of batch."""
 
 
 class Column(NamedTuple):
@@ -182,6 +178,8 @@ class WireTemplate:
     spoken: tuple[str, ...]
     raw: tuple[tuple[int, str], ...] = ()
     media: tuple[MediaSlot, ...] = ()
+    said: str = "prompt"
+    """The argument of the template that has to say something in every row."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -213,7 +211,7 @@ class WireTemplate:
                 return Encoded(key, b"".join(out), b"".join(out[self.span]))
         except (KeyError, ValueError):
             return [problem for column in self.columns for problem in _column_problems(row, column)]
-        return [Problem("prompt", "is empty", "its columns hold nothing in this row")]
+        return [Problem(self.said, "is empty", "its columns hold nothing in this row")]
 
 
 def _text(value: Any) -> str:
@@ -237,9 +235,22 @@ def _column_problems(row: Mapping[str, Any], column: str) -> Problems:
     return []
 
 
+def template_of(given: Mapping[str, Any], what: str) -> AnyTemplate:
+    """The template that has these arguments. Raises Unusable, about ``what``, for arguments that none has."""
+    made = next((each for each in TEMPLATES.values() if each.said in given), RequestTemplate)
+    known = {field.name for field in fields(made)}
+    strange = sorted(set(given) - known)
+    if made.said not in given or strange:
+        rest = ", ".join(sorted(known - {made.said}))
+        do = f"Write the arguments of {made.__name__} as a JSON object: {made.said}, and any of {rest}."
+        why = f": {made.__name__} has no {', no '.join(strange)}" if strange else ""
+        raise Unusable(what, f"it is not a template{why}", do)
+    return made(**given)
+
+
 def compile_template(
-    template: RequestTemplate,
-    kind: str = "generate",
+    template: AnyTemplate,
+    kind: str | None = None,
     *,
     route: str = "developer",
     check: Callable[[object], Checked] | None = None,
@@ -247,37 +258,37 @@ def compile_template(
 ) -> WireTemplate:
     """Encode and check the constant part. Raises Unusable, naming the argument, for what the service would refuse.
 
-    ``check`` is the verdict on a request, by default that of ``check_request`` for the kind; ``warn`` is shown its warnings.
+    ``kind`` is what the template is for, and may only be said. ``check`` is the verdict on a request, by default that of
+    ``check_request`` for the kind; ``warn`` is shown its warnings.
     """
-    prompt, key = (
-        parse_text(template.prompt, "RequestTemplate(prompt=)"),
-        parse_text(template.key, "RequestTemplate(key=)"),
-    )
-    system = parse_text(template.system_instruction or "", "RequestTemplate(system_instruction=)")
-    for name, text in (("prompt", prompt), ("key", key)):
+    name = type(template).__name__
+    if kind not in (None, template.kind):
+        raise Unusable(f"kind={kind!r}", f"{name} is for kind {template.kind!r}", "Leave kind= out, or pass the other template.")
+    said, key = (parse_text(getattr(template, each), f"{name}({each}=)") for each in (template.said, "key"))
+    for each, text in ((template.said, said), ("key", key)):
         if not any(type(piece) is Column or str(piece).strip() for piece in text):
-            raise Unusable(
-                f"RequestTemplate({name}=)", "it is empty", f"Write the {name}, with $columns of the source."
-            )
+            raise Unusable(f"{name}({each}=)", "it is empty", f"Write the {each}, with $columns of the source.")
     if template.response_schema is not None:
         _checkable(template.response_schema)
     marks = _Marks(template.declaration())
-    request = _request(template, marks.put(prompt), marks.put(system), route)
-    checked = check(request) if check else check_request(request, kind=kind, route=route)
+    request = template.request(lambda text, each: marks.put(parse_text(text, f"{name}({each}=)")), route)
+    checked = check(request) if check else check_request(request, kind=template.kind, route=route)
     if checked.warnings:
         warn(checked.warnings)
     if checked.problems:
         first = checked.problems[0]
         raise Unusable(
-            _argument(first.where), f"{first.where}: {first.what}", _sentence(first.hint or "correct the template")
+            _argument(template, first.where),
+            f"{first.where}: {first.what}",
+            _sentence(first.hint or "correct the template"),
         )
     more = _take_media(checked.request, len(template.media), marks)
     pieces, slots, raw = marks.split(encode_json(checked.request))
     sources = [parse_text(medium.source, "RequestTemplate(media=)") for medium in template.media]
     media = tuple(map(MediaSlot, template.media, sources, more))
-    wordless = all(isinstance(piece, Column) or piece.isspace() for piece in prompt)
-    spoken = tuple(piece.name for piece in prompt if isinstance(piece, Column)) if wordless else ()
-    return WireTemplate(pieces, slots, key, spoken, raw, media)
+    wordless = all(isinstance(piece, Column) or piece.isspace() for piece in said)
+    spoken = tuple(piece.name for piece in said if isinstance(piece, Column)) if wordless else ()
+    return WireTemplate(pieces, slots, key, spoken, raw, media, template.said)
 
 
 def _take_media(request: dict[str, Any], count: int, marks: _Marks) -> list[bytes]:
@@ -334,22 +345,6 @@ class _Marks:
         return tuple(pieces), tuple(slots), tuple(raw)
 
 
-def _request(template: RequestTemplate, prompt: str, system: str, route: str) -> dict[str, Any]:
-    # Media before text: so the guides on images and video advise it for a single medium ("place the text prompt after").
-    media = [{"fileData": {"fileUri": stand_in("0" * 64)}, **medium.more} for medium in template.media]
-    request: dict[str, Any] = {"contents": [{"role": "user", "parts": [*media, {"text": prompt}]}]}
-    if system:
-        request["systemInstruction"] = {"parts": [{"text": system}]}
-    config = {**_structured(template, route), **(template.generation or {})}
-    if config:
-        request["generationConfig"] = config
-    if template.tools:
-        request["tools"] = [template.tools] if isinstance(template.tools, dict) else template.tools
-    if template.safety:
-        request["safetySettings"] = _safety(template.safety)
-    return request
-
-
 def _structured(template: RequestTemplate, route: str) -> dict[str, Any]:
     """The fields of generationConfig that ask for answers of the schema, the MIME type included."""
     if template.response_schema is None:
@@ -371,18 +366,10 @@ def _safety(safety: list[Any] | dict[str, str]) -> list[Any]:
     ]
 
 
-_ARGUMENTS = {
-    "request.generationConfig": "generation",
-    "request.tools": "tools",
-    "request.safetySettings": "safety",
-    "request.systemInstruction": "system_instruction",
-}
-
-
-def _argument(where: str) -> str:
-    name = next((name for path, name in _ARGUMENTS.items() if where.startswith(path)), "prompt")
+def _argument(template: AnyTemplate, where: str) -> str:
+    name = next((name for path, name in template.arguments.items() if where.startswith(path)), template.said)
     name = "media" if ".videoMetadata" in where or ".mediaResolution" in where else name
-    return f"RequestTemplate({name}=)"
+    return f"{type(template).__name__}({name}=)"
 
 
 def _sentence(hint: str) -> str:

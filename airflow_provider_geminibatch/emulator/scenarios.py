@@ -189,6 +189,20 @@ _TABLE = (
         {"times": 1, "after": 0, "at": 0.5},
     ),
     Scenario(
+        "download_without_ranges",
+        "call",
+        "A download for a Range begins at the beginning all the same.",
+        "assumed",
+        {"times": 1, "after": 0},
+    ),
+    Scenario(
+        "download_without_length",
+        "call",
+        "A download does not say how long it is.",
+        "assumed",
+        {"times": 1, "after": 0},
+    ),
+    Scenario(
         "mime_refused",
         "call",
         "An upload whose MIME type matches `mime` is refused when it is finalised.",

@@ -101,10 +101,11 @@ def _request(scope: Message, body: bytes) -> Request:
 
 async def _write(reply: Reply, send: Send, emulator: Emulator) -> None:
     body = b"" if reply.stream else json.dumps({} if reply.body is None else reply.body).encode()
+    length = reply.length if reply.stream else len(body)
     headers = {
         "content-type": "application/json; charset=UTF-8",
         **reply.headers,
-        "content-length": str(reply.length if reply.stream else len(body)),
+        **({} if length is None else {"content-length": str(length)}),
         "date": http_date(emulator.clock.now()),
     }
     encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]

@@ -44,7 +44,8 @@ class Reply:
     body: Any = None
     headers: Mapping[str, str] = field(default_factory=dict)
     stream: Iterator[bytes] | None = None
-    length: int = 0
+    length: int | None = 0
+    """None where it is not said."""
     cut: bool = False
     delay: float = 0.0
 

@@ -19,6 +19,7 @@ import httpx
 import msgspec
 
 from airflow_provider_geminibatch.core.errors import JobUnreachable, ModelUnknown, ServiceBusy, ServiceError
+from airflow_provider_geminibatch.core.kinds import KINDS
 from airflow_provider_geminibatch.core.model import JobSnapshot, ServiceIdentity
 from airflow_provider_geminibatch.gemini import wire
 from airflow_provider_geminibatch.gemini.gateway import (
@@ -157,10 +158,10 @@ class DeveloperGateway:
     def delete_file(self, name: str) -> bool:
         return self._call("DELETE", f"/{name}", f"delete {name}", absent=(403, 404)) is not None
 
-    def create(self, *, model: str, file_name: str, display_name: str) -> CreateReply:
+    def create(self, *, model: str, file_name: str, display_name: str, kind: str = "generate") -> CreateReply:
         body = {"batch": {"displayName": display_name, "inputConfig": {"fileName": file_name}}}
         try:
-            answer = self._http.post(f"{self._settings.base}/models/{model}:batchGenerateContent", json=body)
+            answer = self._http.post(f"{self._settings.base}/models/{model}:{KINDS[kind].method}", json=body)
         except _NEVER_SENT as error:
             return Refused(0, f"not sent: {_named(error)}")
         except httpx.HTTPError as error:
@@ -221,8 +222,10 @@ class DeveloperGateway:
             with self._http.stream("GET", url, params={"alt": "media"}, headers=headers) as answer:
                 if answer.status_code not in (200, 206):
                     answer.read()
-                    raise wire.service_error(doing, _reply(answer))
-                yield _Stream(answer, doing, offset if answer.status_code == 206 else 0)
+                    # Asked for what comes after the last byte, a service says that there is nothing (RFC 9110 15.5.17).
+                    if answer.status_code != 416 or wire.whole_size(_headers(answer)) != offset:
+                        raise wire.service_error(doing, _reply(answer))
+                yield _Stream(answer, doing, offset)
         except httpx.HTTPError as error:
             raise ServiceBusy(doing, None, _named(error)) from error
 
@@ -268,12 +271,13 @@ class DeveloperWatcher:
 class _Stream:
     """``Download`` over an open httpx response."""
 
-    def __init__(self, answer: httpx.Response, doing: str, offset: int) -> None:
-        self._answer, self._doing, self.offset = answer, doing, offset
-        length = answer.headers.get("content-length", "")
-        self.size_bytes = offset + int(length) if length.isdigit() else None
+    def __init__(self, answer: httpx.Response, doing: str, asked: int) -> None:
+        self._answer, self._doing = answer, doing
+        self.offset, self.size_bytes = wire.extent(answer.status_code, _headers(answer), asked)
 
     def chunks(self) -> Iterator[bytes]:
+        if self._answer.status_code == 416:
+            return
         try:
             yield from self._answer.iter_bytes(1 << 20)
         except httpx.HTTPError as error:
@@ -307,10 +311,12 @@ def _ok(reply: wire.Reply, doing: str) -> wire.Reply:
     return reply
 
 
+def _headers(answer: httpx.Response) -> dict[str, str]:
+    return {name.lower(): value for name, value in answer.headers.items()}
+
+
 def _reply(answer: httpx.Response) -> wire.Reply:
-    return wire.Reply(
-        answer.status_code, {name.lower(): value for name, value in answer.headers.items()}, answer.content
-    )
+    return wire.Reply(answer.status_code, _headers(answer), answer.content)
 
 
 def _sdk_error(doing: str, error: Any) -> ServiceError:

@@ -158,8 +158,8 @@ class Gateway(Protocol):
         """Delete; False when the service answers 403 or 404."""
         ...
 
-    def create(self, *, model: str, file_name: str, display_name: str) -> CreateReply:
-        """The one paid call: sent once, never repeated in here."""
+    def create(self, *, model: str, file_name: str, display_name: str, kind: str = "generate") -> CreateReply:
+        """The one paid call: sent once, never repeated in here. ``kind`` is that of the requests in the file."""
         ...
 
     def job(self, job_name: str) -> JobSnapshot: ...

@@ -6,6 +6,7 @@ The SDK drops ``error``, ``batchStats``, ``inputConfig`` and an output that stan
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -137,6 +138,30 @@ def model_page(doing: str, reply: Reply) -> tuple[list[ModelInfo], str]:
         raise ServiceBusy(doing, reply.status, "a reply that is not a page")
     entries = [entry for entry in body.get("models") or () if isinstance(entry, dict)]
     return [model_info(entry) for entry in entries], str(body.get("nextPageToken") or "")
+
+
+_CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)")
+
+
+def whole_size(headers: Mapping[str, str]) -> int | None:
+    """The size of the whole file as a ``Content-Range`` says it; None when it does not."""
+    found = _CONTENT_RANGE.fullmatch(headers.get("content-range", "").strip())
+    return int(found[2]) if found and found[2].isdigit() else None
+
+
+def extent(status: int, headers: Mapping[str, str], asked: int) -> tuple[int, int | None]:
+    """Where the body of a download begins in the file, and how large the whole file is, if the reply says so."""
+    if status == 416:
+        return asked, whole_size(headers)
+    found = _CONTENT_RANGE.fullmatch(headers.get("content-range", "").strip()) if status == 206 else None
+    start = int(found[1]) if found and found[1] else asked if status == 206 else 0
+    length = headers.get("content-length", "")
+    # The length of a packed body says nothing about the bytes that come out of it.
+    if not length.isdigit() or headers.get("content-encoding", "identity").lower() != "identity":
+        return start, whole_size(headers) if found else None
+    rest = start + int(length)
+    said = whole_size(headers) if found else None
+    return start, rest if said is None else said
 
 
 def create_reply(reply: Reply) -> CreateReply:

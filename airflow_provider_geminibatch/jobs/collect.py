@@ -27,6 +27,7 @@ from airflow_provider_geminibatch.core.landing import (
     RunRef,
     ShardResult,
     WindowView,
+    as_accepted_before,
     asset_extra,
     commit_id,
     turnaround,
@@ -54,6 +55,7 @@ from airflow_provider_geminibatch.jobs.rows import AnsweredBatch, LandedRows, mo
 from airflow_provider_geminibatch.jobs.submit import read_build
 from airflow_provider_geminibatch.storage import facts as fact_store
 from airflow_provider_geminibatch.storage.landing_store import LandingStore, view_of
+from airflow_provider_geminibatch.storage.spool import Disk
 from airflow_provider_geminibatch.storage.store import Store
 
 
@@ -147,13 +149,20 @@ def collect(
     """
     commission = Commission(landing, landing_store, window, owner, run, thresholds, part=part)
     desks: dict[str, Desk] = {}
+    disk = disk_for(landing)
     for manifest in (manifests := tuple(manifests)):
-        desks.setdefault(manifest.workspace, Desk(open_store(manifest.workspace), gateway, me, now, log, sleep))
+        store = open_store(manifest.workspace)
+        desks.setdefault(manifest.workspace, Desk(store, gateway, me, now, log, sleep, disk=disk))
     batches = [gathered(desks[manifest.workspace], manifest, gateways) for manifest in manifests]
     landed = land(desks, commission, batches)
     if landed.manifest.rejected:
         raise landed.rejected
     return landed
+
+
+def disk_for(landing: Place) -> Disk | None:
+    """The local disk for what waits to be landed, where it lands by columns."""
+    return Disk() if landing.format == "parquet" else None
 
 
 def land(
@@ -167,6 +176,7 @@ def land(
     desk, store, place = next(iter(desks.values())), commission.store, commission.landing
     draft = _draft(desk, commission, batches, complete)
     if complete:
+        draft = as_accepted_before(store.manifest(commission.window, part=commission.part), draft)
         draft = msgspec.structs.replace(draft, estimated_usd=_settled(desk, batches))
         for batch in batches:
             # Before the commit, so that whoever finds a window finds its dead letters too.
@@ -239,7 +249,7 @@ def gathered(
         if not (ended_only and is_open(fact_store.shard_facts(desk.store, shard.ledger)))
     )
     layers = layers_of(
-        desk, build, check, gateways or (lambda _: desk.gateway), unless_open=unless_open or ended_only,
+        replace(desk, disk=None), build, check, gateways or (lambda _: desk.gateway), unless_open=unless_open or ended_only,
         unless_ready=unless_ready,
     )  # fmt: skip
     origin = Origin(

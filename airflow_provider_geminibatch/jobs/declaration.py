@@ -11,8 +11,9 @@ from typing import Any
 import msgspec
 
 from airflow_provider_geminibatch.core import limits
-from airflow_provider_geminibatch.core.capabilities import Capabilities, Listing
+from airflow_provider_geminibatch.core.capabilities import Capabilities, Fault, Listing
 from airflow_provider_geminibatch.core.chunks import Chunk, ready_chunks
+from airflow_provider_geminibatch.core.embed_template import EmbedTemplate
 from airflow_provider_geminibatch.core.errors import Problem, Unusable
 from airflow_provider_geminibatch.core.fast_requests import FastRequests
 from airflow_provider_geminibatch.core.fast_rows import quick_chunks, quick_rows
@@ -33,7 +34,7 @@ from airflow_provider_geminibatch.core.rows import (
     ready_rows,
     request_encoder,
 )
-from airflow_provider_geminibatch.core.template import RequestTemplate, compile_template
+from airflow_provider_geminibatch.core.template import TEMPLATES, AnyTemplate, compile_template
 from airflow_provider_geminibatch.jobs.building import Road
 from airflow_provider_geminibatch.jobs.media import MediaStage
 from airflow_provider_geminibatch.jobs.unique_keys import KeyMarks
@@ -48,14 +49,14 @@ RowFactory = Callable[[], Iterable[Row | Mapping[str, Any] | bytes]]
 class Declaration:
     """What a task asks, as far as it decides the meaning of the answers, and how it is cut into shards.
 
-    Without a template the rows are requests already. ``columns`` are passthrough columns of such rows; a template brings
-    its own.
+    Without a template the rows are requests already, of kind ``generate`` unless ``kind`` says otherwise. ``columns`` are
+    passthrough columns of such rows; a template brings its own, and its kind.
     """
 
     model: str
     source_name: str = "the source"
-    template: RequestTemplate | None = None
-    kind: str = "generate"
+    template: AnyTemplate | None = None
+    kind: str = ""
     route: str = "developer"
     allow_fields: AllowFields | None = None
     listing: Listing | None = None
@@ -67,6 +68,8 @@ class Declaration:
         object.__setattr__(self, "model", self.model.strip().removeprefix("models/"))
         if not self.model:
             raise Unusable("model", "it is empty", "Name a model that runs batches.")
+        if not self.kind:
+            object.__setattr__(self, "kind", self.template.kind if self.template else "generate")
         if self.kind not in ROOTS:
             raise Unusable("kind", f"{self.kind!r} is not known", f"Use {' or '.join(ROOTS)}.")
         if self.route not in ROUTES:
@@ -94,6 +97,11 @@ class Declaration:
         return self.template.response_schema if self.template else None
 
     @property
+    def dimensions(self) -> int | None:
+        """How long the vectors are that a template asks for."""
+        return self.template.output_dimensionality if isinstance(self.template, EmbedTemplate) else None
+
+    @property
     def check(self) -> Callable[[object], Verdict]:
         """The verdict on a request of this batch."""
         return partial(
@@ -109,10 +117,17 @@ class Declaration:
         """Raises Unusable for a model that certainly runs no batches of this kind; notes what is not sure."""
         for fault in self.capabilities.model_faults(self.model, kind=self.kind, today=today):
             if not fault.warns:
-                raise Unusable(
-                    f"model {self.model!r}", f"it {fault.what}", f"{fault.hint[:1].upper()}{fault.hint[1:]}."
-                )
+                raise Unusable(f"model {self.model!r}", f"it {fault.what}", self._other_kind(fault))
             warned.add((Problem(f"model {self.model!r}", fault.what, fault.hint, fault.rule),))
+
+    def _other_kind(self, fault: Fault) -> str:
+        """What to do about a model that cannot be used: that it runs batches of another kind is the likeliest mistake."""
+        do = f"{fault.hint[:1].upper()}{fault.hint[1:]}."
+        other = [kind for kind in self.capabilities.kinds_of(self.model) if kind != self.kind]
+        if fault.rule != "model-no-batch" or not other:
+            return do
+        named = " or ".join(f"template={TEMPLATES[kind].__name__}(…), or kind={kind!r} with requests=" for kind in other)
+        return f"{do} It runs {' and '.join(other)} batches: pass {named}."
 
     def ready(self, source: RowFactory, common: CommonSchema) -> Iterator[Ready]:
         """The rows without their media, encoded and checked.
@@ -148,7 +163,7 @@ class Declaration:
             )  # fmt: skip
             options |= {"own": OWN_FIELDS, "quick": None if as_before else fast}
             return Road(partial(ready_rows, encode=encode, **options), "", self.source_name)
-        common.note({"generationConfig": self.template.generation})
+        common.note({"generationConfig": getattr(self.template, "generation", None), "outputDimensionality": self.dimensions})
         wire = compile_template(self.template, self.kind, route=self.route, check=self.check, warn=warn)
         if self.template.media:
             with_media, own = media.rows if media else iter, frozenset({MEDIA_FIELD})

@@ -37,7 +37,10 @@ class SubmittedJob(msgspec.Struct, frozen=True):
 
 
 class SubmittedBatch(msgspec.Struct, frozen=True):
-    """A batch as far as it was submitted. ``pending`` are shards that need a job and have none, ``unsure`` those with a create of unknown fate."""
+    """A batch as far as it was submitted.
+
+    ``pending`` are shards that need a job and have none, ``unsure`` those with a create of unknown fate.
+    """
 
     label: str
     uri: str

@@ -55,6 +55,7 @@ from airflow_provider_geminibatch.jobs.cancel import Target, cancel_jobs
 from airflow_provider_geminibatch.jobs.download import fetch
 from airflow_provider_geminibatch.jobs.lookup import pages
 from airflow_provider_geminibatch.jobs.price_list import PriceBook, standing_prices
+from airflow_provider_geminibatch.jobs.wait import pause_until
 from airflow_provider_geminibatch.storage import facts as fact_store
 from airflow_provider_geminibatch.storage.store import Store
 
@@ -346,8 +347,9 @@ class _Janitor:
             raise ResultsNotReady(job.name, f"it is {seen.state.lower()} and does not name its output")
         path = late_path(known, job)
         came = fetch(
-            self._gateway, self._store, seen.output_file, f"{path}.results.jsonl", what=job.name, log=self._log
-        )
+            self._gateway, self._store, seen.output_file, f"{path}.results.jsonl", what=job.name, log=self._log,
+            pause=lambda seconds: pause_until(self._now() + timedelta(seconds=seconds), now=self._now),
+        )  # fmt: skip
         prices = self._prices(seen.model, known)
         price, spent, lines = prices.at(seen.ended_at or self._now()) if prices else None, NOTHING_SPENT, 0
         with self._store.open(f"{path}.results.jsonl") as stream:

@@ -1,4 +1,4 @@
-"""The layers above the root build: what was kept for it, and what rounds and rungs answered, from their facts, streamed in the root's order."""
+"""The layers above the root build: what was kept for it, what rounds and rungs answered; streamed in the root's order."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from airflow_provider_geminibatch.core.capabilities import Listing
 from airflow_provider_geminibatch.core.errors import BadRows, Problem, Unusable
 from airflow_provider_geminibatch.core.model import Shard
 from airflow_provider_geminibatch.core.response_schema import CommonSchema
-from airflow_provider_geminibatch.core.template import RequestTemplate
+from airflow_provider_geminibatch.core.template import TEMPLATES
 from airflow_provider_geminibatch.jobs.building import SHOWN_PROBLEMS, Progress, ShardWriter
 from airflow_provider_geminibatch.jobs.declaration import Declaration
 from airflow_provider_geminibatch.jobs.unique_keys import KeyMarks
@@ -73,6 +73,7 @@ class PartDone(msgspec.Struct, kw_only=True):
 
     shards: tuple[Shard, ...] = ()
     schema: dict[str, Any] | None = None
+    dimensions: int | None = None
     problems: tuple[Problem, ...] = ()
     total: int = 0
     warnings: tuple[tuple[Problem, int], ...] = ()
@@ -111,7 +112,7 @@ def write_part(
     if len(done.shards) > PART_SHARDS:
         do = f"Raise max_rows_per_shard: a part of {PART_BYTES >> 20} MiB may have {PART_SHARDS:,} shards."
         raise Unusable("max_rows_per_shard", f"it makes {len(done.shards):,} shards of one part", do)
-    done.schema, done.warnings = common.schema, tuple(warned.counts.items())
+    done.schema, done.dimensions, done.warnings = common.schema, common.dimensions, tuple(warned.counts.items())
     return done
 
 
@@ -144,7 +145,8 @@ def common_schema(parts: Iterable[PartDone], common: CommonSchema) -> None:
     """Note what the parts that have rows ask for, as if they were one."""
     for part in parts:
         if part.shards:
-            common.note({"generationConfig": {"responseJsonSchema": part.schema}} if part.schema else {})
+            asked = {"generationConfig": {"responseJsonSchema": part.schema}} if part.schema else {}
+            common.note({**asked, "outputDimensionality": part.dimensions})
 
 
 def as_data(declared: Declaration) -> dict[str, Any]:
@@ -158,6 +160,6 @@ def as_data(declared: Declaration) -> dict[str, Any]:
 
 def from_data(data: dict[str, Any]) -> Declaration:
     """The declaration that ``as_data`` made ``data`` of."""
-    template = RequestTemplate(**data["template"]) if data["template"] else None
+    template = TEMPLATES[data["kind"]](**data["template"]) if data["template"] else None
     listing = msgspec.convert(data["listing"], Listing | None)
     return Declaration(**{**data, "template": template, "listing": listing, "columns": tuple(data["columns"])})

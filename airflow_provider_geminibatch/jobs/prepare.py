@@ -29,6 +29,7 @@ from airflow_provider_geminibatch.core.model import BatchId, Build, ServiceIdent
 from airflow_provider_geminibatch.core.names import digest, generation_path, short
 from airflow_provider_geminibatch.core.response_schema import CommonSchema, schema_doubt, schema_overhead
 from airflow_provider_geminibatch.core.schema_check import dangling, schema_check
+from airflow_provider_geminibatch.core.template import RequestTemplate
 from airflow_provider_geminibatch.jobs.building import BRIEF, Progress, ShardWriter, delete
 from airflow_provider_geminibatch.jobs.declaration import Declaration, RowFactory
 from airflow_provider_geminibatch.jobs.media import MediaStage, media_files
@@ -216,6 +217,7 @@ class _Preparation:
             "service": (str(opening.service or ""), str(self.service or "")),
             "response schema": (declared.response_schema and standing.response_schema, declared.response_schema),
             "columns": (standing.columns, declared.passthrough),
+            "dimensions": (declared.dimensions and standing.dimensions, declared.dimensions),
         }
         return ", ".join(name for name, (was, is_) in pairs.items() if was != is_) or "template or source"
 
@@ -279,6 +281,7 @@ class _Preparation:
             rows=sum(shard.rows for shard in shards),
             size_bytes=sum(shard.size_bytes for shard in shards),
             response_schema=declared.response_schema or self._checkable(common.schema),
+            dimensions=declared.dimensions or common.dimensions,
             columns=declared.passthrough,
             fingerprint=self.fingerprint,
             digest=digest(*(f"{shard.home} {shard.index} {shard.sha256} {shard.keys_sha256}" for shard in shards)),
@@ -307,11 +310,12 @@ class _Preparation:
             self.log.warning("left behind, harmless: %s", error)
 
     def _media(self, home: str) -> MediaStage | None:
-        if self.declaration.template is None or not self.declaration.template.media:
+        template = self.declaration.template
+        if not isinstance(template, RequestTemplate) or not template.media:
             return None
         service = self.service or ServiceIdentity("developer", DEVELOPER_ENDPOINT)
         return MediaStage(
-            self.declaration.template, files=self.files, store=self.store, home=home, route=service.route,
+            template, files=self.files, store=self.store, home=home, route=service.route,
             endpoint=service.endpoint, log=self.log,
         )  # fmt: skip
 
@@ -382,7 +386,7 @@ class _Preparation:
     def _say_schema(self, rows: int) -> None:
         """What the schema of a template costs in every row, and what is not certain about the field that it goes into."""
         template, route = self.declaration.template, self.declaration.route
-        if template is None or template.response_schema is None:
+        if not isinstance(template, RequestTemplate) or template.response_schema is None:
             return
         self.log.info("%s", schema_overhead(template.response_schema, route, template.schema_field).said(rows))
         if doubt := schema_doubt(route, template.schema_field):

@@ -3,32 +3,38 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Self
+from itertools import accumulate
+from typing import Any, BinaryIO, NamedTuple, Self, cast
 
 import msgspec
 
 from airflow_provider_geminibatch.core.answer_sizes import SizeTally
 from airflow_provider_geminibatch.core.errors import ResultsBroken, ResultsNotReady, StoreUnreadable
+from airflow_provider_geminibatch.core.fast_outcomes import Block, read_lines
 from airflow_provider_geminibatch.core.landing import JobRef, ShardResult
 from airflow_provider_geminibatch.core.ledger import Attempt, Collected, End, ShardFacts, attempt_path
-from airflow_provider_geminibatch.core.model import JobSnapshot, Outcomes, Shard, state_row
+from airflow_provider_geminibatch.core.model import JobSnapshot, Outcomes, Shard, Usage, state_row
 from airflow_provider_geminibatch.core.names import segment
-from airflow_provider_geminibatch.core.outcomes import Line, Outcome, SchemaCheck, classify
-from airflow_provider_geminibatch.core.prices import NOTHING_SPENT, Price, PriceList, Spent, spent_on
-from airflow_provider_geminibatch.core.reconcile import KINDS, LineCounts, Reconciled, distrust, reconcile
+from airflow_provider_geminibatch.core.outcomes import Outcome, SchemaCheck, classify
+from airflow_provider_geminibatch.core.prices import NOTHING_SPENT, Price, PriceList, Spent, of_picos, row_costs
+from airflow_provider_geminibatch.core.reconcile import KINDS, LineCounts, Reconciled, Reconciler, distrust
 from airflow_provider_geminibatch.gemini.gateway import Gateway
 from airflow_provider_geminibatch.jobs.download import fetch
 from airflow_provider_geminibatch.jobs.lookup import find_strays
+from airflow_provider_geminibatch.jobs.spooled import cells, spool_for
 from airflow_provider_geminibatch.jobs.submit import end_fact
 from airflow_provider_geminibatch.jobs.wait import pause_until
 from airflow_provider_geminibatch.storage import facts as fact_store
 from airflow_provider_geminibatch.storage.files import Files, PlainFiles
+from airflow_provider_geminibatch.storage.spool import Disk, Spool
 from airflow_provider_geminibatch.storage.store import Store
 
 OUTPUT_LOOKS = (2.0, 4.0, 8.0)
@@ -47,6 +53,8 @@ class Desk:
     sleep: Callable[[float], object] | None = None
     files: Files = field(default_factory=PlainFiles)
     """The door to media, where some have to be uploaded again."""
+    disk: Disk | None = None
+    """The local disk, where what lines came to may wait for the landing; None when there will be none, or none by columns."""
 
     def pause(self, seconds: float) -> None:
         """Hold this thread for a moment."""
@@ -73,6 +81,8 @@ class Answered:
     strays: tuple[JobSnapshot, ...] = ()
     input_files: tuple[str, ...] = ()
     sizes: SizeTally = field(default_factory=SizeTally)
+    spool: Spool | None = field(default=None, compare=False, repr=False)
+    """What its lines came to, by columns; not of all lines, and of none where it was not asked for."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -105,7 +115,7 @@ class Answered:
             assert self.failure is not None
             yield from (self.failure for _ in range(self.shard.rows))
             return
-        with _Lines(store, self.result.path, check) as lines:
+        with Lines(store, self.result.path, check) as lines:
             yield from self.found.outcomes(lines.outcome_at)
 
     def unresolved(self, store: Store, check: SchemaCheck | None) -> Iterator[tuple[int, Outcome]]:
@@ -115,9 +125,37 @@ class Answered:
             yield from ((row, self.failure) for row in range(self.shard.rows))
             return
         answer = KINDS.index(Outcomes.ANSWER)
-        with _Lines(store, self.result.path, check) as lines:
+        with Lines(store, self.result.path, check) as lines:
             for row in (row for row, kind in enumerate(self.found.kinds) if kind != answer):
                 yield row, self.found.outcome_of(row, lines.outcome_at)
+
+
+class OutcomeReader:
+    """The outcomes of a shard's rows by row, from the results."""
+
+    def __init__(self, answered: Answered, store: Store, check: SchemaCheck | None) -> None:
+        self._answered = answered
+        self._open = lambda: Lines(store, answered.result.path, check)
+        self._lines: Lines | None = None
+        self.again: Set[int] = answered.found.again.keys() if answered.found is not None else frozenset()
+        """The rows that several lines answer."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        if self._lines is not None:
+            self._lines.__exit__()
+
+    def __call__(self, row: int) -> Outcome:
+        """The outcome of one row."""
+        found = self._answered.found
+        if found is None:
+            assert self._answered.failure is not None
+            return self._answered.failure
+        if self._lines is None:
+            self._lines = self._open()
+        return found.outcome_of(row, self._lines.outcome_at)
 
 
 def answered(
@@ -164,14 +202,16 @@ def answered(
         failure = Outcome(kind=Outcomes.FAILED, reason=why, code=end.error_code, transient=not called_off)
         return Answered(shard, msgspec.structs.replace(result, failure=why), failure=failure, **common)
     try:
-        collected, (found, spent, versions, sizes) = _collected(desk, shard, attempt, job, check, price)
+        collected, read = _collected(desk, shard, attempt, job, check, price)
     except ResultsNotReady:
         if not unless_ready:
             raise
         return _open(shard, facts, given_up)
-    desk.log.info("%s: %s", end.job_name, _summary(found, not_asked))
+    desk.log.info("%s: %s", end.job_name, _summary(read.found, not_asked))
     result = msgspec.structs.replace(result, path=collected.path, sha256=collected.sha256)
-    return Answered(shard, result, found=found, spent=spent, versions=versions, sizes=sizes, **common)
+    return Answered(
+        shard, result, found=read.found, spent=read.spent, versions=read.versions, sizes=read.sizes, spool=read.spool, **common
+    )
 
 
 def shard_name(shard: Shard) -> str:
@@ -233,7 +273,14 @@ def _ended(desk: Desk, shard: Shard, attempt: Attempt, job_name: str) -> tuple[E
     return fact_store.put(desk.store, path, end_fact(job, owner=desk.me, at=desk.now())), job
 
 
-_Read = tuple[Reconciled, Spent, Mapping[str, int], SizeTally]
+class _Read(NamedTuple):
+    """What a file came to."""
+
+    found: Reconciled
+    spent: Spent
+    versions: Mapping[str, int]
+    sizes: SizeTally
+    spool: Spool | None
 
 
 def _collected(
@@ -248,15 +295,15 @@ def _collected(
     assert attempt.job is not None
     source = _with_output(desk, job or desk.gateway.job(attempt.job.job_name))
     path = attempt_path(shard.ledger, attempt.number, "results.jsonl")
-    came = fetch(desk.gateway, desk.store, source.output_file, path, what=source.name, log=desk.log)
+    came = fetch(desk.gateway, desk.store, source.output_file, path, what=source.name, log=desk.log, pause=desk.pause)
     mine = Collected(
         owner=desk.me, at=desk.now(), path=path, size_bytes=came.size_bytes, sha256=came.sha256, lines=0
     )  # fmt: skip
     read = _read(desk, shard, mine, check, price)
-    why = distrust(read[0], len(attempt.uploaded.left_out) if attempt.uploaded else 0)
+    why = distrust(read.found, len(attempt.uploaded.left_out) if attempt.uploaded else 0)
     if why:
         raise ResultsBroken(source.name, why)
-    mine = msgspec.structs.replace(mine, lines=read[0].lines.lines)
+    mine = msgspec.structs.replace(mine, lines=read.found.lines.lines)
     standing = fact_store.put(desk.store, attempt_path(shard.ledger, attempt.number, "collected"), mine)
     if standing.sha256 != mine.sha256:
         read = _read(desk, shard, standing, check, price)
@@ -275,15 +322,22 @@ def _with_output(desk: Desk, job: JobSnapshot) -> JobSnapshot:
     return job
 
 
-class _Lines:
-    """A result file, read line by line and at places."""
+BLOCK_BYTES = 4 << 20
+"""How much of a file is read at once; a longer line comes whole."""
+
+
+class Lines:
+    """A result file, read through once in blocks of lines, and at places."""
 
     def __init__(self, store: Store, path: str, check: SchemaCheck | None, price: Price | None = None) -> None:
-        self._stack, self._check, self._price, self.spent = ExitStack(), check, price, NOTHING_SPENT
+        self._stack, self._check, self._price = ExitStack(), check, price
         self.versions = Counter[str]()
         self.sizes = SizeTally()
-        self._through = self._stack.enter_context(store.open(path))
+        self._tokens, self._picos, self._priced = [0] * len(Usage.__struct_fields__), 0, True
+        self._through = self._stack.enter_context(buffered(store.open(path)))
         self._at = self._stack.enter_context(store.open(path))
+        # Digests are made beside the reading: hashlib lets go of the interpreter.
+        self._thread = self._stack.enter_context(ThreadPoolExecutor(1, "geminibatch-digest"))
         self.hash, self.size_bytes, self.cut = hashlib.sha256(), 0, False
 
     def __enter__(self) -> Self:
@@ -292,17 +346,43 @@ class _Lines:
     def __exit__(self, *details: object) -> None:
         self._stack.close()
 
-    def __iter__(self) -> Iterator[tuple[int, Line]]:
-        for raw in self._through:
-            place, self.size_bytes = self.size_bytes, self.size_bytes + len(raw)
-            self.hash.update(raw)
-            if not raw.isspace():
-                line = classify(raw, self._check)
-                self.versions[line.outcome.model_version] += 1
-                self.spent = self.spent.plus(spent_on(line.outcome.usage, self._price))
-                self.sizes.add(line.outcome.usage)
-                self.cut = not line.readable and not raw.endswith(b"\n")
-                yield place, line
+    def __iter__(self) -> Iterator[tuple[list[int], list[bytes], Block, list[int | None]]]:
+        """The lines in blocks: where each begins, the lines, what they came to, and what each cost, in picodollars."""
+        hashed: Future[None] | None = None
+        while raws := self._through.readlines(BLOCK_BYTES):
+            if hashed is not None:
+                hashed.result()
+            hashed = self._thread.submit(_digest, self.hash, raws)
+            ends = list(accumulate(map(len, raws), initial=self.size_bytes))
+            self.size_bytes, places = ends.pop(), ends
+            if blank := [at for at, raw in enumerate(raws) if raw.isspace()]:
+                keep = sorted({*range(len(raws))}.difference(blank))
+                raws, places = [raws[at] for at in keep], [places[at] for at in keep]
+            if raws:
+                block = read_lines(raws, self._check)
+                self.cut = not block.readable[-1] and not raws[-1].endswith(b"\n")
+                yield places, raws, block, self._count(block)
+        if hashed is not None:
+            hashed.result()
+
+    def _count(self, block: Block) -> list[int | None]:
+        self.versions.update(block.version)
+        self.sizes.add_all(block.prompt, block.candidates, block.thoughts, block.total)
+        for at, counts in enumerate(block.counts):
+            self._tokens[at] += sum(counts)
+        if self._price is None:
+            # Nothing used costs nothing, whatever the price.
+            costs: list[int | None] = [None if any(counts) else 0 for counts in zip(*block.counts, strict=True)]
+            self._priced = self._priced and None not in costs
+            return costs
+        found = row_costs(self._price, block.prompt, block.candidates, block.thoughts, block.cached)
+        self._picos += sum(found)
+        return list[int | None](found)
+
+    @property
+    def spent(self) -> Spent:
+        """All tokens of the lines that were read, and what they cost."""
+        return Spent(Usage(*self._tokens), of_picos(self._picos) if self._priced else None)
 
     def outcome_at(self, place: int) -> Outcome:
         """The outcome of the line that begins at ``place``."""
@@ -310,10 +390,27 @@ class _Lines:
         return classify(self._at.readline(), self._check).outcome
 
 
+def buffered(file: BinaryIO) -> BinaryIO:
+    """A file with a buffer of our size: those of object stores have slow lines, and those of the disk small buffers."""
+    return file if isinstance(file, io.BytesIO) else cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, file), 1 << 20))
+
+
+def _digest(into: hashlib._Hash, raws: list[bytes]) -> None:
+    into.update(b"".join(raws))
+
+
 def _read(desk: Desk, shard: Shard, sealed: Collected, check: SchemaCheck | None, price: Price | None) -> _Read:
     """Join a collected file to the shard's rows. Raises StoreUnreadable when it is not the file that was collected."""
-    with _Lines(desk.store, sealed.path, check, price) as lines:
-        found = reconcile(shard.tag, shard.index, shard.rows, lines, lines.outcome_at)
+    spool = spool_for(desk.disk) if desk.disk else None
+    joining = Reconciler(shard.tag, shard.index, shard.rows)
+    with Lines(desk.store, sealed.path, check, price) as lines:
+        for places, raws, block, costs in lines:
+            rows = joining.add(block.keys, block.kinds, block.readable, places)
+            if spool is not None:
+                spool.add(cells(spool.schema, rows, raws, block, costs))
+        found = joining.done(lines.outcome_at)
+        if spool is not None:
+            spool.finish()
         if (lines.size_bytes, lines.hash.hexdigest()) != (sealed.size_bytes, sealed.sha256):
             raise StoreUnreadable(
                 f"{desk.store.uri}/{sealed.path}", "it is not what was collected (size or checksum differ)"
@@ -321,7 +418,7 @@ def _read(desk: Desk, shard: Shard, sealed: Collected, check: SchemaCheck | None
         if lines.cut:
             # Without a length from the service, a cut between two chunks looks like an end.
             raise ResultsBroken(f"the results of {shard}", "the last line is cut off")
-    return found, lines.spent, lines.versions, lines.sizes
+    return _Read(found, lines.spent, lines.versions, lines.sizes, spool)
 
 
 def stray_spent(desk: Desk, answered: Answered, stray: JobSnapshot) -> Spent:
@@ -330,8 +427,8 @@ def stray_spent(desk: Desk, answered: Answered, stray: JobSnapshot) -> Spent:
     if not (job.readable and job.output_file):
         return NOTHING_SPENT
     path = f"{answered.shard.ledger}/stray-{segment(job.name)}.results.jsonl"
-    fetch(desk.gateway, desk.store, job.output_file, path, what=job.name, log=desk.log)
-    with _Lines(desk.store, path, None, answered.price) as lines:
+    fetch(desk.gateway, desk.store, job.output_file, path, what=job.name, log=desk.log, pause=desk.pause)
+    with Lines(desk.store, path, None, answered.price) as lines:
         for _ in lines:
             pass
     return lines.spent

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
+from airflow_provider_geminibatch.core.fast_outcomes import landing_cells
 from airflow_provider_geminibatch.core.landing import Origin
 from airflow_provider_geminibatch.core.layers import At, Said, chosen, landing, overlaid, paid
 from airflow_provider_geminibatch.core.model import Build, Outcomes
 from airflow_provider_geminibatch.core.outcomes import Outcome, SchemaCheck
 from airflow_provider_geminibatch.core.prices import spent_on
 from airflow_provider_geminibatch.jobs.layers import Layer, sealed_keys
-from airflow_provider_geminibatch.jobs.results import Answered
-from airflow_provider_geminibatch.storage.sinks import COLUMNS, Column, Row, as_text, landing_names, user_columns
+from airflow_provider_geminibatch.jobs.results import Answered, OutcomeReader
+from airflow_provider_geminibatch.jobs.spooled import Whole, mask, merged, weight
+from airflow_provider_geminibatch.storage.sinks import (
+    BATCH_BYTES,
+    COLUMNS,
+    Column,
+    Row,
+    arrow_schema,
+    as_text,
+    landing_names,
+    record_batches,
+    user_columns,
+)
+from airflow_provider_geminibatch.storage.spool import GROUP_ROWS, ROW
 from airflow_provider_geminibatch.storage.store import Store
 
 
@@ -114,18 +128,119 @@ class LandedRows:
         outcomes = answered.outcomes(batch.store, batch.check)
         for (key, passed), outcome in zip(keys, outcomes, strict=True):
             cost = spent_on(outcome.usage, answered.price).cost_usd
-            users = (as_text(passed.get(name)) for name in self._users)
-            yield (*_own(key, outcome, cost), outcome.model_version or batch.build.model, job, shard, 0, *users)
+            model = outcome.model_version or batch.build.model
+            yield (*_own(key, outcome, cost), model, job, shard, 0, outcome.repaired or None, *self.users(passed))
+
+    def batches(self) -> Iterator[Any]:
+        """The same rows as record batches of Arrow. What was kept when the lines were judged is not read again."""
+        for batch in self._batches:
+            above = _Above(batch)
+            for place, answered in sorted(batch.places.items()):
+                yield from self._shard_batches(batch, place, answered, above)
+
+    def _shard_batches(self, batch: AnsweredBatch, place: int, answered: Answered, above: _Above) -> Iterator[Any]:
+        keys, rows = sealed_keys(batch.store, answered.shard), answered.shard.rows
+        same = {"job": answered.job.name if answered.job else None, "shard": answered.result.shard, "round": 0}
+        whole, schema = Whole(self.columns, batch.build.model, same), arrow_schema(self.columns)
+        with OutcomeReader(answered, batch.store, batch.check) as read:
+            for start in range(0, rows, GROUP_ROWS):
+                named = list(islice(keys, GROUP_ROWS))
+                group = _Group(self, batch, answered, read, start, named, above.rows(place, start + len(named)))
+                kept = answered.spool.group(start // GROUP_ROWS) if answered.spool else None
+                ready = None if kept is None else group.spooled(kept, whole, schema)
+                if ready is None:
+                    yield from record_batches(schema, self.columns, group.rows(range(start, start + len(named))))
+                else:
+                    yield ready
+        # The keys say at their end whether they are what was sealed.
+        for _ in keys:
+            raise AssertionError("a shard has as many keys as rows")
+
+    def users(self, passed: Mapping[str, Any]) -> Iterator[str | None]:
+        """The user's columns of one row."""
+        return (as_text(passed.get(name)) for name in self._users)
+
+    def user_columns(self, passed: Sequence[Mapping[str, Any]]) -> list[list[str | None]]:
+        """The user's columns of some rows, column by column."""
+        return [[as_text(one.get(name)) for one in passed] for name in self._users]
 
     def _merged_rows(self, batch: AnsweredBatch) -> Iterator[Row]:
         """As ``_shard_rows``, with the best outcome of each row and the cost of all."""
         layers = [_of_root(batch), *(layer.said() for layer in batch.layers)]
         groups = (group for group in overlaid(layers) if group[0].layer == 0)
         for (key, passed), group in zip(_all_keys(batch), groups, strict=True):
-            best = landing(group)
-            users = (as_text(passed.get(name)) for name in self._users)
-            own = _own(key, best.outcome, paid(group))
-            yield (*own, best.outcome.model_version or best.model, best.job, best.shard, best.round, *users)
+            yield (*_merged(key, group), *self.users(passed))
+
+
+class _Above:
+    """What the layers say, taken up to a row at a time."""
+
+    def __init__(self, batch: AnsweredBatch) -> None:
+        self._groups = batch.above() if batch.layers else iter(())
+        self._next = next(self._groups, None)
+
+    def rows(self, place: int, end: int) -> dict[int, list[Said]]:
+        """What is said of the rows of a shard before ``end`` that were not asked for before."""
+        found: dict[int, list[Said]] = {}
+        while self._next is not None and self._next[0].at < (place, end):
+            found[self._next[0].at[1]] = self._next
+            self._next = next(self._groups, None)
+        return found
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Some neighbouring rows of a shard."""
+
+    landed: LandedRows
+    batch: AnsweredBatch
+    answered: Answered
+    read: OutcomeReader
+    start: int
+    named: Sequence[tuple[str, dict[str, Any]]]
+    above: Mapping[int, list[Said]]
+
+    def spooled(self, kept: Any, whole: Whole, schema: Any) -> Any:
+        """The rows as one record batch, from what was kept of them; None when too much of it was not."""
+        have = kept.column(ROW).to_pylist()
+        odd = self.above.keys() | self.read.again
+        if any(row in odd for row in have):
+            kept = kept.filter(mask([row not in odd for row in have]))
+            have = [row for row in have if row not in odd]
+        others = sorted({*range(self.start, self.start + len(self.named))}.difference(have))
+        if len(others) > len(have):
+            return None
+        picked = [self.named[row - self.start] for row in have] if others else self.named
+        usual = whole.batch(kept, [key for key, _ in picked], self.landed.user_columns([users for _, users in picked]))
+        if not others:
+            return usual
+        rows = list(self.rows(others))
+        if weight(rows) > BATCH_BYTES:
+            return None
+        unusual = list(record_batches(schema, self.landed.columns, rows))
+        return merged([usual, *unusual], [*have, *others])
+
+    def rows(self, rows: Iterable[int]) -> Iterator[Row]:
+        """Some of the rows, one by one, from the results."""
+        for row in rows:
+            key, passed = self.named[row - self.start]
+            root = self._root(row)
+            yield (*_merged(key, [root, *self.above.get(row, ())]), *self.landed.users(passed))
+
+    def _root(self, row: int) -> Said:
+        answered, outcome = self.answered, self.read(row)
+        told = answered.told and outcome.kind is not Outcomes.MISSING
+        cost = spent_on(outcome.usage, answered.price).cost_usd
+        job = answered.job.name if answered.job else None
+        return Said((0, row), 0, outcome, told, cost, self.batch.build.model, job, answered.result.shard, 0)
+
+
+def _merged(key: str, group: Sequence[Said]) -> tuple[Any, ...]:
+    """The first columns of a row of which several layers may say something: the best outcome, and the cost of all."""
+    best = landing(group)
+    model = best.outcome.model_version or best.model
+    own = _own(key, best.outcome, paid(group))
+    return (*own, model, best.job, best.shard, best.round, best.outcome.repaired or None)
 
 
 def _all_keys(batch: AnsweredBatch) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -146,8 +261,8 @@ def _own(key: str, outcome: Outcome, cost: Decimal | None) -> tuple[Any, ...]:
     """The first columns of a row, in the order of ``sinks.COLUMNS``, up to the cost."""
     usage = outcome.usage
     return (
-        key, outcome.kind.value, outcome.text, outcome.value, outcome.extra, outcome.reason or None, outcome.code,
-        outcome.finish_reason or None, usage.prompt, usage.candidates, usage.thoughts, usage.cached, usage.total, cost,
+        key, outcome.kind.value, *landing_cells(outcome), usage.prompt, usage.candidates, usage.thoughts, usage.cached,
+        usage.total, cost,
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ import msgspec
 
 from airflow_provider_geminibatch.core import steps
 from airflow_provider_geminibatch.core.errors import LedgerUnreadable, ModelUnknown, ServiceBusy, SubmissionRefused
+from airflow_provider_geminibatch.core.kinds import KINDS
 from airflow_provider_geminibatch.core.ledger import (
     Absent,
     Claim,
@@ -47,7 +48,6 @@ from airflow_provider_geminibatch.storage.store import Store, must_read
 
 F = TypeVar("F", bound=Fact)
 Now = Callable[[], datetime]
-METHOD = "batchGenerateContent"
 
 
 class Submitted(msgspec.Struct, frozen=True):
@@ -235,8 +235,9 @@ class _Walker:
         if self._has_begun:
             return
         info = self._gateway.model(self._build.model)
-        if info.methods and METHOD not in info.methods:
-            raise ModelUnknown(f"model {self._build.model!r}", 404, f"it does not support {METHOD}.")
+        method = KINDS[self._build.kind].method
+        if info.methods and method not in info.methods:
+            raise ModelUnknown(f"model {self._build.model!r}", 404, f"it does not support {method}.")
         _note_open(self._store, self._build)
         self._say_size()
         self._has_begun = True
@@ -295,7 +296,9 @@ class _Walker:
             return  # another process of this attempt was here; what it sent is looked up
         if fact_store.get(self._store, attempt_path(shard.ledger, step.attempt, "void"), Void):
             return
-        reply = self._gateway.create(model=self._build.model, file_name=step.file_name, display_name=step.display_name)
+        reply = self._gateway.create(
+            model=self._build.model, file_name=step.file_name, display_name=step.display_name, kind=self._build.kind
+        )  # fmt: skip
         if isinstance(reply, Created):
             self._named(shard, step.attempt, reply.job)
         elif isinstance(reply, Refused):

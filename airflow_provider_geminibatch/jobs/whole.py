@@ -36,7 +36,7 @@ from airflow_provider_geminibatch.jobs import rounds
 from airflow_provider_geminibatch.jobs.budget import Books, Estimating, charge_build, refuse_build, settle_build
 from airflow_provider_geminibatch.jobs.canary import run_canary
 from airflow_provider_geminibatch.jobs.cancel import Target, cancel_jobs
-from airflow_provider_geminibatch.jobs.collect import Commission, Landed, gathered, land, sum_of
+from airflow_provider_geminibatch.jobs.collect import Commission, Landed, disk_for, gathered, land, sum_of
 from airflow_provider_geminibatch.jobs.cost_estimate import afford, beyond, estimate_cost, note_cost
 from airflow_provider_geminibatch.jobs.ending import read_batch
 from airflow_provider_geminibatch.jobs.layers import (
@@ -110,7 +110,7 @@ def walk(
     rung, BatchCancelled on a person's wish, Unusable for a deadline that is past before anything was sent, and what ``submit``
     and ``collect`` raise.
     """
-    desk = Desk(store, gateways(None), me, now, log, sleep, files)
+    desk = Desk(store, gateways(None), me, now, log, sleep, files, disk_for(landing))
     commission = Commission(
         landing, landing_store, window, owner, run, policy.thresholds, early=policy.early is not None, part=part
     )

@@ -10,9 +10,10 @@ from decimal import Decimal
 from math import ceil
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow_provider_geminibatch.core.batch import BatchPolicy, Rung
+from airflow_provider_geminibatch.core.batch import INTERACTIVE, BatchPolicy, Rung
 from airflow_provider_geminibatch.core.errors import GeminiBatchError, Unusable
 from airflow_provider_geminibatch.core.eta import quantile
+from airflow_provider_geminibatch.core.kinds import KINDS
 from airflow_provider_geminibatch.core.landing import RunRef
 from airflow_provider_geminibatch.core.manifest import Manifest, parse_manifests
 from airflow_provider_geminibatch.core.model import Owner
@@ -151,6 +152,7 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
         self._prepared_as: Manifest | None = None
         # Says at once what cannot be meant.
         _check_ladder(self.on_deadline, standard_allowed=standard_allowed)
+        _check_by_row(self.kind, self.on_deadline, canary)
         self._policy(deadline if isinstance(deadline, timedelta) else timedelta(1) if deadline else None, {})
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -383,3 +385,11 @@ def _check_ladder(ladder: Sequence[Rung], *, standard_allowed: bool) -> None:
         raise Unusable(
             'Rung("standard")', "it pays twice the price of batch", "Say standard_allowed=True, or use Rung('flex')."
         )
+
+
+def _check_by_row(kind: str, ladder: Sequence[Rung], canary: Canary | None) -> None:
+    """Raises Unusable for what asks row by row, where the kind of the batch has no such way."""
+    asking = ["canary="] if canary is not None else [f'Rung("{rung.kind}")' for rung in ladder if rung.kind in INTERACTIVE]
+    if asking and not KINDS[kind].by_row:
+        do = "Leave it out; the rungs commit, resubmit, hedge and fail are there for every kind."
+        raise Unusable(asking[0], f"a batch of kind {kind!r} cannot be asked row by row", do)

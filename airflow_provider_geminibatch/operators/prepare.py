@@ -12,7 +12,8 @@ from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperat
 
 from airflow_provider_geminibatch.core import limits
 from airflow_provider_geminibatch.core.errors import EmptySource, Unusable
-from airflow_provider_geminibatch.core.template import RequestTemplate
+from airflow_provider_geminibatch.core.kinds import KINDS
+from airflow_provider_geminibatch.core.template import AnyTemplate
 from airflow_provider_geminibatch.hooks import config
 from airflow_provider_geminibatch.hooks.attempt import attempt_of
 from airflow_provider_geminibatch.hooks.costs import note_prices, show_estimate
@@ -59,9 +60,10 @@ class GeminiBatchPrepareOperator(BaseOperator):
         source such as ``CsvSource`` or ``SqlSource``, a list of dicts, or a function that gives dicts. A function gets
         ``source_kwargs`` and those context variables that its arguments name.
     :param source_kwargs: Keyword arguments for that function.
-    :param template: What every row is asked.
+    :param template: What every row is asked: a RequestTemplate, or an EmbedTemplate for vectors.
     :param requests: Instead of both, ready-made requests, ``{"key", "request"}``: a path or a function as for
         ``source``.
+    :param kind: What ready-made requests are: ``generate`` (the default) or ``embed``; a template has its own.
     :param columns: Columns of ready-made requests that come back beside each answer; a template has its own.
     :param model: The model, with or without ``models/``.
     :param workspace: Folder of ledgers; by default ``[geminibatch] workspace``.
@@ -91,8 +93,9 @@ class GeminiBatchPrepareOperator(BaseOperator):
         model: str,
         source: Any = None,
         source_kwargs: Mapping[str, Any] | None = None,
-        template: RequestTemplate | None = None,
+        template: AnyTemplate | None = None,
         requests: Any = None,
+        kind: str | None = None,
         columns: Sequence[str] = (),
         workspace: str | None = None,
         max_rows_per_shard: int = limits.SHARD_ROWS,
@@ -108,6 +111,7 @@ class GeminiBatchPrepareOperator(BaseOperator):
         self.source_kwargs = source_kwargs
         self.template = template
         self.requests = _Function(requests) if callable(requests) else requests
+        self.kind = kind_of(template, kind)
         self.columns = tuple(columns)
         self.model = model
         self.workspace = workspace
@@ -168,6 +172,7 @@ class GeminiBatchPrepareOperator(BaseOperator):
         return Declaration(
             model=self.model,
             template=self.template,
+            kind=self.kind,
             columns=self.columns,
             source_name=source_name,
             allow_fields=config.allow_fields(),
@@ -183,6 +188,15 @@ class GeminiBatchPrepareOperator(BaseOperator):
             offered = {**context, **(self.source_kwargs or {})}
             return source_of(given.function, determine_kwargs(given.function, (), offered))
         return RequestsSource(given) if self.template is None and isinstance(given, str) else source_of(given)
+
+
+def kind_of(template: AnyTemplate | None, kind: str | None) -> str:
+    """What a task asks for. Raises Unusable for a kind that does not exist, or is not the template's."""
+    own = getattr(template, "kind", None)
+    if kind not in (None, own, *(KINDS if own is None else ())):
+        do = f"Write one of {', '.join(KINDS)}." if own is None else "Leave kind= out: the template says it."
+        raise Unusable(f"kind={kind!r}", "no such choice" if own is None else f"the template is for {own!r}", do)
+    return str(own or kind or "generate")
 
 
 def _cpus() -> int:

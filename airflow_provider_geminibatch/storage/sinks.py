@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from itertools import chain, islice
-from typing import Any, BinaryIO, NamedTuple, TypeVar
+from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
 from airflow_provider_geminibatch.core.errors import StoreUnreadable, Unusable
 from airflow_provider_geminibatch.core.landing import Part, part_name
+from airflow_provider_geminibatch.storage.arrow_parts import arrow_type, column_of, pyarrow, regrouped, write_parquet
 from airflow_provider_geminibatch.storage.store import Store, Writer
 
 PART_ROWS = 1_000_000
@@ -27,12 +28,17 @@ BATCH_ROWS = 20_000
 BATCH_BYTES = 32 << 20
 """Where a batch ends before it has its rows: an answer may be an image of megabytes."""
 
+CHUNK_ROWS = 2_000
+"""Rows that become columns together."""
+
 Row = tuple[Any, ...]
+_Group = tuple[int, list[Any]]
 _Item = TypeVar("_Item")
 
 
 class Column(NamedTuple):
-    """A column of a landing. ``kind`` is one of string, int64, decimal, json."""
+    """A column of a landing. ``kind`` is one of string, int64, decimal, json, float64, bool, timestamp, or nested: see
+    ``arrow_parts.arrow_type``."""
 
     name: str
     kind: str
@@ -58,6 +64,7 @@ COLUMNS = (
     Column("job", "string"),
     Column("shard", "string"),
     Column("round", "int64"),
+    Column("repaired", "string"),
 )
 
 
@@ -90,25 +97,44 @@ def landing_names(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
+class Batches(Protocol):
+    """Rows that also come as columns: record batches of Arrow, in the order of rows."""
+
+    def batches(self) -> Iterator[Any]: ...
+
+
 def write_parts(
     store: Store,
     folder: str,
     commit: str,
     file_format: str,
     columns: Sequence[Column],
-    rows: Iterable[Row],
+    rows: Iterable[Row] | Batches,
 ) -> tuple[Part, ...]:
-    """Write all rows as parts below ``folder``. Each appears whole; writing them again gives the same bytes."""
-    write, parts, rest = _WRITERS[file_format], list[Part](), iter(rows)
-    for first in rest:
+    """Write all rows as parts below ``folder``. Each appears whole; writing them again gives the same bytes.
+
+    Parquet takes rows that have ``batches`` by these, and gives the same bytes for them too.
+    """
+    (grouped, write), parts = _WRITERS[file_format], list[Part]()
+    groups = grouped(columns, rows)
+    for first in groups:
         name = part_name(len(parts), commit, file_format)
-        chunk = islice(chain((first,), rest), PART_ROWS)
         with store.writer(f"{folder}/{name}") as target:
             hashed = _Hashed(target)
-            count = write(hashed, columns, chunk)
+            count = write(hashed, columns, _of_part(first, groups))
             hashed.close()
         parts.append(Part(name, hashed.size_bytes, hashed.digest, count))
     return tuple(parts)
+
+
+def _of_part(first: _Group, groups: Iterator[_Group]) -> Iterator[_Group]:
+    """The groups of one part; they end where parts end."""
+    rows = 0
+    for group in chain((first,), groups):
+        yield group
+        rows += group[0]
+        if rows >= PART_ROWS:
+            return
 
 
 class _Hashed(io.RawIOBase):
@@ -135,29 +161,54 @@ class _Hashed(io.RawIOBase):
         return self.size_bytes
 
 
-def _write_jsonl(target: BinaryIO, columns: Sequence[Column], rows: Iterable[Row]) -> int:
+def _lines(columns: Sequence[Column], rows: Any) -> Iterator[_Group]:
     names, encode = [column.name for column in columns], msgspec.json.Encoder(decimal_format="string").encode
+    rows = iter(rows)
+    while chunk := list(islice(rows, 1)):
+        part = islice(chain(chunk, rows), PART_ROWS)
+        lines = (encode(dict(zip(names, row, strict=True))) + b"\n" for row in part)
+        yield from ((len(batch), batch) for batch in _batches(lines, 1000, len))
+
+
+def _write_jsonl(target: BinaryIO, columns: Sequence[Column], groups: Iterable[_Group]) -> int:
     count = 0
-    for batch in _batches((encode(dict(zip(names, row, strict=True))) + b"\n" for row in rows), 1000, len):
+    for rows, batch in groups:
         target.write(b"".join(batch))
-        count += len(batch)
+        count += rows
     return count
 
 
-def _write_parquet(target: BinaryIO, columns: Sequence[Column], rows: Iterable[Row]) -> int:
-    pa, parquet = _pyarrow()
-    types = {"string": pa.string(), "int64": pa.int64(), "decimal": pa.decimal128(28, 12), "json": pa.string()}
-    schema = pa.schema([(column.name, types[column.kind]) for column in columns])
+def _row_groups(columns: Sequence[Column], rows: Any) -> Iterator[_Group]:
+    schema = arrow_schema(columns)
+    batches = rows.batches() if hasattr(rows, "batches") else record_batches(schema, columns, rows)
+    return regrouped(batches, BATCH_ROWS, BATCH_BYTES, PART_ROWS)
+
+
+def _write_parquet(target: BinaryIO, columns: Sequence[Column], groups: Iterable[_Group]) -> int:
+    return write_parquet(target, arrow_schema(columns), groups)
+
+
+def arrow_schema(columns: Sequence[Column]) -> Any:
+    """The schema of a part. Raises Unusable without pyarrow."""
+    pa, _ = pyarrow()
+    return pa.schema([(column.name, arrow_type(column.kind)) for column in columns])
+
+
+def record_batches(schema: Any, columns: Sequence[Column], rows: Iterable[Row]) -> Iterator[Any]:
+    """Rows as record batches, small enough to be held."""
     json_at = [at for at, column in enumerate(columns) if column.kind == "json"]
-    count = 0
-    with parquet.ParquetWriter(target, schema, compression="zstd") as writer:
-        for batch in _batches((_json_as_text(row, json_at) for row in rows), BATCH_ROWS, _text_length):
-            arrays = [
-                pa.array(values, field.type) for field, values in zip(schema, zip(*batch, strict=True), strict=True)
-            ]
-            writer.write_batch(pa.record_batch(arrays, schema=schema))
-            count += len(batch)
-    return count
+    for batch in _batches((_json_as_text(row, json_at) for row in rows), CHUNK_ROWS, _text_length):
+        cells = zip(*batch, strict=True)
+        arrays = [
+            column_of(values, "string" if column.kind == "json" else column.kind)
+            for column, values in zip(columns, cells, strict=True)
+        ]
+        yield _record_batch(arrays, schema)
+
+
+def _record_batch(arrays: Sequence[Any], schema: Any) -> Any:
+    pa, _ = pyarrow()
+    return pa.record_batch(arrays, schema=schema)
 
 
 def _json_as_text(row: Row, json_at: Sequence[int]) -> list[Any]:
@@ -183,23 +234,10 @@ def _batches(items: Iterable[_Item], most: int, weigh: Callable[[_Item], int]) -
         yield batch
 
 
-_WRITERS: dict[str, Callable[[Any, Sequence[Column], Iterable[Row]], int]] = {
-    "jsonl": _write_jsonl,
-    "parquet": _write_parquet,
+_WRITERS: dict[str, tuple[Callable[..., Iterator[_Group]], Callable[..., int]]] = {
+    "jsonl": (_lines, _write_jsonl),
+    "parquet": (_row_groups, _write_parquet),
 }
-
-
-def _pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow as pa  # half a second, and an extra
-        from pyarrow import parquet
-    except ImportError:
-        raise Unusable(
-            "a Parquet landing",
-            "pyarrow is not installed",
-            "Install airflow-provider-geminibatch[parquet] on the workers, or land as format='jsonl'.",
-        ) from None
-    return pa, parquet
 
 
 @contextmanager
@@ -240,7 +278,7 @@ def _read_jsonl(file: BinaryIO) -> Iterator[dict[str, Any]]:
 
 
 def _read_parquet(file: BinaryIO) -> Iterator[dict[str, Any]]:
-    _, parquet = _pyarrow()
+    _, parquet = pyarrow()
     parts = parquet.ParquetFile(file)
     # Group by group: they were cut by size, and a batch of the reader may span several.
     for group in range(parts.num_row_groups):
@@ -251,4 +289,15 @@ def _read_parquet(file: BinaryIO) -> Iterator[dict[str, Any]]:
 _READERS: dict[str, Callable[[BinaryIO], Iterator[dict[str, Any]]]] = {"jsonl": _read_jsonl, "parquet": _read_parquet}
 
 
-__all__ = ["COLUMNS", "Column", "as_text", "landing_names", "read_part", "user_columns", "verified", "write_parts"]
+__all__ = [
+    "COLUMNS",
+    "Column",
+    "arrow_schema",
+    "as_text",
+    "landing_names",
+    "read_part",
+    "record_batches",
+    "user_columns",
+    "verified",
+    "write_parts",
+]

@@ -10,6 +10,7 @@ import pytest
 
 from airflow_provider_geminibatch.core.errors import NotOwner, Unusable
 from airflow_provider_geminibatch.core.landing import (
+    Acceptance,
     CommitManifest,
     JobRef,
     Origin,
@@ -18,6 +19,7 @@ from airflow_provider_geminibatch.core.landing import (
     RunRef,
     ShardResult,
     WindowView,
+    as_accepted_before,
     asset_extra,
     commit_id,
     part_name,
@@ -224,3 +226,36 @@ def test_parts_and_a_whole_window_do_not_come_together() -> None:
         refuse_mixture(manifest(), (), manifest(part="eu"))
     with pytest.raises(NotOwner, match="eu, us"):
         refuse_mixture(None, ("us", "eu"), manifest())
+
+
+def test_what_a_person_accepted_stays_accepted_for_as_long_as_it_is_these_answers() -> None:
+    word = Acceptance("ada", "good enough", NOW)
+    standing = manifest(acceptance=word)
+    again = manifest(verdict=Verdicts.REJECTED, commit="in another format", price_as_of="2027-01-01")
+    heeded = as_accepted_before(standing, again)
+    assert heeded.passes
+    assert heeded.acceptance == word
+    assert heeded.commit == again.commit
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"origins": (origin(seal=2),)},
+        {"origins": (origin(generation=2),)},
+        {"counts": {"answer": 1, "blocked": 1}},
+        {"owner": Owner("another", "load")},
+        {"complete": False, "verdict": Verdicts.PARTIAL_BY_POLICY},
+    ],
+    ids=["other results", "another generation", "other outcomes", "another owner", "early"],
+)
+def test_a_persons_word_is_not_taken_for_other_answers(changes: dict[str, Any]) -> None:
+    mine = manifest(verdict=Verdicts.REJECTED)
+    mine = msgspec.structs.replace(mine, **changes)
+    assert as_accepted_before(manifest(acceptance=Acceptance("ada", "good enough", NOW)), mine) == mine
+
+
+@pytest.mark.parametrize("standing", [None, "by itself"])
+def test_without_a_persons_word_the_thresholds_decide(standing: str | None) -> None:
+    mine = manifest(verdict=Verdicts.REJECTED)
+    assert as_accepted_before(manifest() if standing else None, mine) == mine

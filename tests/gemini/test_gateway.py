@@ -253,6 +253,47 @@ def test_a_cut_download_says_so(emulator: Emulator, developer: DeveloperGateway)
         list(stream.chunks())
 
 
+@pytest.mark.parametrize("bend", ["", "download_without_length", "download_without_ranges"])
+def test_what_follows_the_last_byte_is_nothing_and_no_error(
+    emulator: Emulator, developer: DeveloperGateway, bend: str
+) -> None:
+    name = sent(developer).job.name
+    emulator.clock.advance(hours=4)
+    file = developer.job(name).output_file
+    with developer.download(file) as stream:
+        whole = b"".join(stream.chunks())
+    if bend:
+        emulator.scenario(bend)
+    with developer.download(file, len(whole)) as stream:
+        rest = b"".join(stream.chunks())
+    assert rest == (whole if bend == "download_without_ranges" else b"")
+    assert stream.offset == (0 if bend == "download_without_ranges" else len(whole))
+    assert stream.size_bytes == len(whole)
+
+
+def test_a_range_far_behind_the_end_is_an_error(emulator: Emulator, developer: DeveloperGateway) -> None:
+    name = sent(developer).job.name
+    emulator.clock.advance(hours=4)
+    with pytest.raises(ServiceError, match="outside the"), developer.download(developer.job(name).output_file, 10**9):
+        pass
+
+
+@pytest.mark.parametrize("offset", [0, 10])
+def test_a_download_that_does_not_say_its_length_is_read_to_its_end(
+    emulator: Emulator, developer: DeveloperGateway, offset: int
+) -> None:
+    name = sent(developer).job.name
+    emulator.clock.advance(hours=4)
+    file = developer.job(name).output_file
+    with developer.download(file) as stream:
+        whole = b"".join(stream.chunks())
+    emulator.scenario("download_without_length")
+    with developer.download(file, offset) as stream:
+        assert b"".join(stream.chunks()) == whole[offset:]
+    # The part of a file names the size of the whole all the same.
+    assert stream.size_bytes == (len(whole) if offset else None)
+
+
 def test_a_result_file_that_is_not_there_is_an_error(developer: DeveloperGateway) -> None:
     with pytest.raises(ServiceError), developer.download("files/batch-nothere"):
         pass

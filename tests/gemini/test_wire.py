@@ -195,3 +195,23 @@ def test_a_reply_without_a_count_is_an_error_and_never_zero(body: dict[str, Any]
 def test_the_request_that_is_counted_names_the_model_that_is_asked() -> None:
     body = wire.count_body("gemini-a", {"contents": [], "model": "models/gemini-b"})
     assert body == {"generateContentRequest": {"contents": [], "model": "models/gemini-a"}}
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "found"),
+    [
+        (200, {"content-length": "100"}, (0, 100)),
+        (200, {}, (0, None)),
+        (200, {"content-length": "60", "content-encoding": "gzip"}, (0, None)),
+        (206, {"content-length": "90", "content-range": "bytes 10-99/100"}, (10, 100)),
+        (206, {"content-range": "bytes 20-99/100"}, (20, 100)),
+        (206, {"content-length": "90", "content-range": "bytes 10-99/*"}, (10, 100)),
+        (206, {"content-length": "90"}, (10, 100)),
+        (206, {"content-range": "apples"}, (10, None)),
+        (416, {"content-range": "bytes */10"}, (10, 10)),
+    ],
+)
+def test_where_a_download_begins_and_how_large_the_whole_is(
+    status: int, headers: dict[str, str], found: tuple[int, int | None]
+) -> None:
+    assert wire.extent(status, headers, 10 if status != 200 else 0) == found

@@ -224,6 +224,46 @@ def test_tightened_thresholds_never_take_an_accepted_window_away() -> None:
     assert len(world.rows()) == 4
 
 
+def accepted_by_hand(world: World) -> None:
+    with pytest.raises(Rejected):
+        world.load()
+    FileLanding(world.landing).accept(WINDOW, reason="good enough", who="ada", now=world.clock())
+
+
+def test_what_a_person_accepted_stays_accepted_when_the_task_is_cleared() -> None:
+    world = World(rows=4, answer=answering(row_0=BLOCKED))
+    accepted_by_hand(world)
+    before = sorted(world.landing.list(""))
+    landed = world.load(me="l2")
+    assert landed.manifest.passes
+    assert landed.event is not None
+    assert landed.manifest.acceptance is not None
+    assert (landed.manifest.acceptance.by, landed.manifest.acceptance.reason) == ("ada", "good enough")
+    assert sorted(world.landing.list("")) == before
+    assert len(world.rows()) == 4
+
+
+def test_a_persons_word_outlasts_other_thresholds_and_another_format() -> None:
+    world = World(rows=4, answer=answering(row_0=BLOCKED))
+    accepted_by_hand(world)
+    world.load(thresholds=Thresholds(max_unresolved=0.01), me="l2")
+    landed = world.load(landing=Place("notes", "memory://landing", "parquet"), me="l3")
+    assert landed.manifest.acceptance is not None
+    assert landed.manifest.format == "parquet"
+    assert len(world.rows()) == 4
+
+
+def test_a_persons_word_is_not_taken_for_more_answers() -> None:
+    world = World(rows=4, answer=answering(row_0=BLOCKED))
+    accepted_by_hand(world)
+    other = seal(world.store, rows=4, batch=BatchId("dag", "run", "another"))
+    world.submit(other)
+    world.clock.advance(timedelta(hours=4))
+    with pytest.raises(Rejected):
+        world.load(world.manifest, other, me="l2")
+    assert len(world.rows()) == 4
+
+
 def test_answers_are_held_against_the_schema_of_the_seal() -> None:
     world = World(submitted=False, answer=answering(row_0=echo({"contents": [{"parts": [{"text": '{"n": 1}'}]}]})))
     build = msgspec.structs.replace(

@@ -289,10 +289,10 @@ class Refusing(InMemoryGateway):
         super().__init__(clock, turnaround=timedelta(hours=20))
         self.replies = list(replies)
 
-    def create(self, *, model: str, file_name: str, display_name: str) -> Any:
+    def create(self, **given: Any) -> Any:
         if self.replies:
             return self.replies.pop(0)
-        return super().create(model=model, file_name=file_name, display_name=display_name)
+        return super().create(**given)
 
 
 def test_429_waits_with_growing_pauses_and_keeps_its_file() -> None:
@@ -587,10 +587,10 @@ def test_a_job_that_is_listed_a_little_late_keeps_its_input_file() -> None:
 class Doubling(InMemoryGateway):
     """Something in between sent a create twice and lost the reply. A job that has ended cannot be cancelled."""
 
-    def create(self, *, model: str, file_name: str, display_name: str) -> Any:
-        super().create(model=model, file_name=file_name, display_name=display_name)
+    def create(self, **given: Any) -> Any:
+        super().create(**given)
         self.replies_to_lose = 1
-        return super().create(model=model, file_name=file_name, display_name=display_name)
+        return super().create(**given)
 
     def cancel(self, job_name: str) -> None:
         if self.job(job_name).ended:

@@ -33,7 +33,7 @@ def row(number: int, **changes: Any) -> Row:
         "key": f"k{number}", "outcome": "answer", "text": "Ja, spürbar\u2028.", "value": {"felt": True}, "extra": None,
         "error": None, "code": None, "finish_reason": "STOP", "tokens_prompt": 1, "tokens_candidates": 2,
         "tokens_thoughts": 3, "tokens_cached": 0, "tokens_total": 6, "cost_usd": Decimal("0.000000375"), "model": "m",
-        "job": "batches/1", "shard": "t-0000", "round": 0, "place": "Zürich", "depth_km": "1.5",
+        "job": "batches/1", "shard": "t-0000", "round": 0, "repaired": None, "place": "Zürich", "depth_km": "1.5",
     }  # fmt: skip
     return tuple({**values, **changes}.values())
 

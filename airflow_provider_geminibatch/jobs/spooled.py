@@ -1,0 +1,115 @@
+"""From lines that were judged to record batches that land: by columns, without a look at a row where all is as usual."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from typing import Any
+
+from airflow_provider_geminibatch.core.fast_outcomes import KINDS, Block
+from airflow_provider_geminibatch.storage.arrow_parts import column_of, money_of, pyarrow
+from airflow_provider_geminibatch.storage.sinks import COLUMNS, Column, Row, arrow_schema
+from airflow_provider_geminibatch.storage.spool import LINE_BYTES, ROW, Disk, Spool
+
+_NAMES = [kind.value for kind in KINDS]
+_OF_LANDING = frozenset({"key", "job", "shard", "round"})
+"""What is not known, or the same for a whole shard, while lines are read."""
+
+SPOOLED = tuple(column for column in COLUMNS if column.name not in _OF_LANDING)
+
+
+def spool_for(disk: Disk) -> Spool | None:
+    """A spool for the lines of a shard; None without pyarrow, which the landing will ask for."""
+    if find_spec("pyarrow") is None:
+        return None
+    return Spool(arrow_schema((Column(ROW, "int64"), *SPOOLED)), disk)
+
+
+def cells(schema: Any, rows: Sequence[int], raws: Sequence[bytes], block: Block, costs: Sequence[int | None]) -> Any:
+    """What the lines came to that are the first of their row and not too long; by columns, with the rows in front."""
+    pa, _ = pyarrow()
+    picos = None if None in costs else [cost or 0 for cost in costs]
+    arrays = {
+        ROW: column_of(rows, "int64"),
+        "outcome": column_of([_NAMES[kind] for kind in block.kinds], "string"),
+        "text": column_of(block.text, "string"),
+        "value": column_of(block.value, "json"),
+        "extra": column_of(block.extra, "json"),
+        "error": column_of(block.error, "string"),
+        "code": column_of(block.code, "int64"),
+        "finish_reason": column_of(block.finish, "string"),
+        "tokens_prompt": column_of(block.prompt, "int64"),
+        "tokens_candidates": column_of(block.candidates, "int64"),
+        "tokens_thoughts": column_of(block.thoughts, "int64"),
+        "tokens_cached": column_of(block.cached, "int64"),
+        "tokens_total": column_of(block.total, "int64"),
+        "cost_usd": money_of(picos, len(block)) if picos is not None else _partly(costs),
+        "model": column_of([version or None for version in block.version], "string"),
+        "repaired": column_of(block.repaired, "string"),
+    }
+    batch = pa.record_batch([arrays[name] for name in schema.names], schema=schema)
+    wanted = [row >= 0 and len(raw) <= LINE_BYTES for row, raw in zip(rows, raws, strict=True)]
+    return batch if all(wanted) else batch.filter(pa.array(wanted))
+
+
+def _partly(costs: Sequence[int | None]) -> Any:
+    """The cost of rows without a price, of which some used nothing."""
+    import pyarrow.compute as pc
+
+    pa, _ = pyarrow()
+    none = pa.array([cost is None for cost in costs])
+    return pc.if_else(none, money_of(None, len(costs)), money_of([0] * len(costs), len(costs)))
+
+
+class Whole:
+    """Puts together what a spool kept with what the rest of the row is: keys, the user's columns, and the shard's own."""
+
+    def __init__(self, columns: Sequence[Column], model: str, same: Mapping[str, Any]) -> None:
+        self._columns, self._schema, self._model, self._same = columns, arrow_schema(columns), model, same
+        self._users = [column.name for column in columns[len(COLUMNS) :]]
+
+    def batch(self, kept: Any, keys: Sequence[str], users: Sequence[Sequence[str | None]]) -> Any:
+        """Record batch of rows that were kept; ``users`` is column by column."""
+        import pyarrow.compute as pc
+
+        pa, _ = pyarrow()
+        own = dict(zip(self._users, users, strict=True))
+        arrays = []
+        for column, field in zip(self._columns, self._schema, strict=True):
+            if column.name == "key":
+                arrays.append(pa.array(keys, field.type))
+            elif column.name in self._same:
+                value = self._same[column.name]
+                arrays.append(
+                    pa.nulls(len(keys), field.type) if value is None else pa.repeat(pa.scalar(value, field.type), len(keys))
+                )
+            elif column.name in own:
+                arrays.append(column_of(own[column.name], "string"))
+            else:
+                found = kept.column(column.name)
+                arrays.append(pc.fill_null(found, self._model) if column.name == "model" else found)
+        return pa.record_batch(arrays, schema=self._schema)
+
+
+def merged(batches: Sequence[Any], rows: Sequence[int]) -> Any:
+    """Batches of different rows as one, in the order of rows; ``rows`` are theirs, one batch after the other."""
+    import pyarrow.compute as pc
+
+    pa, _ = pyarrow()
+    order = pc.sort_indices(pa.array(array("q", rows), pa.int64()))
+    return pa.Table.from_batches(batches).combine_chunks().take(order).combine_chunks().to_batches()[0]
+
+
+def mask(wanted: Sequence[bool]) -> Any:
+    """Which rows to take, as Arrow has it."""
+    pa, _ = pyarrow()
+    return pa.array(wanted, pa.bool_())
+
+
+def weight(rows: Sequence[Row]) -> int:
+    """Roughly how much text there is."""
+    return sum(len(cell) for row in rows for cell in row if type(cell) is str)
+
+
+__all__ = ["SPOOLED", "Whole", "cells", "mask", "merged", "spool_for", "weight"]
