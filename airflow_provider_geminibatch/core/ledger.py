@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from airflow_provider_geminibatch.core.model import BatchId, JobCounts, ServiceIdentity, Usage
+from airflow_provider_geminibatch.core.model import BatchId, JobCounts, ServiceIdentity
 from airflow_provider_geminibatch.core.prices import PriceList
 from airflow_provider_geminibatch.core.sampling import Span
 
@@ -219,7 +219,7 @@ class Kept(Fact, frozen=True, kw_only=True):
     """``s/<build>/<shard>/canary.json``, ``…/reused.json``: answers that a shard has without its job, wherever it is referred to.
 
     ``rows`` have a usable answer among the lines of the file and are left out of the shard's jobs; with ``whole`` these are all
-    its rows, and it needs no job. ``usage`` is what its lines report as used, when they were asked.
+    its rows, and it needs no job. ``saved_usd`` is what rows that were used again would have cost by batch; None for an unknown price.
     """
 
     path: str
@@ -227,7 +227,7 @@ class Kept(Fact, frozen=True, kw_only=True):
     lines: int
     rows: tuple[int, ...]
     whole: bool = False
-    usage: Usage = Usage()
+    saved_usd: str | None = None
 
 
 class Reusing(Fact, frozen=True, kw_only=True):

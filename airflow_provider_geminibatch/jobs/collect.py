@@ -317,7 +317,9 @@ def _settled(desk: Desk, batches: Sequence[AnsweredBatch]) -> dict[str, str | No
     spans: list[Span] = []
     for batch in batches:
         kept = (layer.spent for layer in batch.layers if isinstance(layer, KeptLayer))
-        real = sum_of((*(shard.spent for shard in batch.shards), *kept)).cost_usd
+        # An estimate is of all rows: what was used again counts as what it would have cost.
+        saved = (layer.saved for layer in batch.layers if isinstance(layer, KeptLayer))
+        real = sum_of((*(shard.spent for shard in batch.shards), *kept, *saved)).cost_usd
         books = Books(batch.store, batch.origin.path, None, me=desk.me, now=desk.now)
         settle_build(books, batch.store, batch.build, sum_of(shard.spent for shard in batch.shards).cost_usd)
         span = reconcile_cost(batch.build, batch.store, real, desk.log)
@@ -349,7 +351,15 @@ def _spending(desk: Desk, batches: Sequence[AnsweredBatch]) -> dict[str, Any]:
         "tokens": spent.tokens,
         "cost_usd": money(spent.cost_usd),
         "strays_cost_usd": money(strayed.cost_usd) if strays else None,
+        **_reused(batches),
     }
+
+
+def _reused(batches: Sequence[AnsweredBatch]) -> dict[str, Any]:
+    """How many rows had been answered before, and what they would have cost."""
+    layers = [layer for batch in batches for layer in batch.layers if isinstance(layer, KeptLayer)]
+    rows = sum(layer.reused_rows for layer in layers)
+    return {"reused_rows": rows, "reused_usd": money(sum_of(layer.saved for layer in layers).cost_usd)} if rows else {}
 
 
 def _all_shards(batch: AnsweredBatch) -> Iterator[Answered]:

@@ -22,7 +22,7 @@ from airflow_provider_geminibatch.core.errors import LedgerUnreadable, StoreUnre
 from airflow_provider_geminibatch.core.landing import ShardResult
 from airflow_provider_geminibatch.core.layers import At, Said
 from airflow_provider_geminibatch.core.ledger import Kept, Reusing, RungFact
-from airflow_provider_geminibatch.core.model import Build, Shard, Usage
+from airflow_provider_geminibatch.core.model import Build, Shard
 from airflow_provider_geminibatch.core.names import generation_path, parse_wire_key, wire_key
 from airflow_provider_geminibatch.core.outcomes import Outcome, SchemaCheck, classify
 from airflow_provider_geminibatch.core.prices import NOTHING_SPENT, Spent
@@ -185,12 +185,12 @@ class KeptLayer:
         return sum(len(kept.rows) for _, kept in self.kept) if self.source == REUSED else 0
 
     @property
-    def reused_usage(self) -> Usage:
-        """What those rows used when they were asked."""
-        total = Usage()
-        for _, kept in self.kept if self.source == REUSED else ():
-            total += kept.usage
-        return total
+    def saved(self) -> Spent:
+        """What those rows would have cost by batch."""
+        if self.source != REUSED:
+            return NOTHING_SPENT
+        found = [kept.saved_usd for _, kept in self.kept]
+        return Spent(cost_usd=None if None in found else sum((Decimal(usd or 0) for usd in found), Decimal(0)))
 
 
 def kept_layers(first: int, root: Build, store: Store, check: SchemaCheck | None) -> Iterator[KeptLayer]:

@@ -28,9 +28,10 @@ import msgspec
 
 from airflow_provider_geminibatch.core.errors import StoreUnreadable
 from airflow_provider_geminibatch.core.ledger import Claim, Forgotten, Kept, Reused, Reusing, attempt_path
-from airflow_provider_geminibatch.core.model import Build, Shard, Usage
+from airflow_provider_geminibatch.core.model import Build, Shard
 from airflow_provider_geminibatch.core.names import generation_path, short, wire_key
 from airflow_provider_geminibatch.core.outcomes import classify
+from airflow_provider_geminibatch.core.prices import NOTHING_SPENT, spent_on
 from airflow_provider_geminibatch.core.reuse import (
     BUCKETS,
     RECORD,
@@ -43,6 +44,7 @@ from airflow_provider_geminibatch.core.reuse import (
 )
 from airflow_provider_geminibatch.core.schema_check import schema_check
 from airflow_provider_geminibatch.jobs.kept import REUSED, KeptLine, kept_of
+from airflow_provider_geminibatch.jobs.price_list import prices_of_build
 from airflow_provider_geminibatch.jobs.results import Desk
 from airflow_provider_geminibatch.jobs.reuse_index import OpenIndex, indexes_of
 from airflow_provider_geminibatch.storage import facts as fact_store
@@ -84,9 +86,11 @@ def reuse_answers(desk: Desk, root: Build, reuse: Reuse) -> Reused:
     seconds = decided.max_age_seconds
     look = _Look(desk, root, Reuse(max_age=None if seconds is None else timedelta(seconds=seconds)))
     new = [shard for shard in root.shards if look.is_new(shard)]
-    rows = sum(shard.rows for shard in new)
-    found = sum(look.keep(group) for group in _groups(new))
-    done = Reused(owner=desk.me, at=desk.now(), rows=rows, reused=found)
+    for group in _groups([shard for shard in new if kept_of(desk.store, shard, REUSED) is None]):
+        look.keep(group)
+    # Also what was kept by somebody who was interrupted.
+    found = sum(len(kept.rows) for shard in new if (kept := kept_of(desk.store, shard, REUSED)))
+    done = Reused(owner=desk.me, at=desk.now(), rows=sum(shard.rows for shard in new), reused=found)
     standing = fact_store.put(desk.store, f"{generation}/reuse.done.json", done)
     desk.log.info(
         "%s: %d of %d rows were answered before and are not asked", root.batch, standing.reused, standing.rows
@@ -157,26 +161,27 @@ class _Look:
         scope = scope_of(desk.gateway.identity, root.kind, root.model)
         self._digests = Digests(scope)
         self._check = schema_check(root.response_schema) if root.response_schema else None
+        prices = prices_of_build(desk.store, root, me=desk.me, now=desk.now)
+        self._price = prices.at(root.created_at) if prices else None
         self._files: list[AnswerFile] = []
         self._indexes = tuple(indexes_of(desk.store, scope, desk.log))
         self._forgotten: dict[str, bool] = {}
 
     def is_new(self, shard: Shard) -> bool:
-        """True for a shard that nobody has meant to send, and for which nothing was looked up before."""
-        store = self._desk.store
-        claimed = fact_store.get(store, attempt_path(shard.ledger, 1, "claim"), Claim)
-        return claimed is None and kept_of(store, shard, REUSED) is None
+        """True for a shard that nobody has meant to send."""
+        return fact_store.get(self._desk.store, attempt_path(shard.ledger, 1, "claim"), Claim) is None
 
-    def keep(self, shards: Sequence[Shard]) -> int:
-        """Look up the rows of these shards together, and keep what there is; how many rows that were."""
+    def keep(self, shards: Sequence[Shard]) -> None:
+        """Look up the rows of these shards together, and keep what there is."""
         if not self._indexes:
-            return 0
+            return
         group = _Group(shards)
         self._want(group)
         for at in range(0, len(self._indexes), OPEN_INDEXES):
             self._find(group, self._indexes[at : at + OPEN_INDEXES])
         with _Answers(self._desk.store, self._files) as answers:
-            return sum(self._kept(shard, group.hits(place), answers) for place, shard in enumerate(shards))
+            for place, shard in enumerate(shards):
+                self._keep_beside(shard, group.hits(place), answers)
 
     def _want(self, group: _Group) -> None:
         of, want = self._digests.of, group.want
@@ -216,10 +221,10 @@ class _Look:
             self._forgotten[file.generation] = fact_store.get(self._desk.store, path, Forgotten) is not None
         return not self._forgotten[file.generation]
 
-    def _kept(self, shard: Shard, hits: Iterator[_Hit], answers: _Answers) -> int:
+    def _keep_beside(self, shard: Shard, hits: Iterator[_Hit], answers: _Answers) -> None:
         """Copy the answers of one shard beside it, and put them on record, or obey who was first."""
         if (first := next(hits, None)) is None:
-            return 0
+            return
         store, me = self._desk.store, self._desk.me
         path = f"{shard.ledger}/{REUSED}-{short(me, uuid.uuid4().hex)}.jsonl"
         copied = _Copied()
@@ -229,15 +234,15 @@ class _Look:
                 out.write(line)
         if not copied.rows:
             store.delete(path)
-            return 0
+            return
         mine = Kept(
             owner=me, at=self._desk.now(), path=path, sha256=copied.hash.hexdigest(), lines=len(copied.rows),
-            rows=tuple(copied.rows), whole=len(copied.rows) == shard.rows, usage=copied.usage,
+            rows=tuple(copied.rows), whole=len(copied.rows) == shard.rows,
+            saved_usd=None if copied.saved.cost_usd is None else str(copied.saved.cost_usd),
         )  # fmt: skip
         standing = fact_store.put(store, f"{shard.ledger}/{REUSED}.json", mine)
         if standing.path != path:
             store.delete(path)
-        return len(standing.rows)
 
     def _lines(self, shard: Shard, hits: Iterable[_Hit], answers: _Answers, copied: _Copied) -> Iterator[bytes]:
         for hit in hits:
@@ -252,7 +257,7 @@ class _Look:
         outcome = classify(raw, self._check).outcome
         if not outcome.usable:
             return None
-        copied.usage += outcome.usage
+        copied.saved = copied.saved.plus(spent_on(outcome.usage, self._price))
         response = bytes(_decode_line(raw).response)
         came = self._files[file]
         about = KeptLine(key=key, model=self._root.model, usd="0", at=came.at, path=came.path)
@@ -279,7 +284,7 @@ class _Copied:
     """What was copied for a shard so far."""
 
     def __init__(self) -> None:
-        self.rows, self.usage, self.hash = list[int](), Usage(), hashlib.sha256()
+        self.rows, self.saved, self.hash = list[int](), NOTHING_SPENT, hashlib.sha256()
 
 
 class _Answers:
