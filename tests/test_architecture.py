@@ -77,9 +77,29 @@ def test_provider_info_imports_nothing() -> None:
     assert list(imported(PACKAGE / "provider_info.py")) == []
 
 
+# Loaded by another provider, through an entry point, and only where that provider is installed.
+BY_ENTRY_POINT = "airflow_provider_geminibatch.hooks.common_ai"
 DAG_SIDE = [
-    dotted(path) for folder in ("hooks", "operators", "sensors", "triggers", "decorators") for path in modules(folder)
+    dotted(path)
+    for folder in ("hooks", "operators", "sensors", "triggers", "decorators")
+    for path in modules(folder)
+    if dotted(path) != BY_ENTRY_POINT
 ]
+
+
+def test_what_another_provider_loads_is_loaded_by_nobody_else() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    [line] = setup["options.entry_points"]["airflow.providers.common.ai.batch_adapters"].strip().splitlines()
+    prefix, module, adapter = re.split(r"\s*=\s*|:", line)
+    assert (prefix, module) == ("gemini", BY_ENTRY_POINT)
+    assert f"class {adapter}(" in (PACKAGE / "hooks" / "common_ai.py").read_text(encoding="utf-8")
+    importing = {
+        dotted(path)
+        for path in modules()
+        if any(f"{name}.".startswith(f"{BY_ENTRY_POINT}.") for name in imported(path))
+    }
+    assert importing == set()
 
 
 @pytest.mark.airflow

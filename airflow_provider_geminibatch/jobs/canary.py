@@ -36,11 +36,11 @@ from airflow_provider_geminibatch.core.canary import (
     worst,
 )
 from airflow_provider_geminibatch.core.errors import StoreUnreadable, Unusable
+from airflow_provider_geminibatch.core.kinds import check_of
 from airflow_provider_geminibatch.core.ledger import Claim, RungDone, RungFact, attempt_path
 from airflow_provider_geminibatch.core.model import Build, Shard
 from airflow_provider_geminibatch.core.names import short
-from airflow_provider_geminibatch.core.outcomes import SchemaCheck, classify
-from airflow_provider_geminibatch.core.schema_check import schema_check
+from airflow_provider_geminibatch.core.outcomes import classify
 from airflow_provider_geminibatch.jobs.kept import CANARY_RUNG, keep, kept_of, kept_rows, left_out
 from airflow_provider_geminibatch.jobs.layers import generation_of, rung_path, sealed_keys
 from airflow_provider_geminibatch.jobs.price_list import prices_of_build
@@ -214,17 +214,13 @@ def _asked(
 
 def _keep_all(desk: Desk, root: Build) -> None:
     """What the sample brought, beside each of its shards."""
-    check = _check_of(root)
+    check = check_of(root)
     answers = segment_outcomes(desk.store, generation_of(root), CANARY_RUNG)
     for place, of_shard in groupby(answers, key=lambda answer: answer[0][0]):
         found = [(row, segment_line(raw), classify(raw, check).outcome.usable) for (_, row), raw in of_shard]
         lines = [(row, line) for row, line, _ in found]
         usable = frozenset(row for row, _, good in found if good)
         keep(desk.store, root.shards[place], lines, usable, me=desk.me, at=desk.now())
-
-
-def _check_of(root: Build) -> SchemaCheck | None:
-    return schema_check(root.response_schema) if root.response_schema else None
 
 
 def _verdict(desk: Desk, root: Build, canary: Canary, fact: RungFact | None, done: RungDone | None) -> CanaryReport:
@@ -258,7 +254,7 @@ def _sampled_places(desk: Desk, fact: RungFact | None) -> Iterator[int]:
 
 
 def _heard(desk: Desk, root: Build, places: Iterable[int]) -> Iterator[Heard]:
-    check = _check_of(root)
+    check = check_of(root)
     for place in places:
         shard = root.shards[place]
         kept = kept_of(desk.store, shard)

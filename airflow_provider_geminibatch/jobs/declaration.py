@@ -72,6 +72,9 @@ class Declaration:
             object.__setattr__(self, "kind", self.template.kind if self.template else "generate")
         if self.kind not in ROOTS:
             raise Unusable("kind", f"{self.kind!r} is not known", f"Use {' or '.join(ROOTS)}.")
+        if self.template is not None and self.kind != self.template.kind:
+            why = f"a {type(self.template).__name__} is for kind {self.template.kind!r}"
+            raise Unusable(f"kind={self.kind!r}", why, "Leave kind= out: the template says it.")
         if self.route not in ROUTES:
             raise Unusable("route", f"{self.route!r} is not known", f"Use {' or '.join(ROUTES)}.")
         allowed_fields(self.allow_fields or {}, self.route)

@@ -322,7 +322,7 @@ def _with_output(desk: Desk, job: JobSnapshot) -> JobSnapshot:
     return job
 
 
-BLOCK_BYTES = 4 << 20
+BLOCK_BYTES = 2 << 20
 """How much of a file is read at once; a longer line comes whole."""
 
 
@@ -401,7 +401,7 @@ def _digest(into: hashlib._Hash, raws: list[bytes]) -> None:
 
 def _read(desk: Desk, shard: Shard, sealed: Collected, check: SchemaCheck | None, price: Price | None) -> _Read:
     """Join a collected file to the shard's rows. Raises StoreUnreadable when it is not the file that was collected."""
-    spool = spool_for(desk.disk) if desk.disk else None
+    spool = spool_for(desk.disk, check) if desk.disk else None
     joining = Reconciler(shard.tag, shard.index, shard.rows)
     with Lines(desk.store, sealed.path, check, price) as lines:
         for places, raws, block, costs in lines:

@@ -6,18 +6,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from airflow_provider_geminibatch.core.fast_outcomes import landing_cells
+from airflow_provider_geminibatch.core.kinds import KINDS
 from airflow_provider_geminibatch.core.landing import Origin
 from airflow_provider_geminibatch.core.layers import At, Said, chosen, landing, overlaid, paid
 from airflow_provider_geminibatch.core.model import Build, Outcomes
 from airflow_provider_geminibatch.core.outcomes import Outcome, SchemaCheck
 from airflow_provider_geminibatch.core.prices import spent_on
+from airflow_provider_geminibatch.core.vectors import together
 from airflow_provider_geminibatch.jobs.layers import Layer, sealed_keys
 from airflow_provider_geminibatch.jobs.results import Answered, OutcomeReader
-from airflow_provider_geminibatch.jobs.spooled import Whole, mask, merged, weight
+from airflow_provider_geminibatch.jobs.spooled import Whole, merged, weight, without
 from airflow_provider_geminibatch.storage.sinks import (
     BATCH_BYTES,
     COLUMNS,
@@ -26,11 +28,14 @@ from airflow_provider_geminibatch.storage.sinks import (
     arrow_schema,
     as_text,
     landing_names,
+    own_columns,
     record_batches,
     user_columns,
 )
-from airflow_provider_geminibatch.storage.spool import GROUP_ROWS, ROW
+from airflow_provider_geminibatch.storage.spool import GROUP_ROWS
 from airflow_provider_geminibatch.storage.store import Store
+
+_VALUE = next(at for at, column in enumerate(COLUMNS) if column.name == "value")
 
 
 @dataclass(frozen=True)
@@ -97,13 +102,16 @@ class LandedRows:
     """All rows, as tuples in the order of ``columns``.
 
     ``round`` is 0 for the first submission, and None for a rung of the ladder, which then stands as ``shard``.
-    Reading the key files first names the user's columns and shows that the files are what was sealed.
+    Where a batch passes all columns of its source through, its key files are read once more, before, for their names.
     """
 
     def __init__(self, batches: Sequence[AnsweredBatch]) -> None:
         self._batches = batches
         self._users = user_columns(self._user_rows(), self._declared())
-        self.columns = (*COLUMNS, *(Column(name, "string") for name in landing_names(self._users)))
+        kinds = [column[1] for batch in batches if (column := KINDS[batch.build.kind].column(batch.build))]
+        self._vectors = bool(kinds)
+        own = own_columns(together(kinds) if kinds else None)
+        self.columns = (*own, *(Column(name, "string") for name in landing_names(self._users, own)))
 
     def _declared(self) -> list[str]:
         # "*" stands for all columns of the source, which the key files name.
@@ -111,8 +119,12 @@ class LandedRows:
 
     def _user_rows(self) -> Iterator[dict[str, Any]]:
         for batch in self._batches:
+            if batch.build.columns and "*" not in batch.build.columns:
+                continue  # all are named
             for answered in batch.shards:
-                yield from (passed for _, passed in sealed_keys(batch.store, answered.shard))
+                keys = sealed_keys(batch.store, answered.shard)
+                if batch.build.columns or any(passed for _, passed in islice(keys, 1)):
+                    yield from (passed for _, passed in sealed_keys(batch.store, answered.shard))
 
     def __iter__(self) -> Iterator[Row]:
         for batch in self._batches:
@@ -129,7 +141,8 @@ class LandedRows:
         for (key, passed), outcome in zip(keys, outcomes, strict=True):
             cost = spent_on(outcome.usage, answered.price).cost_usd
             model = outcome.model_version or batch.build.model
-            yield (*_own(key, outcome, cost), model, job, shard, 0, outcome.repaired or None, *self.users(passed))
+            own = (*_own(key, outcome, cost), model, job, shard, 0, outcome.repaired or None)
+            yield self.row(batch, own, passed)
 
     def batches(self) -> Iterator[Any]:
         """The same rows as record batches of Arrow. What was kept when the lines were judged is not read again."""
@@ -146,12 +159,9 @@ class LandedRows:
             for start in range(0, rows, GROUP_ROWS):
                 named = list(islice(keys, GROUP_ROWS))
                 group = _Group(self, batch, answered, read, start, named, above.rows(place, start + len(named)))
-                kept = answered.spool.group(start // GROUP_ROWS) if answered.spool else None
-                ready = None if kept is None else group.spooled(kept, whole, schema)
-                if ready is None:
-                    yield from record_batches(schema, self.columns, group.rows(range(start, start + len(named))))
-                else:
-                    yield ready
+                kept = answered.spool.group(start // GROUP_ROWS) if answered.spool else []
+                ready = group.spooled(kept, whole, schema)
+                yield from ready or record_batches(schema, self.columns, group.rows(range(start, start + len(named))))
         # The keys say at their end whether they are what was sealed.
         for _ in keys:
             raise AssertionError("a shard has as many keys as rows")
@@ -169,7 +179,15 @@ class LandedRows:
         layers = [_of_root(batch), *(layer.said() for layer in batch.layers)]
         groups = (group for group in overlaid(layers) if group[0].layer == 0)
         for (key, passed), group in zip(_all_keys(batch), groups, strict=True):
-            yield (*_merged(key, group), *self.users(passed))
+            yield self.row(batch, _merged(key, group), passed)
+
+    def row(self, batch: AnsweredBatch, own: tuple[Any, ...], passed: Mapping[str, Any]) -> Row:
+        """A row from its own columns: a vector moves from ``value`` to the column for it, which other batches leave empty."""
+        if not self._vectors:
+            return (*own, *self.users(passed))
+        if KINDS[batch.build.kind].column(batch.build) is None:
+            return (*own, None, *self.users(passed))
+        return (*own[:_VALUE], None, *own[_VALUE + 1 :], own[_VALUE], *self.users(passed))
 
 
 class _Above:
@@ -200,32 +218,35 @@ class _Group:
     named: Sequence[tuple[str, dict[str, Any]]]
     above: Mapping[int, list[Said]]
 
-    def spooled(self, kept: Any, whole: Whole, schema: Any) -> Any:
-        """The rows as one record batch, from what was kept of them; None when too much of it was not."""
-        have = kept.column(ROW).to_pylist()
+    def spooled(self, kept: Sequence[Any], whole: Whole, schema: Any) -> list[Any]:
+        """The rows as record batches, from what was kept of them; none when too much of it was not."""
         odd = self.above.keys() | self.read.again
-        if any(row in odd for row in have):
-            kept = kept.filter(mask([row not in odd for row in have]))
-            have = [row for row in have if row not in odd]
-        others = sorted({*range(self.start, self.start + len(self.named))}.difference(have))
-        if len(others) > len(have):
-            return None
-        picked = [self.named[row - self.start] for row in have] if others else self.named
-        usual = whole.batch(kept, [key for key, _ in picked], self.landed.user_columns([users for _, users in picked]))
+        kept, have = without(kept, odd)
+        others = sorted({*range(self.start, self.start + len(self.named))}.difference(*have))
+        if len(others) > len(self.named) // 2:
+            return []
+        usual = [self._usual(batch, rows, whole) for batch, rows in zip(kept, have, strict=True)]
         if not others:
             return usual
         rows = list(self.rows(others))
         if weight(rows) > BATCH_BYTES:
-            return None
+            return []
         unusual = list(record_batches(schema, self.landed.columns, rows))
-        return merged([usual, *unusual], [*have, *others])
+        return [merged([*usual, *unusual], [*chain(*have), *others])]
+
+    def _usual(self, kept: Any, rows: Sequence[int], whole: Whole) -> Any:
+        if rows[-1] - rows[0] == len(rows) - 1:
+            named = self.named[rows[0] - self.start : rows[-1] + 1 - self.start]
+        else:
+            named = [self.named[row - self.start] for row in rows]
+        return whole.batch(kept, [key for key, _ in named], self.landed.user_columns([passed for _, passed in named]))
 
     def rows(self, rows: Iterable[int]) -> Iterator[Row]:
         """Some of the rows, one by one, from the results."""
         for row in rows:
             key, passed = self.named[row - self.start]
             root = self._root(row)
-            yield (*_merged(key, [root, *self.above.get(row, ())]), *self.landed.users(passed))
+            yield self.landed.row(self.batch, _merged(key, [root, *self.above.get(row, ())]), passed)
 
     def _root(self, row: int) -> Said:
         answered, outcome = self.answered, self.read(row)

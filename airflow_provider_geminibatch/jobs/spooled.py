@@ -3,38 +3,42 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from importlib.util import find_spec
 from typing import Any
 
 from airflow_provider_geminibatch.core.fast_outcomes import KINDS, Block
+from airflow_provider_geminibatch.core.kinds import VECTOR_COLUMN
+from airflow_provider_geminibatch.core.outcomes import SchemaCheck, VectorCheck
+from airflow_provider_geminibatch.core.vectors import is_vector, vector_kind
 from airflow_provider_geminibatch.storage.arrow_parts import column_of, money_of, pyarrow
-from airflow_provider_geminibatch.storage.sinks import COLUMNS, Column, Row, arrow_schema
+from airflow_provider_geminibatch.storage.sinks import COLUMNS, Column, Row, arrow_schema, own_columns, weight_of
 from airflow_provider_geminibatch.storage.spool import LINE_BYTES, ROW, Disk, Spool
+from airflow_provider_geminibatch.storage.vectors import vectors_of
 
 _NAMES = [kind.value for kind in KINDS]
 _OF_LANDING = frozenset({"key", "job", "shard", "round"})
 """What is not known, or the same for a whole shard, while lines are read."""
 
-SPOOLED = tuple(column for column in COLUMNS if column.name not in _OF_LANDING)
-
-
-def spool_for(disk: Disk) -> Spool | None:
+def spool_for(disk: Disk, check: SchemaCheck | None = None) -> Spool | None:
     """A spool for the lines of a shard; None without pyarrow, which the landing will ask for."""
     if find_spec("pyarrow") is None:
         return None
-    return Spool(arrow_schema((Column(ROW, "int64"), *SPOOLED)), disk)
+    vector = vector_kind(check.dimensions) if isinstance(check, VectorCheck) else None
+    own = (column for column in own_columns(vector) if column.name not in _OF_LANDING)
+    return Spool(arrow_schema((Column(ROW, "int64"), *own)), disk)
 
 
 def cells(schema: Any, rows: Sequence[int], raws: Sequence[bytes], block: Block, costs: Sequence[int | None]) -> Any:
     """What the lines came to that are the first of their row and not too long; by columns, with the rows in front."""
     pa, _ = pyarrow()
+    vectors = VECTOR_COLUMN in schema.names
     picos = None if None in costs else [cost or 0 for cost in costs]
     arrays = {
         ROW: column_of(rows, "int64"),
         "outcome": column_of([_NAMES[kind] for kind in block.kinds], "string"),
         "text": column_of(block.text, "string"),
-        "value": column_of(block.value, "json"),
+        "value": column_of((None,) * len(block) if vectors else block.value, "json"),
         "extra": column_of(block.extra, "json"),
         "error": column_of(block.error, "string"),
         "code": column_of(block.code, "int64"),
@@ -48,6 +52,8 @@ def cells(schema: Any, rows: Sequence[int], raws: Sequence[bytes], block: Block,
         "model": column_of([version or None for version in block.version], "string"),
         "repaired": column_of(block.repaired, "string"),
     }
+    if vectors:
+        arrays[VECTOR_COLUMN] = vectors_of(pa, block.value, schema.field(VECTOR_COLUMN).type)
     batch = pa.record_batch([arrays[name] for name in schema.names], schema=schema)
     wanted = [row >= 0 and len(raw) <= LINE_BYTES for row, raw in zip(rows, raws, strict=True)]
     return batch if all(wanted) else batch.filter(pa.array(wanted))
@@ -67,7 +73,7 @@ class Whole:
 
     def __init__(self, columns: Sequence[Column], model: str, same: Mapping[str, Any]) -> None:
         self._columns, self._schema, self._model, self._same = columns, arrow_schema(columns), model, same
-        self._users = [column.name for column in columns[len(COLUMNS) :]]
+        self._users = [column.name for column in columns[len(COLUMNS) :] if not is_vector(column.kind)]
 
     def batch(self, kept: Any, keys: Sequence[str], users: Sequence[Sequence[str | None]]) -> Any:
         """Record batch of rows that were kept; ``users`` is column by column."""
@@ -87,9 +93,17 @@ class Whole:
             elif column.name in own:
                 arrays.append(column_of(own[column.name], "string"))
             else:
-                found = kept.column(column.name)
+                found = _found(kept, column, field.type)
                 arrays.append(pc.fill_null(found, self._model) if column.name == "model" else found)
         return pa.record_batch(arrays, schema=self._schema)
+
+
+def _found(kept: Any, column: Column, of: Any) -> Any:
+    """A column of what was kept; only that of vectors may be missing, or of one length where the landing has several."""
+    pa, _ = pyarrow()
+    if not is_vector(column.kind):
+        return kept.column(column.name)
+    return kept.column(column.name).cast(of) if column.name in kept.schema.names else pa.nulls(kept.num_rows, of)
 
 
 def merged(batches: Sequence[Any], rows: Sequence[int]) -> Any:
@@ -101,15 +115,24 @@ def merged(batches: Sequence[Any], rows: Sequence[int]) -> Any:
     return pa.Table.from_batches(batches).combine_chunks().take(order).combine_chunks().to_batches()[0]
 
 
-def mask(wanted: Sequence[bool]) -> Any:
-    """Which rows to take, as Arrow has it."""
+def without(kept: Sequence[Any], odd: Set[int]) -> tuple[list[Any], list[list[int]]]:
+    """Record batches of a spool without some rows, and the rows of each."""
     pa, _ = pyarrow()
-    return pa.array(wanted, pa.bool_())
+    batches, rows = list[Any](), list[list[int]]()
+    for batch in kept:
+        have = batch.column(ROW).to_pylist()
+        if not odd.isdisjoint(have):
+            batch = batch.filter(pa.array([row not in odd for row in have], pa.bool_()))
+            have = [row for row in have if row not in odd]
+        if have:
+            batches.append(batch)
+            rows.append(have)
+    return batches, rows
 
 
 def weight(rows: Sequence[Row]) -> int:
-    """Roughly how much text there is."""
-    return sum(len(cell) for row in rows for cell in row if type(cell) is str)
+    """Roughly how much text there is, and how much of vectors."""
+    return sum(map(weight_of, rows))
 
 
-__all__ = ["SPOOLED", "Whole", "cells", "mask", "merged", "spool_for", "weight"]
+__all__ = ["Whole", "cells", "merged", "spool_for", "weight", "without"]

@@ -16,7 +16,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from airflow_provider_geminibatch.core.errors import Unusable
+from airflow_provider_geminibatch.core.vectors import is_vector
+from airflow_provider_geminibatch.storage.vectors import holds_vectors, row_bytes, vector_type, vectors_of
 
+WRITE_BYTES = 4 << 20
 _MOST = 2**63
 _encode = msgspec.json.Encoder().encode
 
@@ -36,7 +39,10 @@ def pyarrow() -> tuple[Any, Any]:
 
 
 def arrow_type(kind: str) -> Any:
-    """The Arrow type of a column: of one of the plain kinds, or of ``{"list": kind}`` and ``{"struct": {name: kind}}``."""
+    """The Arrow type of a column: of one of the plain kinds, of ``{"list": kind}`` and ``{"struct": {name: kind}}``, or of
+    vectors (``core.vectors``)."""
+    if is_vector(kind):
+        return vector_type(pyarrow()[0], kind)
     return _type(msgspec.json.decode(kind) if kind.startswith("{") else kind)
 
 
@@ -55,7 +61,8 @@ def _type(kind: Any) -> Any:
 def column_of(values: Sequence[Any], kind: str) -> Any:
     """Values as an Arrow array of a column's kind."""
     pa, _ = pyarrow()
-    return _BUILD.get(kind, _plain)(pa, values, arrow_type(kind))
+    build = vectors_of if is_vector(kind) else _BUILD.get(kind, _plain)
+    return build(pa, values, arrow_type(kind))
 
 
 def _plain(pa: Any, values: Sequence[Any], of: Any) -> Any:
@@ -66,7 +73,7 @@ def _json(pa: Any, values: Sequence[Any], of: Any) -> Any:
     if not any(value is not None for value in values):
         return pa.nulls(len(values), of)
     encode = _encode
-    return pa.array([None if value is None else encode(value).decode() for value in values], of)
+    return pa.array([None if value is None else encode(value) for value in values], pa.binary()).view(of)
 
 
 def _whole(pa: Any, values: Sequence[Any], of: Any) -> Any:
@@ -93,16 +100,18 @@ def money_of(picos: Sequence[int] | None, count: int) -> Any:
 
 
 class Sized(NamedTuple):
-    """Columns in Arrow, and how many bytes of text are in them."""
+    """Columns in Arrow, and how many bytes of text and of vectors are in them."""
 
     batch: Any
     size_bytes: int
 
 
 def sized(batch: Any) -> Sized:
-    """A record batch with the size of its texts."""
+    """A record batch with the size of its texts and vectors."""
     pa, _ = pyarrow()
-    return Sized(batch, sum(_text_bytes(column) for column in batch.columns if column.type == pa.string()))
+    texts = sum(_text_bytes(column) for column in batch.columns if column.type == pa.string())
+    vectors = (column for column in batch.columns if holds_vectors(pa, column.type))
+    return Sized(batch, texts + sum(sum(row_bytes(pa, column)) for column in vectors))
 
 
 def _text_bytes(column: Any) -> int:
@@ -147,6 +156,7 @@ def _row_bytes(batch: Any) -> Iterator[int]:
 
     pa, _ = pyarrow()
     columns = [pc.binary_length(column).to_pylist() for column in batch.columns if column.type == pa.string()]
+    columns += [row_bytes(pa, column) for column in batch.columns if holds_vectors(pa, column.type)]
     return (sum(length or 0 for length in lengths) for lengths in zip(*columns, strict=True))
 
 
@@ -154,7 +164,13 @@ def write_parquet(target: Any, schema: Any, groups: Iterable[tuple[int, list[Any
     """Write groups as row groups; how many rows they were."""
     pa, parquet = pyarrow()
     count, last = 0, None
-    with ThreadPoolExecutor(1, "geminibatch-parquet") as thread, parquet.ParquetWriter(target, schema, compression="zstd") as to:
+    # Every write to a file of Python's waits for the interpreter, so few large ones.
+    out = pa.BufferedOutputStream(pa.PythonFile(target, mode="w"), WRITE_BYTES)
+    with (
+        ThreadPoolExecutor(1, "geminibatch-parquet") as thread,
+        out,
+        parquet.ParquetWriter(out, schema, compression="zstd") as to,
+    ):
         try:
             for rows, held in groups:
                 if last is not None:

@@ -17,9 +17,11 @@ from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar
 import msgspec
 
 from airflow_provider_geminibatch.core.errors import StoreUnreadable, Unusable
+from airflow_provider_geminibatch.core.kinds import VECTOR_COLUMN
 from airflow_provider_geminibatch.core.landing import Part, part_name
 from airflow_provider_geminibatch.storage.arrow_parts import arrow_type, column_of, pyarrow, regrouped, write_parquet
 from airflow_provider_geminibatch.storage.store import Store, Writer
+from airflow_provider_geminibatch.storage.vectors import HELD_BYTES
 
 PART_ROWS = 1_000_000
 BATCH_ROWS = 20_000
@@ -68,6 +70,11 @@ COLUMNS = (
 )
 
 
+def own_columns(vector: str | None = None) -> tuple[Column, ...]:
+    """The columns before the user's; vectors, of that kind of column, have one of their own and leave ``value`` empty."""
+    return COLUMNS if vector is None else (*COLUMNS, Column(VECTOR_COLUMN, vector))
+
+
 def user_columns(rows: Iterable[Mapping[str, Any]], names: Sequence[str] = ()) -> tuple[str, ...]:
     """The names of the user's columns, in the order in which they are named or first seen.
 
@@ -85,9 +92,9 @@ def as_text(value: Any) -> str | None:
     return value if value is None or isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
-def landing_names(names: Sequence[str]) -> tuple[str, ...]:
+def landing_names(names: Sequence[str], own: Sequence[Column] = COLUMNS) -> tuple[str, ...]:
     """The names that the user's columns get: theirs, or ``row_`` before one that would hide a column of ours."""
-    taken = {column.name for column in COLUMNS}
+    taken = {column.name for column in own}
     found: list[str] = []
     for name in names:
         while name in taken:
@@ -197,7 +204,7 @@ def arrow_schema(columns: Sequence[Column]) -> Any:
 def record_batches(schema: Any, columns: Sequence[Column], rows: Iterable[Row]) -> Iterator[Any]:
     """Rows as record batches, small enough to be held."""
     json_at = [at for at, column in enumerate(columns) if column.kind == "json"]
-    for batch in _batches((_json_as_text(row, json_at) for row in rows), CHUNK_ROWS, _text_length):
+    for batch in _batches((_json_as_text(row, json_at) for row in rows), CHUNK_ROWS, weight_of):
         cells = zip(*batch, strict=True)
         arrays = [
             column_of(values, "string" if column.kind == "json" else column.kind)
@@ -218,8 +225,9 @@ def _json_as_text(row: Row, json_at: Sequence[int]) -> list[Any]:
     return cells
 
 
-def _text_length(cells: Sequence[Any]) -> int:
-    return sum(len(cell) for cell in cells if type(cell) is str)
+def weight_of(cells: Sequence[Any]) -> int:
+    """Roughly what the texts and lists of a row take."""
+    return sum(len(cell) if type(cell) is str else HELD_BYTES * len(cell) for cell in cells if type(cell) in (str, list))
 
 
 def _batches(items: Iterable[_Item], most: int, weigh: Callable[[_Item], int]) -> Iterator[list[_Item]]:
@@ -295,9 +303,11 @@ __all__ = [
     "arrow_schema",
     "as_text",
     "landing_names",
+    "own_columns",
     "read_part",
     "record_batches",
     "user_columns",
     "verified",
+    "weight_of",
     "write_parts",
 ]

@@ -7,10 +7,13 @@ are simply not in it, and are read again from the results.
 
 from __future__ import annotations
 
+import os
 import tempfile
 import weakref
-from collections import defaultdict
+from collections import defaultdict, deque
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 from airflow_provider_geminibatch.storage.arrow_parts import pyarrow
@@ -24,8 +27,17 @@ GROUP_BYTES = 64 << 20
 SPOOL_BYTES = 4 << 30
 """The most that lies on the local disk at once, of one task."""
 
+ON_THEIR_WAY = 4
+"""Batches that wait to be written."""
+
+IOV_MAX = 512
+"""Pieces that are written in one call."""
+
 LINE_BYTES = 1 << 20
 """Longer lines are not kept."""
+
+SHORT_RUN = 200
+"""Results come in blocks of about a thousand rows; where the rows that follow each other are fewer, they are sorted."""
 
 ROW = "row"
 
@@ -49,11 +61,31 @@ class _Held:
     """What a spool has on the disk, which goes with it."""
 
     def __init__(self, disk: Disk) -> None:
-        self.disk, self.at = disk, 0
+        self.disk, self.size_bytes = disk, 0
         self.file: Any = None
 
+    def take(self, size_bytes: int) -> int | None:
+        """Where so much may be written, behind all that was; None when the disk's share is used up."""
+        if not self.disk.take(size_bytes):
+            return None
+        self.size_bytes += size_bytes
+        return self.size_bytes - size_bytes
+
+    def write(self, pieces: Sequence[Any]) -> None:
+        if self.file is None:
+            # Nameless where the system can do that: it goes with the process, whatever ends it.
+            self.file = tempfile.TemporaryFile(prefix="geminibatch-", buffering=0)
+        left = [memoryview(piece) for piece in pieces]
+        while left:
+            # In one call, since after each the thread waits for the interpreter.
+            done = os.writev(self.file.fileno(), left[:IOV_MAX])
+            while left and done >= len(left[0]):
+                done -= len(left.pop(0))
+            if done:
+                left[0] = left[0][done:]
+
     def let_go(self) -> None:
-        self.disk.left += self.at
+        self.disk.left += self.size_bytes
         if self.file is not None:
             self.file.close()
 
@@ -64,66 +96,62 @@ class Spool:
     def __init__(self, schema: Any, disk: Disk) -> None:
         self.schema, self._held, self._broken = schema, _Held(disk), False
         weakref.finalize(self, self._held.let_go)
+        self._thread = ThreadPoolExecutor(1, "geminibatch-spool")
+        self._writing: deque[Future[None]] = deque()
         self._pieces: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
         self._sizes: defaultdict[int, int] = defaultdict(int)
-        self._thread: ThreadPoolExecutor | None = ThreadPoolExecutor(1, "geminibatch-spool")
-        self._last: Future[None] | None = None
 
     def add(self, batch: Any) -> None:
-        """Keep the cells of some rows. Written in a thread; at most one is on its way."""
-        if self._broken or self._thread is None:
+        """Keep the cells of some rows. A thread writes them; a few batches may be on their way."""
+        if self._broken:
             return
-        if self._last is not None:
-            self._last.result()
-        self._last = self._thread.submit(self._keep, batch)
+        if len(self._writing) >= ON_THEIR_WAY:
+            self._wait()
+        pieces = [piece for group, rows in _by_group(batch) if (piece := self._placed(group, rows)) is not None]
+        if pieces:
+            self._writing.append(self._thread.submit(self._held.write, pieces))
 
     def finish(self) -> None:
-        """Everything that was added is on the disk after it."""
-        if self._thread is not None:
-            self._thread.shutdown(wait=True)
-            self._thread = None
-        if self._last is not None:
-            self._last.result()
-            self._last = None
+        """All that was added is on the disk after it."""
+        while self._writing:
+            self._wait()
+        self._thread.shutdown()
 
-    def _keep(self, batch: Any) -> None:
+    def _wait(self) -> None:
         try:
-            if self._held.file is None:
-                # Nameless where the system can do that: it goes with the process, whatever ends it.
-                self._held.file = tempfile.TemporaryFile(prefix="geminibatch-", buffering=0)
-            for group, piece in _by_group(batch):
-                self._append(group, piece)
+            self._writing.popleft().result()
         except OSError:
             # A full or missing local disk costs time only.
             self._broken = True
             self._pieces.clear()
 
-    def _append(self, group: int, piece: Any) -> None:
+    def _placed(self, group: int, rows: Any) -> Any:
+        """The bytes of some rows of a group, which have a place on the disk now; None when there is none for them."""
         if self._sizes[group] > GROUP_BYTES:
-            return
-        data = piece.serialize()
+            return None
+        data = rows.serialize()
         self._sizes[group] += data.size
-        if self._sizes[group] > GROUP_BYTES or not self._held.disk.take(data.size):
+        at = self._held.take(data.size) if self._sizes[group] <= GROUP_BYTES else None
+        if at is None:
             self._sizes[group] = GROUP_BYTES + 1
             self._pieces.pop(group, None)
-            return
-        left = memoryview(data)
-        while left:
-            left = left[self._held.file.write(left) :]
-        self._pieces[group].append((self._held.at, data.size))
-        self._held.at += data.size
-
-    def group(self, number: int) -> Any:
-        """The cells of a group in the order of rows; of the rows that are kept. None when nothing of it is."""
-        if not self._pieces.get(number):
             return None
+        self._pieces[group].append((at, data.size))
+        return data
+
+    def group(self, number: int) -> list[Any]:
+        """The cells of a group of the rows that are kept, as record batches in the order of rows; none when nothing is."""
+        if not self._pieces.get(number):
+            return []
         pa, _ = pyarrow()
         try:
             pieces = [self._read(at, size) for at, size in self._pieces[number]]
         except OSError:
-            return None
-        batch = pa.Table.from_batches(pieces, schema=self.schema).combine_chunks().to_batches()[0]
-        return in_order(batch)
+            return []
+        pieces.sort(key=_first)
+        if all(_last(one) < _first(other) for one, other in pairwise(pieces)):
+            return pieces
+        return [in_order(pa.Table.from_batches(pieces, schema=self.schema).combine_chunks().to_batches()[0])]
 
     def _read(self, at: int, size: int) -> Any:
         pa, _ = pyarrow()
@@ -143,27 +171,41 @@ def _all_of(file: Any, size: int) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
+def _first(batch: Any) -> int:
+    row: int = batch.column(ROW)[0].as_py()
+    return row
+
+
+def _last(batch: Any) -> int:
+    row: int = batch.column(ROW)[-1].as_py()
+    return row
+
+
 def in_order(batch: Any) -> Any:
     """A batch in the order of its rows."""
     import pyarrow.compute as pc
 
-    rows = batch.column(ROW)
-    if len(rows) < 2 or pc.all(pc.less(rows.slice(0, len(rows) - 1), rows.slice(1))).as_py():
-        return batch
-    return batch.take(pc.sort_indices(rows))
+    return batch.take(pc.sort_indices(batch.column(ROW)))
 
 
-def _by_group(batch: Any) -> list[tuple[int, Any]]:
-    """A batch by the groups that its rows belong to, each in the order of rows."""
-    import pyarrow.compute as pc
+def _by_group(batch: Any) -> Iterator[tuple[int, Any]]:
+    """A batch by the groups that its rows belong to, in pieces that are each in the order of rows."""
+    runs = list(_runs(batch.column(ROW).to_pylist()))
+    if len(runs) > max(4, len(batch) // SHORT_RUN):
+        batch = in_order(batch)
+        runs = list(_runs(batch.column(ROW).to_pylist()))
+    return ((group, batch.slice(start, end - start)) for group, start, end in runs)
 
-    batch = in_order(batch)
-    runs = pc.run_end_encode(pc.divide(batch.column(ROW), GROUP_ROWS))
-    found, start = [], 0
-    for group, end in zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True):
-        found.append((group, batch.slice(start, end - start)))
-        start = end
-    return found
+
+def _runs(rows: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """Where rows go on in order within one group: the group, and the places of the first and behind the last."""
+    start = 0
+    for at in range(1, len(rows)):
+        if rows[at] < rows[at - 1] or rows[at] // GROUP_ROWS != rows[start] // GROUP_ROWS:
+            yield rows[start] // GROUP_ROWS, start, at
+            start = at
+    if rows:
+        yield rows[start] // GROUP_ROWS, start, len(rows)
 
 
 __all__ = ["GROUP_ROWS", "LINE_BYTES", "ROW", "Disk", "Spool", "in_order"]

@@ -405,7 +405,7 @@ def test_what_a_round_answered_is_known_by_what_it_asked() -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("at", range(0, 40))
+@pytest.mark.parametrize("at", range(40))
 def test_wherever_a_look_up_is_interrupted_nothing_is_asked_that_is_known(at: int, way: str) -> None:
     world = World()
     world.run("one", rows=2)
