@@ -27,6 +27,7 @@ from typing import BinaryIO, NamedTuple, Self
 import msgspec
 
 from airflow_provider_geminibatch.core.errors import StoreUnreadable
+from airflow_provider_geminibatch.core.kinds import check_of
 from airflow_provider_geminibatch.core.ledger import Claim, Forgotten, Kept, Reused, Reusing, attempt_path
 from airflow_provider_geminibatch.core.model import Build, Shard
 from airflow_provider_geminibatch.core.names import generation_path, short, wire_key
@@ -42,7 +43,6 @@ from airflow_provider_geminibatch.core.reuse import (
     request_of,
     scope_of,
 )
-from airflow_provider_geminibatch.core.schema_check import schema_check
 from airflow_provider_geminibatch.jobs.kept import REUSED, KeptLine, kept_of
 from airflow_provider_geminibatch.jobs.price_list import prices_of_build
 from airflow_provider_geminibatch.jobs.results import Desk
@@ -160,7 +160,7 @@ class _Look:
         self._desk, self._root, self._reuse = desk, root, reuse
         scope = scope_of(desk.gateway.identity, root.kind, root.model)
         self._digests = Digests(scope)
-        self._check = schema_check(root.response_schema) if root.response_schema else None
+        self._check = check_of(root)
         prices = prices_of_build(desk.store, root, me=desk.me, now=desk.now)
         self._price = prices.at(root.created_at) if prices else None
         self._files: list[AnswerFile] = []

@@ -76,6 +76,7 @@ class GeminiBatchSubmitOperator(BaseOperator):
         self.canary = canary
         self.reuse = reuse
         self.deferrable = deferrable
+        self._reused: dict[str, int] = {}
         usd_limit(max_cost_usd, budget)
         reuse_of(reuse)
 
@@ -115,7 +116,7 @@ class GeminiBatchSubmitOperator(BaseOperator):
         gateway: Gateway = GeminiBatchHook(self.gemini_conn_id).gateway()
         try:
             note_prices(ledgers, (), me=attempt.me)
-            self._look_back(ledgers, attempt.me, gateway)
+            self._reused = self._look_back(ledgers, attempt.me, gateway)
             if self.budget == "upper_bound" and self.canary:
                 self._afford(ledgers, context, gateway, charging=False)
             if waits := self._canaries(manifests, context, gateway):
@@ -160,15 +161,18 @@ class GeminiBatchSubmitOperator(BaseOperator):
         by_estimate = estimating if self.budget == "estimate" else None
         afford(ledgers, limit, me=me, now=utc_now, estimating=by_estimate, charging=charging)
 
-    def _look_back(self, ledgers: Sequence[tuple[Manifest, Store]], me: str, gateway: Gateway) -> None:
-        """Keep what was answered before, for every build."""
+    def _look_back(self, ledgers: Sequence[tuple[Manifest, Store]], me: str, gateway: Gateway) -> dict[str, int]:
+        """Keep what was answered before, for every build; how many rows that are, by the URI of its seal."""
         from airflow_provider_geminibatch.jobs.results import Desk
         from airflow_provider_geminibatch.jobs.reuse import reuse_answers
         from airflow_provider_geminibatch.jobs.submit import read_build
 
+        found: dict[str, int] = {}
         if (reuse := reuse_of(self.reuse)) is not None:
             for manifest, store in ledgers:
-                reuse_answers(Desk(store, gateway, me, utc_now, log), read_build(store, manifest.path), reuse)
+                desk = Desk(store, gateway, me, utc_now, log)
+                found[manifest.uri] = reuse_answers(desk, read_build(store, manifest.path), reuse).reused
+        return found
 
     def _canaries(self, manifests: tuple[Manifest, ...], context: Context, gateway: Gateway) -> list[Waiting]:
         """Let all canaries pass before anything is sent: what has to be waited for, or nothing."""
@@ -195,7 +199,10 @@ class GeminiBatchSubmitOperator(BaseOperator):
         raise AssertionError("defer() does not return")
 
     def _result(self, manifests: tuple[Manifest, ...], ends: list[Submitted]) -> Result | list[Result]:
-        results = [manifest.as_dict(jobs=len(end.job_names)) for manifest, end in zip(manifests, ends, strict=True)]
+        results = [
+            manifest.as_dict(jobs=len(end.job_names), reused_rows=self._reused.get(manifest.uri))
+            for manifest, end in zip(manifests, ends, strict=True)
+        ]
         return results[0] if len(results) == 1 and isinstance(self.prepared, str | Mapping) else results
 
 
