@@ -59,7 +59,9 @@ clean: ## remove environments, caches and builds
 .venv/ready: constraints/airflow-3.3.txt
 .venv-3.1/ready: constraints/airflow-3.1.txt
 .venv-google/ready: constraints/google-provider.txt
-.venv-google/ready: EXTRAS = dev,parquet,sql,prices,google
+# The adapter for common.ai is tried in these two: that provider's plugins would load into every process of the demo.
+.venv-3.1/ready: EXTRAS = dev,parquet,sql,prices,common-ai
+.venv-google/ready: EXTRAS = dev,parquet,sql,prices,google,common-ai
 EXTRAS = dev,parquet,sql,prices
 
 # uv installs in seconds what takes pip most of a minute, but does not read pip's own settings: then pip does it.
@@ -75,7 +77,8 @@ EXTRAS = dev,parquet,sql,prices
 	@touch $@
 
 PINS = .venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-annotate --no-emit-index-url \
-	--no-emit-find-links --custom-compile-command "make constraints" setup.cfg - --extra dev --extra parquet --extra sql --extra prices
+	--no-emit-find-links --custom-compile-command "make constraints" setup.cfg - --extra dev --extra parquet --extra sql --extra prices \
+	--extra common-ai
 
 constraints: .venv/ready ## renew the pins in constraints/
 	printf '%s\n' apache-airflow==3.3.2 google-genai==3.4.0 | $(PINS) -o constraints/airflow-3.3.txt

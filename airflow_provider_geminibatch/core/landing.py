@@ -2,6 +2,7 @@
 
 <landing>/window=<key>/part-00000-<commit>.parquet
 <landing>/window=<key>/_manifest.json                 the commit: written last, replaced whole
+<landing>/window=<key>/_report-<commit>.json          what came of it, for people; written after it
 <landing>/_rejected/window=<key>/…                    the same for what is outside its thresholds
 <landing>/_early/window=<key>/…                       the same for what there is before a window is complete
 
@@ -290,6 +291,11 @@ def part_name(number: int, commit: str, file_format: str) -> str:
     return f"part-{number:05d}-{commit}.{file_format}"
 
 
+def report_name(commit: str) -> str:
+    """``_report-<commit>.json``, beside the parts of its commit. Readers of Parquet pass names that begin so."""
+    return f"_report-{commit}.json"
+
+
 def commit_id(
     window: str,
     file_format: str,
@@ -365,7 +371,9 @@ def replacing(standing: CommitManifest | None, mine: CommitManifest) -> CommitMa
     if standing is None:
         return mine
     kept = {part.path for part in mine.parts}
-    gone = dict.fromkeys((*(part.path for part in standing.parts), *standing.replaces))
+    if standing.commit == mine.commit:
+        kept.add(report_name(mine.commit))
+    gone = dict.fromkeys((*(part.path for part in standing.parts), report_name(standing.commit), *standing.replaces))
     return msgspec.structs.replace(mine, replaces=tuple(path for path in gone if path not in kept))
 
 

@@ -159,7 +159,8 @@ def embed(request: Mapping[str, Any], model: str) -> Json:
     """An embedding response of the asked dimensionality (3072 otherwise, assumed), of length one."""
     seed = int.from_bytes(digest(request, model)[:8], "big")
     rng = Random(seed)
-    wanted = int(field(request, "outputDimensionality", _DIMENSIONS))
+    inner = field(field(request, "embedContentConfig", {}), "outputDimensionality", _DIMENSIONS)
+    wanted = int(field(request, "outputDimensionality", inner))
     values = [rng.uniform(-1, 1) for _ in range(min(max(wanted, 1), _DIMENSIONS))]
     length = sum(value * value for value in values) ** 0.5 or 1.0
     embedding = {"values": [round(value / length, 7) for value in values]}

@@ -189,6 +189,14 @@ def _usage_metadata(body: Json, row: _Row, params: Params) -> Json:
     return {"response": {**response, "usageMetadata": {"promptTokenCount": int(tokens)}}} if tokens else body
 
 
+def _short_vector(body: Json, row: _Row, params: Params) -> Json:
+    response = body.get("response") or {}
+    if "embedding" not in response:
+        return body
+    values = response["embedding"]["values"]
+    return {"response": {**response, "embedding": {"values": values[: len(values) // 2]}}}
+
+
 def _text(body: Json) -> str:
     parts: list[Json] = body["response"]["candidates"][0].get("content", {}).get("parts", [])
     return "".join(part.get("text", "") for part in parts if not part.get("thought"))
@@ -222,6 +230,7 @@ _BODY: Mapping[str, Callable[[Json, _Row, Params], Json]] = {
     "blocked": _generating(_blocked),
     "prompt_blocked": _generating(_prompt_blocked),
     "usage_metadata": _usage_metadata,
+    "short_vector": _short_vector,
     "failed_rows": _failed,
     "all_rows_failed": _failed,
 }

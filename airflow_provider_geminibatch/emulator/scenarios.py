@@ -115,6 +115,7 @@ _TABLE = (
         "An embedding row has `usageMetadata.promptTokenCount` instead of `tokenCount`.",
         "reported",
     ),
+    Scenario("short_vector", "row", "An embedding row has half of the numbers that were asked for.", "assumed"),
     Scenario(
         "opaque_refusal", "row", "A create whose file holds the row is refused without a word on which.", "reported"
     ),

@@ -37,6 +37,7 @@ from airflow_provider_geminibatch.core.manifest import Manifest
 from airflow_provider_geminibatch.core.model import JobSnapshot, Outcomes, Owner
 from airflow_provider_geminibatch.core.prices import NOTHING_SPENT, PriceList, Spent, identity_of
 from airflow_provider_geminibatch.core.reconcile import LineCounts
+from airflow_provider_geminibatch.core.report import Tally
 from airflow_provider_geminibatch.core.sampling import Span
 from airflow_provider_geminibatch.core.schema_check import schema_check
 from airflow_provider_geminibatch.core.verdict import Thresholds, judge
@@ -49,6 +50,7 @@ from airflow_provider_geminibatch.jobs.dead_letters import note_dead_letters
 from airflow_provider_geminibatch.jobs.kept import KeptLayer
 from airflow_provider_geminibatch.jobs.layers import BuiltLayer, Gateways, given_up_in, layers_of, rungs_of
 from airflow_provider_geminibatch.jobs.price_list import prices_of_build, standing_prices
+from airflow_provider_geminibatch.jobs.report import counted, note_report
 from airflow_provider_geminibatch.jobs.results import Answered, Desk, answered, is_open, shard_name, stray_spent
 from airflow_provider_geminibatch.jobs.reuse_index import index_answers
 from airflow_provider_geminibatch.jobs.rows import AnsweredBatch, LandedRows, money
@@ -181,7 +183,10 @@ def land(
         for batch in batches:
             # Before the commit, so that whoever finds a window finds its dead letters too.
             note_dead_letters(desks[batch.origin.workspace], batch)
-    manifest = store.commit(draft, lambda: LandedRows(batches), _Notes(desk, batches, draft.commit))
+    tally = Tally()
+    manifest = store.commit(draft, lambda: counted(LandedRows(batches), tally), _Notes(desk, batches, draft.commit))
+    if manifest.commit == draft.commit:
+        note_report(batches, manifest, store, lambda: counted(LandedRows(batches), tally), tally, desk.log)
     landed = Landed(manifest, place.uri, view_of(store, manifest.window, place.parts))
     if complete:
         for batch in batches:

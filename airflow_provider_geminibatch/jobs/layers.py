@@ -22,11 +22,14 @@ from airflow_provider_geminibatch.core.prices import NOTHING_SPENT, Spent, spent
 from airflow_provider_geminibatch.gemini.gateway import Gateway
 from airflow_provider_geminibatch.jobs.kept import KeptLayer, kept_layers
 from airflow_provider_geminibatch.jobs.price_list import prices_of_build
-from airflow_provider_geminibatch.jobs.results import Answered, Desk, answered, shard_name
+from airflow_provider_geminibatch.jobs.results import Answered, Desk, answered, buffered, shard_name
 from airflow_provider_geminibatch.jobs.segments import rung_bill, segment_line, segment_outcomes, segment_paths
 from airflow_provider_geminibatch.jobs.submit import read_build
 from airflow_provider_geminibatch.storage import facts as fact_store
 from airflow_provider_geminibatch.storage.store import Store, must_read
+
+KEY_BYTES = 1 << 18
+"""How much of a file of keys is read at once."""
 
 Gateways = Callable[[str | None], Gateway]
 """The gateway of a connection; of None, the batch's own."""
@@ -253,14 +256,14 @@ def sealed_places(store: Store, shard: Shard) -> Iterator[At]:
 
 def _sealed(store: Store, shard: Shard, decode: Callable[[bytes], Any]) -> Iterator[Any]:
     digest, rows = hashlib.sha256(), 0
-    with store.open(shard.keys_path) as lines:
-        for line in lines:
-            digest.update(line)
+    with buffered(store.open(shard.keys_path)) as file:
+        while lines := file.readlines(KEY_BYTES):
+            digest.update(b"".join(lines))
             try:
-                yield decode(line)
+                yield from list(map(decode, lines))
             except msgspec.MsgspecError as error:
-                raise _not_sealed(store, shard, f"line {rows + 1}: {error}") from None
-            rows += 1
+                raise _not_sealed(store, shard, f"between lines {rows + 1} and {rows + len(lines)}: {error}") from None
+            rows += len(lines)
     if (rows, digest.hexdigest()) != (shard.rows, shard.keys_sha256):
         raise _not_sealed(store, shard, "rows or checksum differ")
 

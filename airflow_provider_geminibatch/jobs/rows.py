@@ -38,6 +38,9 @@ from airflow_provider_geminibatch.storage.store import Store
 _VALUE = next(at for at, column in enumerate(COLUMNS) if column.name == "value")
 
 
+_TEXTS = frozenset({str, type(None)})
+
+
 @dataclass(frozen=True)
 class AnsweredBatch:
     """A batch as far as it was answered: shard by shard, and the layers above, which answer what was unresolved."""
@@ -172,7 +175,10 @@ class LandedRows:
 
     def user_columns(self, passed: Sequence[Mapping[str, Any]]) -> list[list[str | None]]:
         """The user's columns of some rows, column by column."""
-        return [[as_text(one.get(name)) for one in passed] for name in self._users]
+        columns: list[list[Any]] = [[one.get(name) for one in passed] for name in self._users]
+        return [
+            column if set(map(type, column)) <= _TEXTS else [as_text(value) for value in column] for column in columns
+        ]
 
     def _merged_rows(self, batch: AnsweredBatch) -> Iterator[Row]:
         """As ``_shard_rows``, with the best outcome of each row and the cost of all."""

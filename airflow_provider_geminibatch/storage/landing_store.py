@@ -51,6 +51,14 @@ class LandingStore(Protocol):
         """Make ``draft`` with its rows the commit of its window, and return the one that stands. Safe to repeat."""
         ...
 
+    def attach(self, manifest: CommitManifest, report: bytes) -> None:
+        """Lay the report of a commit that stands beside its rows, where there is a place for it."""
+        ...
+
+    def report(self, manifest: CommitManifest) -> bytes | None:
+        """The report that lies beside the rows of a commit."""
+        ...
+
     def drop_early(self, final: CommitManifest, *, sweep: bool = False) -> None:
         """Remove what was committed early of a window that is complete now."""
         ...
@@ -61,6 +69,10 @@ class LandingStore(Protocol):
 
     def windows(self) -> list[str]:
         """The windows that have a commit, or one of a part, sorted."""
+        ...
+
+    def commits(self) -> Iterator[CommitManifest]:
+        """Every commit that stands: accepted, rejected and early ones, of windows and of parts."""
         ...
 
     def accept(self, window: str, *, reason: str, who: str, now: datetime, part: str = "") -> CommitManifest:

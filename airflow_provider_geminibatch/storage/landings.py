@@ -22,6 +22,7 @@ from airflow_provider_geminibatch.core.landing import (
     refuse_mixture,
     refuse_replacement,
     replacing,
+    report_name,
     same_commit,
     window_folder,
 )
@@ -59,6 +60,14 @@ class FileLanding:
             notes.write(msgspec.structs.replace(draft, parts=parts))
         return commit(self.store, msgspec.structs.replace(draft, parts=parts))
 
+    def attach(self, manifest: CommitManifest, report: bytes) -> None:
+        path = f"{manifest.folder}/{report_name(manifest.commit)}"
+        if self.store.read(path) != report:
+            self.store.write(path, report)
+
+    def report(self, manifest: CommitManifest) -> bytes | None:
+        return self.store.read(f"{manifest.folder}/{report_name(manifest.commit)}")
+
     def _all_there(self, folder: str, parts: Sequence[Part]) -> bool:
         with ExitStack() as opened:
             try:
@@ -77,6 +86,11 @@ class FileLanding:
     def windows(self) -> list[str]:
         return windows(self.store)
 
+    def commits(self) -> Iterator[CommitManifest]:
+        for path in self.store.list(""):
+            if path.rpartition("/")[2] == MANIFEST and (found := _manifest_at(self.store, path)) is not None:
+                yield found
+
     def accept(self, window: str, *, reason: str, who: str, now: datetime, part: str = "") -> CommitManifest:
         return accept(self.store, window, reason=reason, who=who, now=now, part=part)
 
@@ -85,7 +99,10 @@ def read_manifest(
     store: Store, window: str, *, part: str = "", rejected: bool = False, early: bool = False
 ) -> CommitManifest | None:
     """The manifest of a window, or None when nothing was committed there. Raises StoreUnreadable for a damaged one."""
-    path = f"{window_folder(window, rejected=rejected, early=early, part=part)}/{MANIFEST}"
+    return _manifest_at(store, f"{window_folder(window, rejected=rejected, early=early, part=part)}/{MANIFEST}")
+
+
+def _manifest_at(store: Store, path: str) -> CommitManifest | None:
     data = store.read(path)
     if data is None:
         return None
@@ -144,13 +161,18 @@ def drop_early(store: Store, final: CommitManifest, *, sweep: bool = False) -> N
     if early is not None and early.owner != final.owner:
         return
     folder = window_folder(final.window, part=final.part, early=True)
-    parts = {f"{folder}/{path}" for path in (*(part.path for part in early.parts), *early.replaces)} if early else set()
+    parts = {f"{folder}/{path}" for path in _files_of(early)} if early else set()
     if sweep:
         parts |= {path for path in store.list(folder) if path.rpartition("/")[2] != MANIFEST}
     for path in sorted(parts):
         store.delete(path)
     if early is not None:
         store.delete(f"{folder}/{MANIFEST}")
+
+
+def _files_of(manifest: CommitManifest) -> tuple[str, ...]:
+    """The names of all that lies beside a manifest."""
+    return (*(part.path for part in manifest.parts), report_name(manifest.commit), *manifest.replaces)
 
 
 def _in_place(store: Store, mine: CommitManifest) -> CommitManifest | None:
@@ -245,8 +267,10 @@ def accept(store: Store, window: str, *, reason: str, who: str, now: datetime, p
                 while chunk := data.read(1 << 20):
                     out.write(chunk)
         standing = commit(store, accepted)
+    if (report := store.read(f"{source}/{report_name(accepted.commit)}")) is not None:
+        FileLanding(store).attach(accepted, report)
     # The manifest goes last: whoever is interrupted here finds it and goes on.
-    for file in accepted.parts:
-        store.delete(f"{source}/{file.path}")
+    for name in _files_of(accepted):
+        store.delete(f"{source}/{name}")
     store.delete(f"{source}/{MANIFEST}")
     return standing

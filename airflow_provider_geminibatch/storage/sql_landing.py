@@ -98,6 +98,12 @@ class SqlLanding:
         if counted.count != mine.rows:
             raise ResultsBroken(f"the rows of window {mine.label}", f"{counted.count} came, {mine.rows} are sealed")
 
+    def attach(self, manifest: CommitManifest, report: bytes) -> None:
+        """A table has no place for it; it is in the ledger."""
+
+    def report(self, manifest: CommitManifest) -> bytes | None:
+        return None
+
     def drop_early(self, final: CommitManifest, *, sweep: bool = False) -> None:
         """Delete the rows that were committed early, unless another task did. Nothing else can lie about to be swept."""
         early = self.manifest(final.window, part=final.part, early=True)
@@ -111,6 +117,10 @@ class SqlLanding:
     def windows(self) -> list[str]:
         with self.tables.database.reading() as session:
             return sorted({window for window, _ in self.tables.accepted(session)})
+
+    def commits(self) -> Iterator[CommitManifest]:
+        with self.tables.database.reading() as session:
+            yield from self.tables.manifests(session)
 
     def accept(self, window: str, *, reason: str, who: str, now: datetime, part: str = "") -> CommitManifest:
         """Take a rejected commit after all, in one transaction. Raises Unusable and NotOwner, as for files."""

@@ -127,6 +127,14 @@ class Tables:
         found = session.fetch_if_there(f"{sql} AND landed_window = {MARK}", ACCEPTED, window)
         return [(row[0], row[1]) for row in found]
 
+    def manifests(self, session: Session) -> list[CommitManifest]:
+        """Every commit that stands, of all places."""
+        sql = f"SELECT manifest FROM {self.commits} WHERE commit_id IS NOT NULL ORDER BY landed_window, landed_part, place"
+        try:
+            return [_decoded(row[0], CommitManifest) for row in session.fetch_if_there(sql)]
+        except msgspec.MsgspecError as error:
+            raise StoreUnreadable(self.database.uri, f"one of its manifests is not one ({error})") from None
+
     def lock(self, session: Session, window: str, part: str) -> None:
         """Nobody else commits this window, or this part of it, until the transaction ends."""
         # An UPDATE locks the row in every database; not all know SELECT … FOR UPDATE.

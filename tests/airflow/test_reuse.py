@@ -75,6 +75,13 @@ def test_the_task_that_does_it_all_has_nothing_to_wait_for(service: Server, work
     assert service.emulator.log.count("batches.create") == 1
 
 
+def test_a_sensor_that_pokes_has_nothing_to_wait_for_either(service: Server, workspace: str, landing: Landing) -> None:
+    through(1, rows("rain"), landing, service)
+    submitted = submit(prepare(rows("rain"), run_of(2, "prepare")), run_of(2, "submit"), reuse=True)
+    sensor = GeminiBatchSensor(task_id="wait", submitted=submitted, deferrable=False, poke_interval=1)
+    assert load(sensor.execute(run_of(2, "wait")), landing, run_of(2, "load"))["reused_rows"] == 1
+
+
 def test_what_cannot_be_meant_is_said_while_the_dag_is_parsed(landing: Landing) -> None:
     with pytest.raises(Unusable, match="it is neither"):
         GeminiBatchSubmitOperator(task_id="submit", prepared="x", reuse="yes")  # type: ignore[arg-type]

@@ -125,7 +125,11 @@ def test_the_owner_replaces_from_any_run(standing: CommitManifest | None) -> Non
 
 def test_replacing_names_what_goes_and_keeps_what_both_have() -> None:
     standing = manifest(commit="c0", parts=(part("old"), part("both")), replaces=("older",))
-    assert replacing(standing, manifest(parts=(part("both"), part("new")))).replaces == ("old", "older")
+    assert replacing(standing, manifest(parts=(part("both"), part("new")))).replaces == (
+        "old",
+        "_report-c0.json",
+        "older",
+    )
     assert replacing(None, manifest()).replaces == ()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -107,6 +108,34 @@ def test_a_create_for_a_deleted_file_is_refused_and_makes_nothing(side: Side) ->
 
     assert isinstance(reply, Refused)
     assert reply.code in (403, 404)
+    assert side.gateway.jobs().jobs == ()
+
+
+EMBED = b'{"key":"t-0000-0000000","request":{"content":{"parts":[{"text":"hello"}]},"outputDimensionality":3}}\n'
+
+
+def test_a_batch_of_embeddings_has_an_endpoint_of_its_own_and_the_same_jobs(side: Side) -> None:
+    file = side.gateway.upload(io.BytesIO(EMBED), size_bytes=len(EMBED), display_name="d")
+
+    reply = side.gateway.create(model="gemini-embedding-2", file_name=file.name, display_name="d", kind="embed")
+
+    assert isinstance(reply, Created)
+    assert [(job.name, job.model) for job in side.gateway.jobs().jobs] == [(reply.job.name, "gemini-embedding-2")]
+    side.clock(4)
+    with side.gateway.download(side.gateway.job(reply.job.name).output_file) as stream:
+        (line,) = b"".join(stream.chunks()).splitlines()
+    assert len(json.loads(line)["response"]["embedding"]["values"]) == 3
+
+
+@pytest.mark.parametrize(("model", "kind"), [(MODEL, "embed"), ("gemini-embedding-2", "generate")])
+def test_a_create_for_a_model_of_the_other_kind_is_refused(side: Side, model: str, kind: str) -> None:
+    data = EMBED if kind == "embed" else LINES
+    file = side.gateway.upload(io.BytesIO(data), size_bytes=len(data), display_name="d")
+
+    reply = side.gateway.create(model=model, file_name=file.name, display_name="d", kind=kind)
+
+    assert isinstance(reply, Refused)
+    assert reply.code == 404
     assert side.gateway.jobs().jobs == ()
 
 

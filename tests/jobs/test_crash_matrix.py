@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_geminibatch.core.embed_template import EmbedTemplate
 from airflow_provider_geminibatch.core.errors import GeminiBatchError
 from airflow_provider_geminibatch.core.landing import Place, RunRef
 from airflow_provider_geminibatch.core.manifest import Manifest
@@ -61,6 +62,7 @@ class Road:
 
     emulator: Emulator
     gateway: DeveloperGateway
+    declaration: Declaration = DECLARATION
     store: MemoryStore = field(default_factory=lambda: MemoryStore("memory://ws"))
     landing: MemoryStore = field(default_factory=lambda: MemoryStore("memory://landing"))
     tries: int = 0
@@ -70,7 +72,7 @@ class Road:
 
     def prepare(self, plan: Plan) -> Manifest:
         return prepare(
-            DECLARATION, lambda: iter(ROWS), store=self._store(plan), workspace_id="w", batch=BATCH,
+            self.declaration, lambda: iter(ROWS), store=self._store(plan), workspace_id="w", batch=BATCH,
             service=self.gateway.identity, me=self._me(), now=self.now, log=LOG, max_tries=2,
         ).manifest  # fmt: skip
 
@@ -147,19 +149,21 @@ class Road:
 STAGES = ("prepare", "submit", "end", "load")
 
 
-def fresh(service: tuple[Emulator, Server]) -> Road:
+def fresh(service: tuple[Emulator, Server], declaration: Declaration = DECLARATION) -> Road:
     emulator, server = service
-    return Road(emulator, DeveloperGateway(Settings("key", server.url, timeout_seconds=10)))
+    return Road(emulator, DeveloperGateway(Settings("key", server.url, timeout_seconds=10)), declaration)
 
 
 COLUMNS = ("key", "outcome", "text", "region", "cost_usd")
 
 
-def quiet() -> tuple[dict[str, list[str]], list[tuple[Any, ...]]]:
+def quiet(
+    declaration: Declaration = DECLARATION, columns: tuple[str, ...] = COLUMNS
+) -> tuple[dict[str, list[str]], list[tuple[Any, ...]]]:
     """The effects of each stage on an undisturbed road, and the rows that it lands."""
     emulator = Emulator(seed=3, start=START, speed=0, turnaround=(1, 2))
     with running(emulator) as server:
-        road = fresh((emulator, server))
+        road = fresh((emulator, server), declaration)
         with closing(road.gateway):
             seen = {}
             for name in STAGES:
@@ -168,7 +172,7 @@ def quiet() -> tuple[dict[str, list[str]], list[tuple[Any, ...]]]:
                 seen[name] = plan.seen
                 if name == "submit":
                     emulator.clock.advance(hours=3)
-            return seen, [tuple(row[name] for name in COLUMNS) for row in road.rows()]
+            return seen, [tuple(row[name] for name in columns) for row in road.rows()]
 
 
 def ways(effect: str) -> tuple[str, ...]:
@@ -212,12 +216,48 @@ def _books_in_order(road: Road) -> None:
     manifest = landings.read_manifest(road.landing, WINDOW)
     assert manifest is not None
     assert manifest.passes
-    parts = {path.rpartition("/")[2] for path in road.landing.list("window=" + WINDOW)} - {"_manifest.json"}
+    names = (path.rpartition("/")[2] for path in road.landing.list("window=" + WINDOW))
+    parts = {name for name in names if not name.startswith(("_manifest.json", "_report-"))}
     assert parts == {part.path for part in manifest.parts}
     build = read_batch(road.manifest, road.store)
     assert all(fact_store.shard_facts(road.store, job.ledger).last.collected for job in build.jobs)  # type: ignore[union-attr]
     assert list(road.store.list("open")) == []
     assert len(list(road.store.list("index"))) == 1
+
+
+VECTORS = Declaration(
+    model="gemini-embedding-2",
+    source_name="rows",
+    template=EmbedTemplate("Say $text", key="$id", output_dimensionality=4, columns=("region",)),
+    max_rows_per_shard=3,
+)
+VECTOR_COLUMNS = ("key", "outcome", "embedding", "region", "cost_usd")
+QUIET_VECTORS, UNDISTURBED_VECTORS = quiet(VECTORS, VECTOR_COLUMNS)
+
+
+def test_a_batch_of_embeddings_walks_the_same_way() -> None:
+    for stage, names in QUIET.items():
+        # Names of models are in some paths, and a row of vectors may take another number of writes.
+        ours, theirs = (
+            [name for name in each if name.startswith("gateway.")] for each in (QUIET_VECTORS[stage], names)
+        )
+        assert ours == theirs
+    assert [len(row[2]) for row in UNDISTURBED_VECTORS] == [4] * len(ROWS)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("stage", "effect"), [("submit", "gateway.create"), ("load", "gateway.download-chunk")])
+def test_vectors_land_once_and_are_paid_once_whatever_goes_wrong(
+    service: tuple[Emulator, Server], stage: str, effect: str, way: str
+) -> None:
+    road = fresh(service, VECTORS)
+    with closing(road.gateway):
+        at = QUIET_VECTORS[stage].index(effect)
+        road.whole(stage, Plan(at, way, meanwhile=lambda: road.stage(stage)))
+
+        assert [tuple(row[name] for name in VECTOR_COLUMNS) for row in road.rows()] == UNDISTURBED_VECTORS
+        _paid_once(road)
+        _books_in_order(road)
 
 
 def test_every_stage_has_effects_and_the_create_is_one_per_shard() -> None:

@@ -18,7 +18,7 @@ import pytest
 from airflow_provider_geminibatch.core.batch import BatchPolicy, Rung
 from airflow_provider_geminibatch.core.canary import Canary
 from airflow_provider_geminibatch.core.errors import GeminiBatchError
-from airflow_provider_geminibatch.core.landing import Closed
+from airflow_provider_geminibatch.core.landing import Closed, report_name
 from airflow_provider_geminibatch.jobs.collect import Landed
 from airflow_provider_geminibatch.storage.landings import read_manifest
 from tests.faults import WAYS, Crash, Plan
@@ -158,7 +158,7 @@ def test_whatever_goes_wrong_the_same_rows_land_and_no_job_is_made_twice(name: s
     assert manifest.commit == landed.manifest.commit
     assert list(world.landing.list("_early")) == []
     parts = {path.rpartition("/")[2] for path in world.landing.list("window=" + WINDOW)} - {"_manifest.json"}
-    assert parts == {part.path for part in manifest.parts}
+    assert parts == {*(part.path for part in manifest.parts), report_name(manifest.commit)}
     assert world.fact("closed.json", Closed).commit == manifest.commit
     assert list(world.store.list("open")) == []
 

@@ -182,7 +182,9 @@ def test_batches_of_both_kinds_land_in_one_window() -> None:
     rows = world.landed(texts, vectors, as_="parquet")
 
     assert [row["text"] for row in rows] == ["on ash", "on elm", "on oak", None, None, None]
-    assert [row["embedding"] for row in rows] == [None] * 3 + [vector(f"on {name}", 4) for name in ("ash", "elm", "oak")]
+    assert [row["embedding"] for row in rows] == [None] * 3 + [
+        vector(f"on {name}", 4) for name in ("ash", "elm", "oak")
+    ]
 
 
 def test_vectors_of_two_lengths_in_one_window_land_as_lists() -> None:
