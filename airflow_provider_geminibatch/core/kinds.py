@@ -29,7 +29,7 @@ class Kind(NamedTuple):
 def _schema_of(build: Build) -> SchemaCheck | None:
     from airflow_provider_geminibatch.core.schema_check import schema_check  # jsonschema is slow to import
 
-    return schema_check(build.response_schema) if build.response_schema else None
+    return schema_check(build.response_schema, repair=build.repair) if build.response_schema else None
 
 
 def _vector_of(build: Build) -> SchemaCheck | None:

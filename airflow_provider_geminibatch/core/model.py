@@ -167,6 +167,8 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
     dimensions: int | None = None
     """How long the vectors of a batch of embeddings were asked to be, where all requests say the same."""
     columns: tuple[str, ...] = ()
+    repair: bool = True
+    """Whether answers that are not quite JSON are repaired before they are held against the schema."""
     fingerprint: str = ""
     parent: str | None = None
     digest: str = ""

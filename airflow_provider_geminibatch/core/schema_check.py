@@ -20,6 +20,7 @@ from referencing.jsonschema import DRAFT202012
 
 from airflow_provider_geminibatch.core.errors import Unusable
 from airflow_provider_geminibatch.core.outcomes import Checked, SchemaCheck
+from airflow_provider_geminibatch.core.repair import repaired
 
 _LONGEST = 200
 _COUNTS = frozenset({"minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties"})
@@ -28,15 +29,15 @@ _LISTS_OF_SCHEMAS = ("anyOf", "oneOf", "allOf", "prefixItems")
 _DATA = frozenset({"default", "const", "enum", "example", "examples"})
 
 
-def schema_check(schema: Mapping[str, Any]) -> SchemaCheck:
-    """A check of texts against ``schema``. Raises Unusable for something that is no schema."""
+def schema_check(schema: Mapping[str, Any], *, repair: bool = True) -> SchemaCheck:
+    """A check of texts against ``schema``; what is not JSON may be repaired first. Raises Unusable for something that is no schema."""
     plain = json_schema(schema)
     try:
         Draft202012Validator.check_schema(plain)
     except SchemaError as error:
         raise Unusable("response_schema", f"at {error.json_path}: {error.message}", "Correct the schema.") from None
     # An empty registry: a reference that leads out of the schema is an error, never a download.
-    return _Check(fast_type(plain), Draft202012Validator(plain, registry=Registry()), _words(plain))
+    return _Check(fast_type(plain), Draft202012Validator(plain, registry=Registry()), _words(plain), repair)
 
 
 def _words(plain: Any) -> frozenset[str]:
@@ -75,26 +76,40 @@ def _references(node: Any) -> Iterator[str]:
 class _Check:
     """The two engines behind one call."""
 
-    __slots__ = ("_fast", "_slow", "_words")
+    __slots__ = ("_fast", "_repair", "_slow", "_words")
 
-    def __init__(self, fast: Any, slow: Draft202012Validator, words: frozenset[str]) -> None:
-        self._fast, self._slow, self._words = fast, slow, words
+    def __init__(self, fast: Any, slow: Draft202012Validator, words: frozenset[str], repair: bool) -> None:
+        self._fast, self._slow, self._words, self._repair = fast, slow, words, repair
 
     def __call__(self, text: str) -> Checked:
-        if text.strip() in self._words:
+        if self._words and text.strip() in self._words:
             return Checked(text.strip())
         try:
             value = msgspec.json.decode(text)
         except (ValueError, RecursionError) as error:
-            return Checked(None, f"not JSON: {error}")
+            return (self._repaired(text) if self._repair else None) or Checked(None, f"not JSON: {error}")
+        return Checked(value, self._problem(value))
+
+    def _repaired(self, text: str) -> Checked | None:
+        """What becomes of a text that is not JSON as it stands. Whatever comes of it is held against the schema as any other."""
+        found = repaired(text)
+        if found is None:
+            return None
+        try:
+            value = found.text if found.text in self._words else msgspec.json.decode(found.text)
+        except (ValueError, RecursionError):
+            return None
+        return Checked(value, self._problem(value), found.what)
+
+    def _problem(self, value: Any) -> str:
         if self._fast is not None:
             try:
                 msgspec.convert(value, self._fast)
             except (msgspec.ValidationError, RecursionError):
                 pass  # the slow engine has the last word
             else:
-                return Checked(value)
-        return Checked(value, self._explain(value))
+                return ""
+        return self._explain(value)
 
     def _explain(self, value: Any) -> str:
         try:

@@ -48,7 +48,7 @@ class Template:
         return self.rendered(lambda text: str(render(text, context)))
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and self.declaration() == other.declaration()  # type: ignore[attr-defined]
+        return type(other) is type(self) and self.declaration() == other.declaration()
 
     def __hash__(self) -> int:
         return hash(self.declaration())

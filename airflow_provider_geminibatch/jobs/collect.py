@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from airflow_provider_geminibatch.core.errors import Rejected
+from airflow_provider_geminibatch.core.kinds import check_of
 from airflow_provider_geminibatch.core.landing import (
     CommitManifest,
     JobRef,
@@ -39,7 +40,6 @@ from airflow_provider_geminibatch.core.prices import NOTHING_SPENT, PriceList, S
 from airflow_provider_geminibatch.core.reconcile import LineCounts
 from airflow_provider_geminibatch.core.report import Tally
 from airflow_provider_geminibatch.core.sampling import Span
-from airflow_provider_geminibatch.core.schema_check import schema_check
 from airflow_provider_geminibatch.core.verdict import Thresholds, judge
 from airflow_provider_geminibatch.gemini.gateway import Gateway
 from airflow_provider_geminibatch.jobs import closing
@@ -237,7 +237,7 @@ def gathered(
     not show yet; with ``ended_only`` they are left out.
     """
     build = read_build(desk.store, manifest.path)
-    check = schema_check(build.response_schema) if build.response_schema else None
+    check = check_of(build)
     given_up = given_up_in(rungs_of(desk.store, build))
     prices = prices_of_build(desk.store, build, me=desk.me, now=desk.now)
     shards = tuple(

@@ -61,6 +61,7 @@ class Declaration:
     allow_fields: AllowFields | None = None
     listing: Listing | None = None
     columns: tuple[str, ...] = ()
+    repair: bool = True
     max_rows_per_shard: int = limits.SHARD_ROWS
     max_shard_bytes: int = limits.SHARD_BYTES
 
@@ -191,5 +192,5 @@ class Declaration:
         """``version:digest`` over what is asked of whom. How it is cut, connections and credentials have no part in it."""
         whom = msgspec.structs.astuple(service) if service else ()
         template = self.template.declaration() if self.template else ""
-        asked = (*whom, self.kind, self.model, self.source_name, template, *self.passthrough)
+        asked = (*whom, self.kind, self.model, self.source_name, template, *self.passthrough, *(() if self.repair else ("as it is",)))
         return f"{FINGERPRINT_VERSION}:{digest(*asked)}"

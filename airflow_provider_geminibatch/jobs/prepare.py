@@ -217,6 +217,7 @@ class _Preparation:
             "service": (str(opening.service or ""), str(self.service or "")),
             "response schema": (declared.response_schema and standing.response_schema, declared.response_schema),
             "columns": (standing.columns, declared.passthrough),
+            "repair": (standing.repair, declared.repair),
             "dimensions": (declared.dimensions and standing.dimensions, declared.dimensions),
         }
         return ", ".join(name for name, (was, is_) in pairs.items() if was != is_) or "template or source"
@@ -283,6 +284,7 @@ class _Preparation:
             response_schema=declared.response_schema or self._checkable(common.schema),
             dimensions=declared.dimensions or common.dimensions,
             columns=declared.passthrough,
+            repair=declared.repair,
             fingerprint=self.fingerprint,
             digest=digest(*(f"{shard.home} {shard.index} {shard.sha256} {shard.keys_sha256}" for shard in shards)),
         )

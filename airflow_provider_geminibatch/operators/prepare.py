@@ -67,6 +67,8 @@ class GeminiBatchPrepareOperator(BaseOperator):
     :param columns: Columns of ready-made requests that come back beside each answer; a template has its own.
     :param model: The model, with or without ``models/``.
     :param workspace: Folder of ledgers; by default ``[geminibatch] workspace``.
+    :param repair: Whether an answer that is not quite JSON (a code fence, words around it, a comma too many) is repaired
+        before it is held against the response schema; the column ``repaired`` says so. False: it is ``invalid``.
     :param max_rows_per_shard: Rows per job at most.
     :param processes: Processes that read and write a source of more than 256 MiB, where it can be cut into parts; by
         default as many as there are CPUs for this task. The build is the same for any number.
@@ -98,6 +100,7 @@ class GeminiBatchPrepareOperator(BaseOperator):
         kind: str | None = None,
         columns: Sequence[str] = (),
         workspace: str | None = None,
+        repair: bool = True,
         max_rows_per_shard: int = limits.SHARD_ROWS,
         processes: int | None = None,
         on_clear: str = "adopt",
@@ -115,6 +118,7 @@ class GeminiBatchPrepareOperator(BaseOperator):
         self.columns = tuple(columns)
         self.model = model
         self.workspace = workspace
+        self.repair = repair
         self.max_rows_per_shard = max_rows_per_shard
         self.processes = processes
         self.on_clear = on_clear
@@ -177,6 +181,7 @@ class GeminiBatchPrepareOperator(BaseOperator):
             source_name=source_name,
             allow_fields=config.allow_fields(),
             listing=_listing(config.models()),
+            repair=self.repair,
             max_rows_per_shard=self.max_rows_per_shard,
         )
 

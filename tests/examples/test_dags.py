@@ -55,7 +55,7 @@ def test_an_example_parses_light_and_the_same_under_every_hash_seed(file):
     assert " at 0x" not in one
 
 
-@pytest.mark.parametrize("name", ["01_first_batch", "03_taskflow", "04_deadline_and_rescue", "07_canary"])
+@pytest.mark.parametrize("name", ["01_first_batch", "03_taskflow", "04_deadline_and_rescue", "07_canary", "09_embeddings"])
 def test_an_example_of_one_thing_is_short(name):
     assert len((EXAMPLES / f"{name}.py").read_text().splitlines()) < 60
 
@@ -81,6 +81,7 @@ def ran(tmp_path_factory):
         "many_files",
         "capitals",
         "colours",
+        "proverbs",
     ]
     with running(Emulator(seed=7, start=datetime.now(UTC), speed=2 * 3600, turnaround=(1, 3))) as service:
         environment = {
@@ -103,7 +104,7 @@ def test_every_task_of_every_example_succeeds(ran):
     _, runs, _ = ran
     assert [run["dag"] for run in runs] == [
         "first_batch", "twelve_hour_chain", "twelve_hour_chain", "riddles", "dishes", "digests_in_time", "many_files", "capitals",
-        "colours",
+        "colours", "proverbs",
         "digest",
     ]  # fmt: skip
     *work, digest = runs
@@ -133,9 +134,9 @@ def test_each_bulletin_is_built_on_the_one_before_it(ran):
     assert len(rows) == 96
     assert {row["outcome"] for row in rows} == {"answer"}
     assert set(rows[0]["value"]) == {"likely_felt", "by_whom", "note"}
-    # 96 and 102 rows in shards of 50, two bulletins, the ten animals; riddles, two regions, digests, two files, capitals and
-    # colours.
-    assert emulator.log.count("batches.create") == 2 + 3 + 2 + 1 + 1 + 2 + 1 + 2 + 1 + 1
+    # 96 and 102 rows in shards of 50, two bulletins, the ten animals; riddles, two regions, digests, two files, capitals,
+    # colours and proverbs.
+    assert emulator.log.count("batches.create") == 2 + 3 + 2 + 1 + 1 + 2 + 1 + 2 + 1 + 1 + 1
 
 
 @pytest.mark.slow
@@ -169,6 +170,16 @@ def test_every_picture_is_looked_at(ran):
         (name, "answer") for name in ("tomato", "teal", "plum", "khaki")
     ]
     assert len(list((home / "workspace" / "media").rglob("0001.json"))) == 4
+
+
+@pytest.mark.slow
+def test_every_proverb_has_a_vector(ran):
+    home, runs, _ = ran
+    run_id = next(run["run_id"] for run in runs if run["dag"] == "proverbs")
+    rows = list(read_window(Landing("proverb_vectors", str(home / "landings" / "proverb_vectors")), run_id))
+    assert [(row["key"], len(row["embedding"])) for row in rows] == [
+        ("bird", 256), ("cook", 256), ("hands", 256), ("sparrow", 256),
+    ]  # fmt: skip
 
 
 @pytest.mark.slow
