@@ -29,6 +29,9 @@ from airflow_provider_geminibatch.core.reconcile import LineCounts
 from airflow_provider_geminibatch.core.verdict import Thresholds, Verdicts
 
 FORMATS = ("parquet", "jsonl")
+KEEPABLE = ("thoughts", "raw")
+"""Columns that land only where they are asked for: what the model thought, and the line as it came."""
+
 SQL = "sql"
 """The format of a landing in a database, and the scheme of its URI."""
 
@@ -47,6 +50,10 @@ class Place(msgspec.Struct, frozen=True):
     uri: str
     format: str = "parquet"
     parts: tuple[str, ...] = ()
+    typed: bool = False
+    """Whether the answers' properties have columns of their own, typed by the response schema."""
+    keep: tuple[str, ...] = ()
+    """What else lands of every row: of ``KEEPABLE``."""
 
     def __post_init__(self) -> None:
         known = (SQL,) if self.in_sql else FORMATS
@@ -61,6 +68,17 @@ class Place(msgspec.Struct, frozen=True):
             )
         if len(set(self.parts)) < len(self.parts):
             raise Unusable(f"parts={self.parts!r}", "a name stands twice", "Name each part once.")
+
+        if self.typed and self.format == "jsonl":
+            do = "Leave typed= out: value is the parsed answer there."
+            raise Unusable("typed=True with format='jsonl'", "JSON lines have no column types", do)
+        if isinstance(self.keep, str) or not set(self.keep) <= set(KEEPABLE):
+            raise Unusable(f"keep={self.keep!r}", "that cannot be kept", f"Write a tuple of {', '.join(KEEPABLE)}.")
+
+    @property
+    def content(self) -> str:
+        """The format with all else that decides the columns."""
+        return " ".join((self.format, *(("typed",) if self.typed else ()), *sorted(self.keep)))
 
     @property
     def in_sql(self) -> bool:

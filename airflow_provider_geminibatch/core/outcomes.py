@@ -38,6 +38,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     repaired: str = ""
     thoughts: str | None = None
     notes: dict[str, Any] | None = None
+    raw: str | None = None
+    """The line itself, where it is asked for."""
 
     @property
     def usable(self) -> bool:
@@ -238,6 +240,16 @@ def classify(line: bytes, check: SchemaCheck | None = None) -> Line:
     except UNREADABLE as error:
         return odd_line(line, error)
     return Line(key_of(wire.key), outcome_of(wire, check))
+
+
+def with_raw(outcome: Outcome, line: bytes) -> Outcome:
+    """The outcome with the line that tells it."""
+    return msgspec.structs.replace(outcome, raw=raw_text(line))
+
+
+def raw_text(line: bytes) -> str:
+    """A line as text, whatever its bytes are."""
+    return line.rstrip(b"\r\n").decode("utf-8", "replace")
 
 
 def odd_line(line: bytes, error: BaseException) -> Line:
@@ -442,4 +454,6 @@ __all__ = [
     "odd_line",
     "outcome_of",
     "plain_text",
+    "raw_text",
+    "with_raw",
 ]

@@ -21,6 +21,7 @@ from referencing.jsonschema import DRAFT202012
 from airflow_provider_geminibatch.core.errors import Unusable
 from airflow_provider_geminibatch.core.outcomes import Checked, SchemaCheck
 from airflow_provider_geminibatch.core.repair import repaired
+from airflow_provider_geminibatch.core.value_columns import ValueColumn, value_columns
 
 _LONGEST = 200
 _COUNTS = frozenset({"minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties"})
@@ -80,6 +81,11 @@ class _Check:
 
     def __init__(self, fast: Any, slow: Draft202012Validator, words: frozenset[str], repair: bool) -> None:
         self._fast, self._slow, self._words, self._repair = fast, slow, words, repair
+
+    @property
+    def columns(self) -> tuple[ValueColumn, ...]:
+        """The typed columns of a value that fits."""
+        return value_columns(self._slow.schema)
 
     def __call__(self, text: str) -> Checked:
         if self._words and text.strip() in self._words:

@@ -58,8 +58,6 @@ SOURCE = "the requests of @task.llm_batch"
 SHOWN = 20
 """How many problems an error names."""
 
-_EVER = datetime(1970, 1, 1, tzinfo=UTC)
-
 _STATE_FILE = "the state file under _airflow_batch_state/ of result_path"
 
 
@@ -228,9 +226,9 @@ class GeminiBatchAdapter(BatchAdapter):
         asked = common_ai.submission(idempotency_key, input_fingerprint)
         desk = self._desk
         noted = _aware(not_before) if not_before else desk.now()
-        since = noted - CLOCK_SLACK if not_before else _EVER
+        since = noted - CLOCK_SLACK if not_before else None
         with _in_their_words():
-            found = look_up(desk, asked, since, sent_at=noted)
+            found = look_up(desk, asked, sent_at=noted, since=since)
         return found.name if found else None
 
 

@@ -30,6 +30,9 @@ class Landing:
     :param owner: ``dag_id.task_id`` of the task that lands here, for Dags that wait for windows of another Dag.
     :param parts: Names of the parts of a window, where several tasks land it together, each with ``part=``. The window
         is there when all of them are.
+    :param typed: Whether each property of answers with a response schema has a column of its own, ``value_<property>``, of
+        the type that the schema gives it; for Parquet and tables.
+    :param keep: What else lands of every row: ``thoughts``, what the model thought where it tells; ``raw``, the result line.
     """
 
     name: str
@@ -37,12 +40,16 @@ class Landing:
     format: str = ""
     owner: str | None = None
     parts: tuple[str, ...] = ()
+    typed: bool = False
+    keep: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.format:
             object.__setattr__(self, "format", SQL if self.uri.startswith(f"{SQL}://") else "parquet")
         if not isinstance(self.parts, str):
             object.__setattr__(self, "parts", tuple(self.parts))
+        if not isinstance(self.keep, str):
+            object.__setattr__(self, "keep", tuple(self.keep))
         # What cannot work is told while the Dag is parsed.
         if self.place.in_sql:
             from airflow_provider_geminibatch.storage.sql_tables import table_of
@@ -76,12 +83,13 @@ class Landing:
     @property
     def place(self) -> Place:
         """The same for the package's own layers."""
-        return Place(name=self.name, uri=self.uri, format=self.format, parts=self.parts)
+        return Place(name=self.name, uri=self.uri, format=self.format, parts=self.parts, typed=self.typed, keep=self.keep)
 
     def serialize(self) -> dict[str, Any]:
         """What Airflow shows of it and compares between two parses of the Dag."""
         shown = {"name": self.name, "uri": self.uri, "format": self.format, "owner": self.owner}
-        return shown | ({"parts": list(self.parts)} if self.parts else {})
+        more = {"parts": list(self.parts), "typed": self.typed, "keep": list(self.keep)}
+        return shown | {name: value for name, value in more.items() if value}
 
 
 def outlets_with(landing: Landing, given: Any) -> list[Any]:

@@ -154,7 +154,7 @@ def collect(
     disk = disk_for(landing)
     for manifest in (manifests := tuple(manifests)):
         store = open_store(manifest.workspace)
-        desks.setdefault(manifest.workspace, Desk(store, gateway, me, now, log, sleep, disk=disk))
+        desks.setdefault(manifest.workspace, Desk(store, gateway, me, now, log, sleep, disk=disk, raw="raw" in landing.keep))
     batches = [gathered(desks[manifest.workspace], manifest, gateways) for manifest in manifests]
     landed = land(desks, commission, batches)
     if landed.manifest.rejected:
@@ -164,7 +164,7 @@ def collect(
 
 def disk_for(landing: Place) -> Disk | None:
     """The local disk for what waits to be landed, where it lands by columns."""
-    return Disk() if landing.format == "parquet" else None
+    return Disk(landing) if landing.format == "parquet" else None
 
 
 def land(
@@ -184,9 +184,11 @@ def land(
             # Before the commit, so that whoever finds a window finds its dead letters too.
             note_dead_letters(desks[batch.origin.workspace], batch)
     tally = Tally()
-    manifest = store.commit(draft, lambda: counted(LandedRows(batches), tally), _Notes(desk, batches, draft.commit))
+    manifest = store.commit(
+        draft, lambda: counted(LandedRows(batches, place), tally), _Notes(desk, batches, draft.commit)
+    )
     if manifest.commit == draft.commit:
-        note_report(batches, manifest, store, lambda: counted(LandedRows(batches), tally), tally, desk.log)
+        note_report(batches, manifest, store, lambda: counted(LandedRows(batches, place), tally), tally, desk.log)
     landed = Landed(manifest, place.uri, view_of(store, manifest.window, place.parts))
     if complete:
         for batch in batches:
@@ -291,7 +293,7 @@ def _draft(
         window=commission.window,
         part=commission.part,
         commit=commit_id(
-            commission.window, commission.landing.format, sealed, identity_of(prices), part=commission.part
+            commission.window, commission.landing.content, sealed, identity_of(prices), part=commission.part
         ),
         format=commission.landing.format,
         parts=(),

@@ -87,11 +87,11 @@ def send(desk: Desk, asked: Submission, lines: Iterable[bytes], *, model: str) -
     info = desk.gateway.model(model)
     if info.methods and METHODS["generate"] not in info.methods:
         raise ModelUnknown(f"model {model!r}", 404, f"it does not support {METHODS['generate']}.")
-    # By the service's own clock, so that only what was created from here on can be a job of this submission.
-    begun = desk.gateway.jobs().at or desk.now() - CLOCK_SLACK
+    # An earlier life of the same submission, a cancelled one say, is none of this one's jobs.
+    before = frozenset(job.name for job in _named(desk.gateway, asked))
     uploaded = _upload(desk.gateway, asked, lines)
     desk.log.info("%s uploaded as %s (%d bytes)", asked.job_name, uploaded.name, uploaded.size_bytes)
-    if other := _newest(desk, asked, begun):
+    if other := _newest(desk, asked, before=before):
         desk.gateway.delete_file(uploaded.name)
         desk.log.warning("%s is of another attempt of this task that runs beside this one; it is adopted", other.name)
         return Sent(other.name)
@@ -103,7 +103,7 @@ def send(desk: Desk, asked: Submission, lines: Iterable[bytes], *, model: str) -
         do = "Wait for jobs to end, or raise the quota, and" if reply.code == 429 else "Correct what it names and"
         raise SubmissionRefused(asked.job_name, reply.code, reply.text, f"{do} retry the task.")
     desk.log.warning("%s: the create got no certain answer (%s); looking it up", asked.job_name, reply.why)
-    found = look_up(desk, asked, begun, sent_at=desk.now())
+    found = look_up(desk, asked, sent_at=desk.now(), before=before)
     if found:
         return Sent(found.name, uploaded.name)
     raise ServiceBusy(f"create of {asked.job_name}", None, f"{reply.why}; it is proven that no job came of it")
@@ -117,22 +117,27 @@ def _upload(gateway: Gateway, asked: Submission, lines: Iterable[bytes]) -> Uplo
         return gateway.upload(file, size_bytes=size, display_name=asked.job_name)
 
 
-def look_up(desk: Desk, asked: Submission, since: datetime, *, sent_at: datetime) -> JobSnapshot | None:
-    """The newest job of a submission created from ``since`` on; None when there is certainly none.
+def look_up(
+    desk: Desk, asked: Submission, *, sent_at: datetime, since: datetime | None = None,
+    before: frozenset[str] = frozenset(),
+) -> JobSnapshot | None:  # fmt: skip
+    """The newest job of a submission created from ``since`` on that was not there ``before``; None when there is certainly none.
 
     Absence is told as the ledger tells it: the submission's file is old enough that whoever uploaded it has long sent its
     create, then it is deleted, so that a create that wakes up later fails for want of it, and a whole sweep shows nothing.
     Until then this thread is held, ``settle`` after ``sent_at`` or the upload at most. Raises SubmissionUnknown and ServiceError.
     """
-    due = sent_at + desk.policy.settle
+    settle = desk.policy.settle
+    due, limit = sent_at + settle, desk.now() + settle + CLOCK_SLACK
     while True:
-        if found := _newest(desk, asked, since):
+        if found := _newest(desk, asked, since, before):
             return found
         files = tuple(_files(desk.gateway, asked))
-        due = max([due, *(desk.now() + desk.policy.settle - age for age in map(_age, files) if age is not None)])
+        due = max([due, *(desk.now() + settle - age for age in map(_age, files) if age is not None)])
+        if due > limit:
+            why = "somebody still uploads for it, or the clocks of this worker and of the service disagree"
+            raise SubmissionUnknown(asked.job_name, asked.mark, why)
         left = due - desk.now()
-        if left > desk.policy.settle * 2:
-            raise SubmissionUnknown(asked.job_name, asked.mark, "the clocks of this worker and of the service disagree")
         if left <= timedelta(0):
             break
         pause = min(left, desk.policy.look_again)
@@ -143,14 +148,20 @@ def look_up(desk: Desk, asked: Submission, since: datetime, *, sent_at: datetime
         desk.pause(pause.total_seconds())
     for file in files:
         desk.gateway.delete_file(file.name)
-    return _newest(desk, asked, since)
+    return _newest(desk, asked, since, before)
 
 
-def _newest(desk: Desk, asked: Submission, since: datetime) -> JobSnapshot | None:
-    listed = (job for page in pages(desk.gateway) for job in page.jobs)
-    of_it = (job for job in listed if job.display_name.startswith(asked.mark))
+def _named(gateway: Gateway, asked: Submission) -> Iterator[JobSnapshot]:
+    listed = (job for page in pages(gateway) for job in page.jobs)
+    return (job for job in listed if job.display_name.startswith(asked.mark))
+
+
+def _newest(
+    desk: Desk, asked: Submission, since: datetime | None = None, before: frozenset[str] = frozenset()
+) -> JobSnapshot | None:
+    fresh = (job for job in _named(desk.gateway, asked) if job.name not in before)
     found = sorted(
-        (job for job in of_it if job.created_at is None or job.created_at >= since),
+        (job for job in fresh if since is None or job.created_at is None or job.created_at >= since),
         key=lambda job: (job.created_at or datetime.max.replace(tzinfo=UTC), job.name),
     )
     for extra in found[:-1]:
@@ -169,7 +180,8 @@ def _files(gateway: Gateway, asked: Submission) -> Iterator[UploadedFile]:
 
 
 def _age(file: UploadedFile) -> timedelta | None:
-    return None if file.life is None else FILE_LIFE - file.life
+    # The service's Date has whole seconds, so that a fresh file may seem to have more than its life before it.
+    return None if file.life is None else max(timedelta(0), FILE_LIFE - file.life)
 
 
 _OF_NO_REQUEST = Outcome(kind=Outcomes.FAILED, reason="a line of no request")

@@ -24,7 +24,7 @@ from airflow_provider_geminibatch.core.layers import At, Said
 from airflow_provider_geminibatch.core.ledger import Kept, Reusing, RungFact
 from airflow_provider_geminibatch.core.model import Build, Shard
 from airflow_provider_geminibatch.core.names import generation_path, parse_wire_key, wire_key
-from airflow_provider_geminibatch.core.outcomes import Outcome, SchemaCheck, classify
+from airflow_provider_geminibatch.core.outcomes import Outcome, SchemaCheck, classify, with_raw
 from airflow_provider_geminibatch.core.prices import NOTHING_SPENT, Spent
 from airflow_provider_geminibatch.jobs.segments import SegmentLine, rung_bill, rung_path
 from airflow_provider_geminibatch.storage import facts as fact_store
@@ -133,7 +133,7 @@ def kept_rows(
             key = parse_wire_key(line.key)
             if key is None or (key.tag, key.shard) != (shard.tag, shard.index):
                 raise _not_kept(uri, source, f"{line.key!r} is no row of {shard}")
-            yield KeptRow(key.row, classify(raw, check).outcome, line)
+            yield KeptRow(key.row, with_raw(classify(raw, check).outcome, raw), line)
     if hashed.hexdigest() != kept.sha256:
         raise _not_kept(uri, source, "its checksum differs")
 

@@ -17,7 +17,7 @@ from airflow_provider_geminibatch.core.layers import At, Said
 from airflow_provider_geminibatch.core.ledger import Fact, Round, RungBuild, RungDone, RungFact, Settled
 from airflow_provider_geminibatch.core.model import Build, Outcomes, Shard
 from airflow_provider_geminibatch.core.names import generation_path
-from airflow_provider_geminibatch.core.outcomes import SchemaCheck, classify
+from airflow_provider_geminibatch.core.outcomes import SchemaCheck, classify, with_raw
 from airflow_provider_geminibatch.core.prices import NOTHING_SPENT, Spent, spent_on
 from airflow_provider_geminibatch.gemini.gateway import Gateway
 from airflow_provider_geminibatch.jobs.kept import KeptLayer, kept_layers
@@ -109,6 +109,8 @@ class BuiltLayer:
     check: SchemaCheck | None
     shards: tuple[Answered, ...]
     round: int | None
+    raw: bool = False
+    """Whether its outcomes come with their lines."""
 
     @property
     def results(self) -> tuple[ShardResult, ...]:
@@ -126,7 +128,7 @@ class BuiltLayer:
         for shard in self.shards:
             job, name = shard.job.name if shard.job else None, shard.result.shard
             places = sealed_places(self.desk.store, shard.shard)
-            outcomes = shard.outcomes(self.desk.store, self.check)
+            outcomes = shard.outcomes(self.desk.store, self.check, raw=self.raw)
             for at, outcome in zip(places, outcomes, strict=True):
                 told = shard.told and outcome.kind is not Outcomes.MISSING
                 cost = spent_on(outcome.usage, shard.price).cost_usd
@@ -156,7 +158,7 @@ class SegmentLayer:
         folder, most = generation_of(self.root), len(self.results)
         for at, raw in segment_outcomes(self.store, folder, self.rung.number, most):
             line = segment_line(raw)
-            outcome = classify(raw, self.check).outcome
+            outcome = with_raw(classify(raw, self.check).outcome, raw)
             yield Said(at, self.number, outcome, True, line.cost_usd, line.model or self.model, None, name, None)
 
 
@@ -210,7 +212,7 @@ def layers_of(
             )
             for shard in build.shards
         )
-        found.append(BuiltLayer(len(found) + 1, build, its, check, shards, round_))
+        found.append(BuiltLayer(len(found) + 1, build, its, check, shards, round_, its.raw))
 
     for opened in rounds_of(desk.store, root):
         if opened.build is not None:

@@ -23,7 +23,7 @@ from airflow_provider_geminibatch.core.landing import JobRef, ShardResult
 from airflow_provider_geminibatch.core.ledger import Attempt, Collected, End, ShardFacts, attempt_path
 from airflow_provider_geminibatch.core.model import JobSnapshot, Outcomes, Shard, Usage, state_row
 from airflow_provider_geminibatch.core.names import segment
-from airflow_provider_geminibatch.core.outcomes import Outcome, SchemaCheck, classify
+from airflow_provider_geminibatch.core.outcomes import Outcome, SchemaCheck, classify, with_raw
 from airflow_provider_geminibatch.core.prices import NOTHING_SPENT, Price, PriceList, Spent, of_picos, row_costs
 from airflow_provider_geminibatch.core.reconcile import KINDS, LineCounts, Reconciled, Reconciler, distrust
 from airflow_provider_geminibatch.gemini.gateway import Gateway
@@ -55,6 +55,8 @@ class Desk:
     """The door to media, where some have to be uploaded again."""
     disk: Disk | None = None
     """The local disk, where what lines came to may wait for the landing; None when there will be none, or none by columns."""
+    raw: bool = False
+    """Whether the lines themselves land too."""
 
     def pause(self, seconds: float) -> None:
         """Hold this thread for a moment."""
@@ -109,13 +111,13 @@ class Answered:
     def lines(self) -> LineCounts:
         return self.found.lines if self.found is not None else LineCounts()
 
-    def outcomes(self, store: Store, check: SchemaCheck | None) -> Iterator[Outcome]:
-        """The outcome of every row, in row order."""
+    def outcomes(self, store: Store, check: SchemaCheck | None, *, raw: bool = False) -> Iterator[Outcome]:
+        """The outcome of every row, in row order; on request with its line."""
         if self.found is None:
             assert self.failure is not None
             yield from (self.failure for _ in range(self.shard.rows))
             return
-        with Lines(store, self.result.path, check) as lines:
+        with Lines(store, self.result.path, check, raw=raw) as lines:
             yield from self.found.outcomes(lines.outcome_at)
 
     def unresolved(self, store: Store, check: SchemaCheck | None) -> Iterator[tuple[int, Outcome]]:
@@ -133,9 +135,9 @@ class Answered:
 class OutcomeReader:
     """The outcomes of a shard's rows by row, from the results."""
 
-    def __init__(self, answered: Answered, store: Store, check: SchemaCheck | None) -> None:
+    def __init__(self, answered: Answered, store: Store, check: SchemaCheck | None, *, raw: bool = False) -> None:
         self._answered = answered
-        self._open = lambda: Lines(store, answered.result.path, check)
+        self._open = lambda: Lines(store, answered.result.path, check, raw=raw)
         self._lines: Lines | None = None
         self.again: Set[int] = answered.found.again.keys() if answered.found is not None else frozenset()
         """The rows that several lines answer."""
@@ -329,8 +331,10 @@ BLOCK_BYTES = 2 << 20
 class Lines:
     """A result file, read through once in blocks of lines, and at places."""
 
-    def __init__(self, store: Store, path: str, check: SchemaCheck | None, price: Price | None = None) -> None:
-        self._stack, self._check, self._price = ExitStack(), check, price
+    def __init__(
+        self, store: Store, path: str, check: SchemaCheck | None, price: Price | None = None, *, raw: bool = False
+    ) -> None:
+        self._stack, self._check, self._price, self._raw = ExitStack(), check, price, raw
         self.versions = Counter[str]()
         self.sizes = SizeTally()
         self._tokens, self._picos, self._priced = [0] * len(Usage.__struct_fields__), 0, True
@@ -387,7 +391,9 @@ class Lines:
     def outcome_at(self, place: int) -> Outcome:
         """The outcome of the line that begins at ``place``."""
         self._at.seek(place)
-        return classify(self._at.readline(), self._check).outcome
+        line = self._at.readline()
+        outcome = classify(line, self._check).outcome
+        return with_raw(outcome, line) if self._raw else outcome
 
 
 def buffered(file: BinaryIO) -> BinaryIO:
@@ -407,7 +413,7 @@ def _read(desk: Desk, shard: Shard, sealed: Collected, check: SchemaCheck | None
         for places, raws, block, costs in lines:
             rows = joining.add(block.keys, block.kinds, block.readable, places)
             if spool is not None:
-                spool.add(cells(spool.schema, rows, raws, block, costs))
+                spool.add(cells(spool, rows, raws, block, costs))
         found = joining.done(lines.outcome_at)
         if spool is not None:
             spool.finish()

@@ -11,12 +11,13 @@ from typing import Any
 
 from airflow_provider_geminibatch.core.fast_outcomes import landing_cells
 from airflow_provider_geminibatch.core.kinds import KINDS
-from airflow_provider_geminibatch.core.landing import Origin
+from airflow_provider_geminibatch.core.landing import Origin, Place
 from airflow_provider_geminibatch.core.layers import At, Said, chosen, landing, overlaid, paid
 from airflow_provider_geminibatch.core.model import Build, Outcomes
 from airflow_provider_geminibatch.core.outcomes import Outcome, SchemaCheck
 from airflow_provider_geminibatch.core.prices import spent_on
 from airflow_provider_geminibatch.core.vectors import together
+from airflow_provider_geminibatch.jobs.extras import Extras
 from airflow_provider_geminibatch.jobs.layers import Layer, sealed_keys
 from airflow_provider_geminibatch.jobs.results import Answered, OutcomeReader
 from airflow_provider_geminibatch.jobs.spooled import Whole, merged, weight, without
@@ -108,12 +109,14 @@ class LandedRows:
     Where a batch passes all columns of its source through, its key files are read once more, before, for their names.
     """
 
-    def __init__(self, batches: Sequence[AnsweredBatch]) -> None:
+    def __init__(self, batches: Sequence[AnsweredBatch], place: Place | None = None) -> None:
         self._batches = batches
+        self._extras = Extras(place, [batch.check for batch in batches])
+        self.raw = place is not None and "raw" in place.keep
         self._users = user_columns(self._user_rows(), self._declared())
         kinds = [column[1] for batch in batches if (column := KINDS[batch.build.kind].column(batch.build))]
         self._vectors = bool(kinds)
-        own = own_columns(together(kinds) if kinds else None)
+        own = own_columns(together(kinds) if kinds else None, self._extras.columns)
         self.columns = (*own, *(Column(name, "string") for name in landing_names(self._users, own)))
 
     def _declared(self) -> list[str]:
@@ -140,12 +143,12 @@ class LandedRows:
     def _shard_rows(self, batch: AnsweredBatch, answered: Answered) -> Iterator[Row]:
         job, shard = answered.job.name if answered.job else None, answered.result.shard
         keys = sealed_keys(batch.store, answered.shard)
-        outcomes = answered.outcomes(batch.store, batch.check)
+        outcomes = answered.outcomes(batch.store, batch.check, raw=self.raw)
         for (key, passed), outcome in zip(keys, outcomes, strict=True):
             cost = spent_on(outcome.usage, answered.price).cost_usd
             model = outcome.model_version or batch.build.model
             own = (*_own(key, outcome, cost), model, job, shard, 0, outcome.repaired or None)
-            yield self.row(batch, own, passed)
+            yield self.row(batch, own, outcome, passed)
 
     def batches(self) -> Iterator[Any]:
         """The same rows as record batches of Arrow. What was kept when the lines were judged is not read again."""
@@ -157,8 +160,8 @@ class LandedRows:
     def _shard_batches(self, batch: AnsweredBatch, place: int, answered: Answered, above: _Above) -> Iterator[Any]:
         keys, rows = sealed_keys(batch.store, answered.shard), answered.shard.rows
         same = {"job": answered.job.name if answered.job else None, "shard": answered.result.shard, "round": 0}
-        whole, schema = Whole(self.columns, batch.build.model, same), arrow_schema(self.columns)
-        with OutcomeReader(answered, batch.store, batch.check) as read:
+        whole, schema = Whole(self.columns, len(self._users), batch.build.model, same), arrow_schema(self.columns)
+        with OutcomeReader(answered, batch.store, batch.check, raw=self.raw) as read:
             for start in range(0, rows, GROUP_ROWS):
                 named = list(islice(keys, GROUP_ROWS))
                 group = _Group(self, batch, answered, read, start, named, above.rows(place, start + len(named)))
@@ -182,18 +185,19 @@ class LandedRows:
 
     def _merged_rows(self, batch: AnsweredBatch) -> Iterator[Row]:
         """As ``_shard_rows``, with the best outcome of each row and the cost of all."""
-        layers = [_of_root(batch), *(layer.said() for layer in batch.layers)]
+        layers = [_of_root(batch, self.raw), *(layer.said() for layer in batch.layers)]
         groups = (group for group in overlaid(layers) if group[0].layer == 0)
         for (key, passed), group in zip(_all_keys(batch), groups, strict=True):
-            yield self.row(batch, _merged(key, group), passed)
+            yield self.row(batch, _merged(key, group), landing(group).outcome, passed)
 
-    def row(self, batch: AnsweredBatch, own: tuple[Any, ...], passed: Mapping[str, Any]) -> Row:
+    def row(self, batch: AnsweredBatch, own: tuple[Any, ...], outcome: Outcome, passed: Mapping[str, Any]) -> Row:
         """A row from its own columns: a vector moves from ``value`` to the column for it, which other batches leave empty."""
+        rest = (*self._extras.cells(outcome), *self.users(passed))
         if not self._vectors:
-            return (*own, *self.users(passed))
+            return (*own, *rest)
         if KINDS[batch.build.kind].column(batch.build) is None:
-            return (*own, None, *self.users(passed))
-        return (*own[:_VALUE], None, *own[_VALUE + 1 :], own[_VALUE], *self.users(passed))
+            return (*own, None, *rest)
+        return (*own[:_VALUE], None, *own[_VALUE + 1 :], own[_VALUE], *rest)
 
 
 class _Above:
@@ -252,7 +256,8 @@ class _Group:
         for row in rows:
             key, passed = self.named[row - self.start]
             root = self._root(row)
-            yield self.landed.row(self.batch, _merged(key, [root, *self.above.get(row, ())]), passed)
+            group = [root, *self.above.get(row, ())]
+            yield self.landed.row(self.batch, _merged(key, group), landing(group).outcome, passed)
 
     def _root(self, row: int) -> Said:
         answered, outcome = self.answered, self.read(row)
@@ -275,10 +280,10 @@ def _all_keys(batch: AnsweredBatch) -> Iterator[tuple[str, dict[str, Any]]]:
         yield from sealed_keys(batch.store, answered.shard)
 
 
-def _of_root(batch: AnsweredBatch) -> Iterator[Said]:
+def _of_root(batch: AnsweredBatch, raw: bool) -> Iterator[Said]:
     for place, answered in sorted(batch.places.items()):
         job, shard = answered.job.name if answered.job else None, answered.result.shard
-        for row, outcome in enumerate(answered.outcomes(batch.store, batch.check)):
+        for row, outcome in enumerate(answered.outcomes(batch.store, batch.check, raw=raw)):
             told = answered.told and outcome.kind is not Outcomes.MISSING
             cost = spent_on(outcome.usage, answered.price).cost_usd
             yield Said((place, row), 0, outcome, told, cost, batch.build.model, job, shard, 0)

@@ -11,6 +11,7 @@ from airflow_provider_geminibatch.core.fast_outcomes import KINDS, Block
 from airflow_provider_geminibatch.core.kinds import VECTOR_COLUMN
 from airflow_provider_geminibatch.core.outcomes import SchemaCheck, VectorCheck
 from airflow_provider_geminibatch.core.vectors import is_vector, vector_kind
+from airflow_provider_geminibatch.jobs.extras import Extras
 from airflow_provider_geminibatch.storage.arrow_parts import column_of, money_of, pyarrow
 from airflow_provider_geminibatch.storage.sinks import COLUMNS, Column, Row, arrow_schema, own_columns, weight_of
 from airflow_provider_geminibatch.storage.spool import LINE_BYTES, ROW, Disk, Spool
@@ -25,13 +26,15 @@ def spool_for(disk: Disk, check: SchemaCheck | None = None) -> Spool | None:
     if find_spec("pyarrow") is None:
         return None
     vector = vector_kind(check.dimensions) if isinstance(check, VectorCheck) else None
-    own = (column for column in own_columns(vector) if column.name not in _OF_LANDING)
-    return Spool(arrow_schema((Column(ROW, "int64"), *own)), disk)
+    extras = Extras(disk.place, [check])
+    own = (column for column in own_columns(vector, extras.columns) if column.name not in _OF_LANDING)
+    return Spool(arrow_schema((Column(ROW, "int64"), *own)), disk, extras)
 
 
-def cells(schema: Any, rows: Sequence[int], raws: Sequence[bytes], block: Block, costs: Sequence[int | None]) -> Any:
+def cells(spool: Spool, rows: Sequence[int], raws: Sequence[bytes], block: Block, costs: Sequence[int | None]) -> Any:
     """What the lines came to that are the first of their row and not too long; by columns, with the rows in front."""
     pa, _ = pyarrow()
+    schema, extras = spool.schema, spool.extras
     vectors = VECTOR_COLUMN in schema.names
     picos = None if None in costs else [cost or 0 for cost in costs]
     arrays = {
@@ -52,6 +55,8 @@ def cells(schema: Any, rows: Sequence[int], raws: Sequence[bytes], block: Block,
         "model": column_of([version or None for version in block.version], "string"),
         "repaired": column_of(block.repaired, "string"),
     }
+    for column, values in zip(extras.columns, extras.of_block(block, raws), strict=True):
+        arrays[column.name] = column_of(values, column.kind)
     if vectors:
         arrays[VECTOR_COLUMN] = vectors_of(pa, block.value, schema.field(VECTOR_COLUMN).type)
     batch = pa.record_batch([arrays[name] for name in schema.names], schema=schema)
@@ -71,9 +76,9 @@ def _partly(costs: Sequence[int | None]) -> Any:
 class Whole:
     """Puts together what a spool kept with what the rest of the row is: keys, the user's columns, and the shard's own."""
 
-    def __init__(self, columns: Sequence[Column], model: str, same: Mapping[str, Any]) -> None:
+    def __init__(self, columns: Sequence[Column], users: int, model: str, same: Mapping[str, Any]) -> None:
         self._columns, self._schema, self._model, self._same = columns, arrow_schema(columns), model, same
-        self._users = [column.name for column in columns[len(COLUMNS) :] if not is_vector(column.kind)]
+        self._users = [column.name for column in columns[len(columns) - users :]]
 
     def batch(self, kept: Any, keys: Sequence[str], users: Sequence[Sequence[str | None]]) -> Any:
         """Record batch of rows that were kept; ``users`` is column by column."""
@@ -99,11 +104,17 @@ class Whole:
 
 
 def _found(kept: Any, column: Column, of: Any) -> Any:
-    """A column of what was kept; only that of vectors may be missing, or of one length where the landing has several."""
+    """A column of what was kept.
+
+    Those of vectors and of properties may be missing, or of another type, where batches that land together differ.
+    """
     pa, _ = pyarrow()
-    if not is_vector(column.kind):
-        return kept.column(column.name)
-    return kept.column(column.name).cast(of) if column.name in kept.schema.names else pa.nulls(kept.num_rows, of)
+    if column.name not in kept.schema.names:
+        return pa.nulls(kept.num_rows, of)
+    found = kept.column(column.name)
+    if found.type == of:
+        return found
+    return found.cast(of) if is_vector(column.kind) else column_of(found.to_pylist(), column.kind)
 
 
 def merged(batches: Sequence[Any], rows: Sequence[int]) -> Any:

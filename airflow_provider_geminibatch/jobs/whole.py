@@ -110,7 +110,7 @@ def walk(
     rung, BatchCancelled on a person's wish, Unusable for a deadline that is past before anything was sent, and what ``submit``
     and ``collect`` raise.
     """
-    desk = Desk(store, gateways(None), me, now, log, sleep, files, disk_for(landing))
+    desk = Desk(store, gateways(None), me, now, log, sleep, files, disk_for(landing), "raw" in landing.keep)
     commission = Commission(
         landing, landing_store, window, owner, run, policy.thresholds, early=policy.early is not None, part=part
     )

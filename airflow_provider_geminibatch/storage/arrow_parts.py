@@ -53,7 +53,7 @@ def _type(kind: Any) -> Any:
             return pa.list_(_type(kind["list"]))
         return pa.struct([(name, _type(inner)) for name, inner in kind["struct"].items()])
     return {
-        "string": pa.string(), "json": pa.string(), "int64": pa.int64(), "decimal": pa.decimal128(28, 12),
+        "string": pa.string(), "text": pa.string(), "json": pa.string(), "int64": pa.int64(), "decimal": pa.decimal128(28, 12),
         "float64": pa.float64(), "bool": pa.bool_(), "timestamp": pa.timestamp("us", tz="UTC"),
     }[kind]  # fmt: skip
 

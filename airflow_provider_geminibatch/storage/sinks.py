@@ -70,9 +70,9 @@ COLUMNS = (
 )
 
 
-def own_columns(vector: str | None = None) -> tuple[Column, ...]:
+def own_columns(vector: str | None = None, more: Sequence[Column] = ()) -> tuple[Column, ...]:
     """The columns before the user's; vectors, of that kind of column, have one of their own and leave ``value`` empty."""
-    return COLUMNS if vector is None else (*COLUMNS, Column(VECTOR_COLUMN, vector))
+    return (*COLUMNS, *((Column(VECTOR_COLUMN, vector),) if vector is not None else ()), *more)
 
 
 def user_columns(rows: Iterable[Mapping[str, Any]], names: Sequence[str] = ()) -> tuple[str, ...]:

@@ -43,10 +43,10 @@ ROW = "row"
 
 
 class Disk:
-    """The local disk's share of one task, which all its spools write to."""
+    """The local disk's share of one task, which all its spools write to, and the landing that they write for."""
 
-    def __init__(self, most_bytes: int = SPOOL_BYTES) -> None:
-        self.left = most_bytes
+    def __init__(self, place: Any = None, most_bytes: int = SPOOL_BYTES) -> None:
+        self.place, self.left = place, most_bytes
 
     def take(self, size_bytes: int) -> bool:
         """Whether so much may still be written."""
@@ -93,7 +93,8 @@ class _Held:
 class Spool:
     """The cells of one shard. ``schema`` begins with the row's number."""
 
-    def __init__(self, schema: Any, disk: Disk) -> None:
+    def __init__(self, schema: Any, disk: Disk, extras: Any = None) -> None:
+        self.extras = extras
         self.schema, self._held, self._broken = schema, _Held(disk), False
         weakref.finalize(self, self._held.let_go)
         self._thread = ThreadPoolExecutor(1, "geminibatch-spool")

@@ -101,7 +101,7 @@ def test_a_create_that_did_not_arrive_is_proven_absent_and_not_repeated_in_here(
     assert not [file for file in emulator[1].file_page().files if file.display_name == asked.job_name]
     # The next attempt is sure at once.
     before = emulator[0].clock.now()
-    assert look_up(beside(emulator), asked, began, sent_at=began) is None
+    assert look_up(beside(emulator), asked, since=began, sent_at=began) is None
     assert emulator[0].clock.now() == before
 
 
@@ -110,7 +110,7 @@ def test_a_crashed_attempt_is_found_by_the_next() -> None:
     gateway, asked = InMemoryGateway(clock), submission("key", "print", 2)
     intent = clock()
     sent = send(desk(gateway, clock, clock.advance), asked, lines(asked), model=MODEL)
-    found = look_up(desk(gateway, clock, clock.advance), submission("key", "print"), intent, sent_at=intent)
+    found = look_up(desk(gateway, clock, clock.advance), submission("key", "print"), since=intent, sent_at=intent)
     assert found is not None
     assert found.name == sent.job_name
     assert clock() == intent
@@ -120,7 +120,7 @@ def test_absence_is_certain_only_when_the_settle_time_has_passed() -> None:
     clock = ManualClock()
     gateway, asked = InMemoryGateway(clock), submission("key", "print")
     intent = clock()
-    assert look_up(desk(gateway, clock, clock.advance), asked, intent - CLOCK_SLACK, sent_at=intent) is None
+    assert look_up(desk(gateway, clock, clock.advance), asked, since=intent - CLOCK_SLACK, sent_at=intent) is None
     assert clock() == intent + SETTLE
 
 
@@ -130,7 +130,7 @@ def test_a_young_file_of_the_submission_puts_certainty_off_and_is_deleted_then()
     intent = clock()
     clock.advance(timedelta(minutes=30))  # a long upload, and a crash right after it
     gateway.upload(io.BytesIO(b"".join(lines(asked))), size_bytes=1, display_name=asked.job_name)
-    assert look_up(desk(gateway, clock, clock.advance), asked, intent, sent_at=intent) is None
+    assert look_up(desk(gateway, clock, clock.advance), asked, since=intent, sent_at=intent) is None
     assert clock() == intent + timedelta(minutes=40)
     assert not gateway.file_page().files
 
@@ -156,7 +156,7 @@ def test_an_older_job_of_the_same_name_is_not_adopted() -> None:
     clock.advance(timedelta(hours=1))
     second = send(desk(gateway, clock, clock.advance), asked, lines(asked), model=MODEL)
     assert first.job_name != second.job_name
-    found = look_up(desk(gateway, clock, clock.advance), asked, clock() - CLOCK_SLACK, sent_at=clock())
+    found = look_up(desk(gateway, clock, clock.advance), asked, since=clock() - CLOCK_SLACK, sent_at=clock())
     assert found is not None
     assert found.name == second.job_name
 
@@ -181,7 +181,7 @@ def test_clocks_that_disagree_prove_nothing() -> None:
     clock = ManualClock()
     ahead = clock() + timedelta(hours=3)
     with pytest.raises(SubmissionUnknown, match="clocks"):
-        look_up(desk(InMemoryGateway(clock), clock, clock.advance), submission("k", "f"), clock(), sent_at=ahead)
+        look_up(desk(InMemoryGateway(clock), clock, clock.advance), submission("k", "f"), since=clock(), sent_at=ahead)
 
 
 def test_lines_that_are_odd_are_kept_aside_and_counted(emulator: tuple[Emulator, Gateway]) -> None:
