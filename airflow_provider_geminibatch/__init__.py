@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from airflow_provider_geminibatch.core.canary import Canary
     from airflow_provider_geminibatch.core.embed_template import EmbedTemplate
     from airflow_provider_geminibatch.core.media import Media
+    from airflow_provider_geminibatch.core.reuse import Reuse
     from airflow_provider_geminibatch.core.template import RequestTemplate
     from airflow_provider_geminibatch.decorators.gemini_batch import gemini_batch
+    from airflow_provider_geminibatch.hooks.dead_letters import DeadLetters
     from airflow_provider_geminibatch.hooks.gemini_batch import GeminiBatchHook
     from airflow_provider_geminibatch.hooks.landing import Landing, landed_windows, read_window
     from airflow_provider_geminibatch.hooks.sql import SqlSource
@@ -38,6 +40,7 @@ _HOMES = {
     "ArrowSource": "storage.sources",
     "Canary": "core.canary",
     "CsvSource": "storage.sources",
+    "DeadLetters": "hooks.dead_letters",
     "EmbedTemplate": "core.embed_template",
     "GeminiBatchCancelOperator": "operators.cancel",
     "GeminiBatchHook": "hooks.gemini_batch",
@@ -54,6 +57,7 @@ _HOMES = {
     "ParquetSource": "storage.sources",
     "RequestTemplate": "core.template",
     "RequestsSource": "storage.sources",
+    "Reuse": "core.reuse",
     "Rung": "core.batch",
     "SqlSource": "hooks.sql",
     "gemini_batch": "decorators.gemini_batch",
@@ -65,6 +69,7 @@ __all__ = [
     "ArrowSource",
     "Canary",
     "CsvSource",
+    "DeadLetters",
     "EmbedTemplate",
     "GeminiBatchCancelOperator",
     "GeminiBatchHook",
@@ -81,6 +86,7 @@ __all__ = [
     "ParquetSource",
     "RequestTemplate",
     "RequestsSource",
+    "Reuse",
     "Rung",
     "SqlSource",
     "gemini_batch",

@@ -67,7 +67,9 @@ def show(args: argparse.Namespace) -> int:
         print(f"given up {given_up.at:%Y-%m-%d %H:%M} UTC by {given_up.owner}: {given_up.reason}")
     for shard in build.shards:
         found = facts.shard_facts(store, shard.ledger)
-        story = "; ".join(_story(attempt) for attempt in found.attempts) or "not submitted"
+        story = "; ".join(_story(attempt) for attempt in found.attempts) or (
+            "answered before, needs no job" if found.needless else "not submitted"
+        )
         print(f"  shard {shard.index:04d}  {shard.rows} rows  {story}")
     _show_outlook(store, build, args.deadline)
     return 0

@@ -4,9 +4,10 @@
 asks again, so that a crash anywhere resumes at the same question. ``EFFECTS`` says of every step which fact comes before it,
 what it does, which fact comes after it, and why repeating it is harmless.
 
-The order of things: a canary goes first, if there is one; the root build is submitted and waited for; what is unresolved and
-worth asking again goes into rounds, each smaller than the one before; at the deadline, or when stuck, the rungs of the ladder
-are opened one after the other; at the end stands a commit, or a failure that says why.
+The order of things: what was answered before is looked up, and a canary goes first, if there is one; the root build is
+submitted and waited for; what is unresolved and worth asking again goes into rounds, each smaller than the one before; at
+the deadline, or when stuck, the rungs of the ladder are opened one after the other; at the end stands a commit, or a
+failure that says why.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from airflow_provider_geminibatch.core import canary as canaries
 from airflow_provider_geminibatch.core.canary import Canary, CanaryReport
 from airflow_provider_geminibatch.core.errors import BatchCancelled, GeminiBatchError, Unusable, WaitTimedOut
 from airflow_provider_geminibatch.core.ledger import RungFact
+from airflow_provider_geminibatch.core.reuse import Reuse
 from airflow_provider_geminibatch.core.steps import Effect
 from airflow_provider_geminibatch.core.verdict import Thresholds
 
@@ -65,12 +67,15 @@ class BatchPolicy(msgspec.Struct, frozen=True, kw_only=True):
     before a further early commit. Nothing dearer than batch is paid without ``standard_allowed`` (standard), nor in a
     backfill without ``rescue_in_backfill``. A build is charged to ``max_cost_usd`` at its upper bound, or, with ``budget``
     "estimate", at the high end of its estimate; rows that are asked one by one always at their bound. With a ``canary`` a
-    sample goes first, and nothing is sent if that comes back bad.
+    sample goes first, and nothing is sent if that comes back bad. With ``reuse`` rows that were answered before are not asked.
+    With ``reask_invalid`` a round tells the model what was wrong with an answer that does not fit the schema.
     """
 
     canary: Canary | None = None
+    reuse: Reuse | None = None
     max_rounds: int = 1
     truncated_cap_factor: float = 2.0
+    reask_invalid: bool = False
     deadline: datetime | timedelta | None = None
     ladder: tuple[Rung, ...] = ()
     stuck_after: float | None = None
@@ -159,6 +164,8 @@ class BatchSummary(msgspec.Struct, frozen=True, kw_only=True):
     canary: CanaryReport | None = None
     """What the sample came to that goes first, once it is on record."""
     canary_uri: str = ""
+    looked_back: bool = False
+    """Answers from before have been looked up, and what there was is kept."""
     canary_until: datetime | None = None
     """The canary asked for a pause."""
     begun_at: datetime | None = None
@@ -185,6 +192,10 @@ class BatchSummary(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def unfinished(self) -> bool:
         return bool(self.not_ready) or any(build.unfinished for build in self.builds)
+
+
+class ReuseAnswers(msgspec.Struct, frozen=True):
+    """Look up answers from before and keep them beside the shards; write ``reuse.done.json``."""
 
 
 class RunCanary(msgspec.Struct, frozen=True):
@@ -271,7 +282,8 @@ class Fail(msgspec.Struct, frozen=True):
 
 
 Act = (
-    RunCanary
+    ReuseAnswers
+    | RunCanary
     | Submit
     | CountUp
     | CommitEarly
@@ -286,6 +298,7 @@ Act = (
 BatchStep = Act | Rest | Commit | Fail
 
 EFFECTS: dict[type, Effect] = {
+    ReuseAnswers: Effect("reuse.json", "copies answers", "reused.json of each shard, reuse.done.json", "create-only; own copies go"),
     RunCanary: Effect("rungs/00.json", "paid calls", "segments, canary/verdict.json", "as RunRung; the verdict is create-only"),
     Submit: Effect("the build's seal", "one create per shard", "job of each shard", "core.steps: never repeated on a guess"),
     CountUp: Effect("end", "downloads results", "collected", "reading; a file that is there is not downloaded again"),
@@ -316,7 +329,7 @@ def batch_step(summary: BatchSummary, policy: BatchPolicy, me: str, now: datetim
     fresh = [Submit(build.name) for build in summary.builds if not build.submitted]
     # At its end nothing new is sent; jobs are adopted, and a cleared task sends again what ended without results.
     if fresh and not (reason and any(build.pending for build in summary.builds)):
-        return _canary_first(summary, policy, now) or tuple(fresh)
+        return _before_root(summary, policy, now) or tuple(fresh)
     if reason:
         return _next_rung(summary, policy, reason, now)
     if summary.unfinished:
@@ -326,9 +339,13 @@ def batch_step(summary: BatchSummary, policy: BatchPolicy, me: str, now: datetim
     return _at_rest(summary, policy)
 
 
-def _canary_first(summary: BatchSummary, policy: BatchPolicy, now: datetime) -> tuple[BatchStep, ...]:
-    """What comes before the root build is sent: its canary, as long as there are shards that nobody has meant to send."""
-    if policy.canary is None or not any(build.unclaimed for build in summary.builds if build.name == "root"):
+def _before_root(summary: BatchSummary, policy: BatchPolicy, now: datetime) -> tuple[BatchStep, ...]:
+    """What comes before the root build is sent, as long as there are shards that nobody has meant to send."""
+    if not any(build.unclaimed for build in summary.builds if build.name == "root"):
+        return ()
+    if policy.reuse is not None and not summary.looked_back:
+        return (ReuseAnswers(),)
+    if policy.canary is None:
         return ()
     if summary.canary is not None:
         error = canaries.failure(summary.label, summary.canary, policy.canary, summary.canary_uri)

@@ -215,18 +215,6 @@ class CanaryVerdict(Fact, frozen=True, kw_only=True):
     report: CanaryReport
 
 
-class CanaryKept(Fact, frozen=True, kw_only=True):
-    """``s/<build>/<shard>/canary.json``: what a canary brought for rows of a shard, wherever the shard is referred to.
-
-    ``rows`` have a usable answer among the lines of the file and are left out of the shard's jobs.
-    """
-
-    path: str
-    sha256: str
-    lines: int
-    rows: tuple[int, ...]
-
-
 class CanaryRun(msgspec.Struct, frozen=True, kw_only=True):
     """What a report is made from, besides the answers."""
 
@@ -390,7 +378,6 @@ def examples_text(report: CanaryReport) -> str:
 
 __all__ = [
     "Canary",
-    "CanaryKept",
     "CanaryReport",
     "CanaryRun",
     "CanaryVerdict",

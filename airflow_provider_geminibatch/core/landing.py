@@ -188,6 +188,10 @@ class CommitManifest(msgspec.Struct, frozen=True, kw_only=True):
     cost_usd: str | None
     """What ``tokens`` cost, as decimal text; None when a model has no known price, which is not zero."""
     strays_cost_usd: str | None = None
+    reused_rows: int = 0
+    """Rows that had been answered before and cost nothing now."""
+    reused_usd: str | None = None
+    """What those rows would have cost by batch; None without any, or without a known price."""
     price_as_of: str = ""
     """What stands for the prices that were counted by."""
     price_sources: tuple[str, ...] = ()
@@ -414,6 +418,7 @@ def asset_extra(manifest: CommitManifest, uri: str) -> dict[str, Any]:
         "verdict": manifest.verdict.value,
         "complete": manifest.complete,
         "cost_usd": manifest.cost_usd,
+        **({"reused_rows": manifest.reused_rows} if manifest.reused_rows else {}),
         "turnaround_s": manifest.turnaround_s,
         "submitted_at": _iso(manifest.submitted_at),
         "finished_at": _iso(manifest.finished_at),

@@ -211,6 +211,46 @@ class Round(Fact, frozen=True, kw_only=True):
     build: str
     rows: int
     reasons: dict[str, int] = {}
+    corrected: int = 0
+    """How many of the rows were asked again with their answer and what was wrong with it."""
+
+
+class Kept(Fact, frozen=True, kw_only=True):
+    """``s/<build>/<shard>/canary.json``, ``…/reused.json``: answers that a shard has without its job, wherever it is referred to.
+
+    ``rows`` have a usable answer among the lines of the file and are left out of the shard's jobs; with ``whole`` these are all
+    its rows, and it needs no job. ``saved_usd`` is what rows that were used again would have cost by batch; None for an unknown price.
+    """
+
+    path: str
+    sha256: str
+    lines: int
+    rows: tuple[int, ...]
+    whole: bool = False
+    saved_usd: str | None = None
+
+
+class Reusing(Fact, frozen=True, kw_only=True):
+    """``reuse.json``: answers are used again in this generation, decided once, before any was looked for."""
+
+    max_age_seconds: float | None = None
+
+
+class Reused(Fact, frozen=True, kw_only=True):
+    """``reuse.done.json``: all that there was has been looked up and kept; ``rows`` were looked up and ``reused`` found."""
+
+    rows: int
+    reused: int
+
+
+class DeadLettered(Fact, frozen=True, kw_only=True):
+    """``dead_letters/NN.json``: the rows without an answer, as far as seal NN of the results says. No rows, no ``path``."""
+
+    build: str
+    path: str
+    sha256: str
+    rows: int
+    counts: dict[str, int] = {}
 
 
 class RungFact(Fact, frozen=True, kw_only=True):
@@ -378,9 +418,13 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ShardFacts(msgspec.Struct, frozen=True):
-    """All attempts of one shard, oldest first. No attempt at all means: certainly nothing was ever sent."""
+    """All attempts of one shard, oldest first. No attempt at all means: certainly nothing was ever sent.
+
+    ``needless``: there is none, and none is needed, since every row has an answer that was kept.
+    """
 
     attempts: tuple[Attempt, ...] = ()
+    needless: bool = False
 
     @property
     def last(self) -> Attempt | None:

@@ -252,7 +252,7 @@ def settle_build(books: Books, store: Store, build: Build, spent_usd: Decimal | 
         return
     for shard in build.shards:
         facts = fact_store.shard_facts(store, shard.ledger)
-        if not (_is_over(facts.job_attempt) if facts.job_attempt else _refused(facts)):
+        if not (_is_over(facts.job_attempt) if facts.job_attempt else _refused(facts) or facts.needless):
             return
     before = books.settled(purpose_of(build))
     books.settle(purpose_of(build), spent_usd)

@@ -41,7 +41,7 @@ from airflow_provider_geminibatch.core.ledger import Claim, RungDone, RungFact, 
 from airflow_provider_geminibatch.core.model import Build, Shard
 from airflow_provider_geminibatch.core.names import short
 from airflow_provider_geminibatch.core.outcomes import classify
-from airflow_provider_geminibatch.jobs.kept import CANARY_RUNG, keep, kept_of, kept_rows
+from airflow_provider_geminibatch.jobs.kept import CANARY_RUNG, keep, kept_of, kept_rows, left_out
 from airflow_provider_geminibatch.jobs.layers import generation_of, rung_path, sealed_keys
 from airflow_provider_geminibatch.jobs.price_list import prices_of_build
 from airflow_provider_geminibatch.jobs.rescue import CONCURRENCY, run_rung
@@ -82,7 +82,7 @@ def pass_canary(
 
     Raises CanaryFailed when it may not, Unusable for a build that cannot be asked row by row, and what ``run_canary`` raises.
     """
-    if not any(_is_new(desk, shard) for shard in root.shards):
+    if not any(_is_new(desk, shard) for shard in root.shards if not fact_store.needless(desk.store, shard.ledger)):
         return None
     end = run_canary(desk, root, canary, limit_usd=limit_usd, in_backfill=in_backfill, concurrency=concurrency)
     if isinstance(end, Waiting):
@@ -155,16 +155,19 @@ def _opened(desk: Desk, root: Build, canary: Canary, limit_usd: Decimal | None, 
 
 
 def sample(desk: Desk, root: Build, canary: Canary) -> list[Place]:
-    """The rows to ask: of shards that nobody has submitted or sampled before, in the order of rows."""
+    """The rows to ask: of shards that nobody has submitted or sampled before, those that no kept answer has; in order."""
     new = [
         place for place, shard in enumerate(root.shards) if _is_new(desk, shard) and kept_of(desk.store, shard) is None
     ]
-    wanted = quotas([root.shards[place].rows for place in new], canary)
+    known = [left_out(desk.store, root.shards[place]) for place in new]
+    wanted = quotas([root.shards[place].rows - len(left) for place, left in zip(new, known, strict=True)], canary)
     rows: list[Place] = []
-    for place, count in zip(new, wanted, strict=True):
+    for place, left, count in zip(new, known, wanted, strict=True):
         if count:
-            shard = root.shards[place]
-            rows += ((place, row) for row in picked(_sizes(desk, shard), count, shard.content))
+            shard, sizes = root.shards[place], _sizes(desk, root.shards[place])
+            asked = [row for row in range(shard.rows) if row not in left]
+            drawn = picked([sizes[row] for row in asked], count, shard.content)
+            rows += ((place, asked[at]) for at in drawn)
     return rows
 
 

@@ -46,11 +46,13 @@ from airflow_provider_geminibatch.jobs import closing
 from airflow_provider_geminibatch.jobs.budget import Books, settle_build
 from airflow_provider_geminibatch.jobs.canary import compare
 from airflow_provider_geminibatch.jobs.cost_estimate import reconcile_cost
+from airflow_provider_geminibatch.jobs.dead_letters import note_dead_letters
 from airflow_provider_geminibatch.jobs.kept import KeptLayer
 from airflow_provider_geminibatch.jobs.layers import BuiltLayer, Gateways, given_up_in, layers_of, rungs_of
 from airflow_provider_geminibatch.jobs.price_list import prices_of_build, standing_prices
 from airflow_provider_geminibatch.jobs.report import counted, note_report
 from airflow_provider_geminibatch.jobs.results import Answered, Desk, answered, is_open, shard_name, stray_spent
+from airflow_provider_geminibatch.jobs.reuse_index import index_answers
 from airflow_provider_geminibatch.jobs.rows import AnsweredBatch, LandedRows, money
 from airflow_provider_geminibatch.jobs.submit import read_build
 from airflow_provider_geminibatch.storage import facts as fact_store
@@ -178,6 +180,9 @@ def land(
     if complete:
         draft = as_accepted_before(store.manifest(commission.window, part=commission.part), draft)
         draft = msgspec.structs.replace(draft, estimated_usd=_settled(desk, batches))
+        for batch in batches:
+            # Before the commit, so that whoever finds a window finds its dead letters too.
+            note_dead_letters(desks[batch.origin.workspace], batch)
     tally = Tally()
     manifest = store.commit(
         draft, lambda: counted(LandedRows(batches, place), tally), _Notes(desk, batches, draft.commit)
@@ -191,6 +196,7 @@ def land(
                 desk.log.warning("%s: %s", batch.build.batch, told)
         store.drop_early(manifest, sweep=commission.early)
         for batch in batches:
+            index_answers(desks[batch.origin.workspace], batch)
             closing.close(desks[batch.origin.workspace], batch, manifest, landed.extra)
     desk.log.info("%s window %s is %s: %s", place.name, manifest.label, manifest.verdict.value, manifest.numbers)
     if landed.view.absent:
@@ -318,7 +324,9 @@ def _settled(desk: Desk, batches: Sequence[AnsweredBatch]) -> dict[str, str | No
     spans: list[Span] = []
     for batch in batches:
         kept = (layer.spent for layer in batch.layers if isinstance(layer, KeptLayer))
-        real = sum_of((*(shard.spent for shard in batch.shards), *kept)).cost_usd
+        # An estimate is of all rows: what was used again counts as what it would have cost.
+        saved = (layer.saved for layer in batch.layers if isinstance(layer, KeptLayer))
+        real = sum_of((*(shard.spent for shard in batch.shards), *kept, *saved)).cost_usd
         books = Books(batch.store, batch.origin.path, None, me=desk.me, now=desk.now)
         settle_build(books, batch.store, batch.build, sum_of(shard.spent for shard in batch.shards).cost_usd)
         span = reconcile_cost(batch.build, batch.store, real, desk.log)
@@ -350,7 +358,15 @@ def _spending(desk: Desk, batches: Sequence[AnsweredBatch]) -> dict[str, Any]:
         "tokens": spent.tokens,
         "cost_usd": money(spent.cost_usd),
         "strays_cost_usd": money(strayed.cost_usd) if strays else None,
+        **_reused(batches),
     }
+
+
+def _reused(batches: Sequence[AnsweredBatch]) -> dict[str, Any]:
+    """How many rows had been answered before, and what they would have cost."""
+    layers = [layer for batch in batches for layer in batch.layers if isinstance(layer, KeptLayer)]
+    rows = sum(layer.reused_rows for layer in layers)
+    return {"reused_rows": rows, "reused_usd": money(sum_of(layer.saved for layer in layers).cost_usd)} if rows else {}
 
 
 def _all_shards(batch: AnsweredBatch) -> Iterator[Answered]:

@@ -37,7 +37,10 @@ class SubmittedJob(msgspec.Struct, frozen=True):
 
 
 class SubmittedBatch(msgspec.Struct, frozen=True):
-    """A batch as far as it was submitted. ``pending`` are shards without a job, ``unsure`` those with a create of unknown fate."""
+    """A batch as far as it was submitted.
+
+    ``pending`` are shards that need a job and have none, ``unsure`` those with a create of unknown fate.
+    """
 
     label: str
     uri: str
@@ -67,7 +70,7 @@ def read_batch(manifest: Manifest, store: Store) -> SubmittedBatch:
     build = read_build(store, manifest.path)
     all_facts = [(shard, fact_store.shard_facts(store, shard.ledger)) for shard in build.shards]
     begun = frozenset(begun_with(build))
-    pending = [(shard, facts) for shard, facts in all_facts if facts.current_job is None]
+    pending = [(shard, facts) for shard, facts in all_facts if facts.current_job is None and not facts.needless]
     return SubmittedBatch(
         label=str(build.batch),
         uri=manifest.workspace,

@@ -55,6 +55,7 @@ from airflow_provider_geminibatch.jobs.cancel import Target, cancel_jobs
 from airflow_provider_geminibatch.jobs.download import fetch
 from airflow_provider_geminibatch.jobs.lookup import pages
 from airflow_provider_geminibatch.jobs.price_list import PriceBook, standing_prices
+from airflow_provider_geminibatch.jobs.reuse_index import merge_all
 from airflow_provider_geminibatch.jobs.wait import pause_until
 from airflow_provider_geminibatch.storage import facts as fact_store
 from airflow_provider_geminibatch.storage.store import Store
@@ -161,6 +162,8 @@ class _Janitor:
         for finding, perform in self._findings(mine, generations, attempts, places):
             self._log.info("%s", finding)
             found.append(self._acted(finding, perform) if act and finding.acts else finding)
+        if act:
+            merge_all(self._store, self._log)
         return Report(
             findings=tuple(found), acted=act, jobs=len(mine), foreign=foreign, generations=len(generations)
         )  # fmt: skip

@@ -1,9 +1,10 @@
-"""What a canary brought, kept beside the shard it belongs to: left out of the shard's jobs, and part of its results.
+"""Answers that a shard has without its job, kept beside it: left out of the shard's jobs, and part of its results.
 
     s/<build>/<shard>/canary.json              how many lines, and which rows have a usable answer
     s/<build>/<shard>/canary-<digest>.jsonl    {"key":…,"response":{…}|"error":{…},"model":…,"tier":…,"lost":0,"usd":"…"}
+    s/<build>/<shard>/reused.json, …           the same for what was answered before, in another batch
 
-It lies with the shard's facts, so that it comes along when a later generation refers to the shard.
+They lie with the shard's facts, so that they come along when a later generation refers to the shard.
 """
 
 from __future__ import annotations
@@ -17,25 +18,30 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from airflow_provider_geminibatch.core.canary import CanaryKept
 from airflow_provider_geminibatch.core.errors import LedgerUnreadable, StoreUnreadable
 from airflow_provider_geminibatch.core.landing import ShardResult
 from airflow_provider_geminibatch.core.layers import At, Said
-from airflow_provider_geminibatch.core.ledger import RungFact
+from airflow_provider_geminibatch.core.ledger import Kept, Reusing, RungFact
 from airflow_provider_geminibatch.core.model import Build, Shard
 from airflow_provider_geminibatch.core.names import generation_path, parse_wire_key, wire_key
 from airflow_provider_geminibatch.core.outcomes import Outcome, SchemaCheck, classify, with_raw
 from airflow_provider_geminibatch.core.prices import NOTHING_SPENT, Spent
 from airflow_provider_geminibatch.jobs.segments import SegmentLine, rung_bill, rung_path
 from airflow_provider_geminibatch.storage import facts as fact_store
-from airflow_provider_geminibatch.storage.store import Store, must_read
+from airflow_provider_geminibatch.storage.store import Store
 
 CANARY_RUNG = 0
 """A canary asks as a rung does, under a number that the ladder does not use: ``rungs/00.*``."""
 
 
+CANARY, REUSED = "canary", "reused"
+"""Where kept answers come from, which names their files and the ``shard`` of their rows."""
+
+SOURCES = (REUSED, CANARY)
+
+
 class KeptLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One answer of a canary, as a result line with its money; see ``SegmentLine``."""
+    """One kept answer, as a result line with its money; see ``SegmentLine``. ``at`` and ``path``: when and where it came, if reused."""
 
     key: str
     response: dict[str, Any] | None = None
@@ -44,6 +50,8 @@ class KeptLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tier: str = ""
     lost: int = 0
     usd: str | None = None
+    at: datetime | None = None
+    path: str = ""
 
     @property
     def cost_usd(self) -> Decimal | None:
@@ -54,22 +62,22 @@ _decode = msgspec.json.Decoder(KeptLine).decode
 
 
 class KeptRow(NamedTuple):
-    """A line of a shard's canary: its row, what became of it, and the line itself."""
+    """A line that was kept for a shard: its row, what became of it, and the line itself."""
 
     row: int
     outcome: Outcome
     line: KeptLine
 
 
-def kept_of(store: Store, shard: Shard) -> CanaryKept | None:
-    """What a canary brought for a shard, if one did."""
-    return fact_store.get(store, f"{shard.ledger}/canary.json", CanaryKept)
+def kept_of(store: Store, shard: Shard, source: str = CANARY) -> Kept | None:
+    """What was kept for a shard from a source, if anything was."""
+    return fact_store.get(store, f"{shard.ledger}/{source}.json", Kept)
 
 
 def left_out(store: Store, shard: Shard) -> frozenset[int]:
-    """The rows of a shard that a canary answered, so that no job has to."""
-    kept = kept_of(store, shard)
-    return frozenset(kept.rows if kept else ())
+    """The rows of a shard that are answered already, so that no job has to."""
+    found = (kept_of(store, shard, source) for source in SOURCES)
+    return frozenset(row for kept in found if kept for row in kept.rows)
 
 
 def keep(
@@ -80,8 +88,8 @@ def keep(
     *,
     me: str,
     at: datetime,
-) -> CanaryKept:
-    """Put the lines of a shard's rows beside it, in this order; or obey who was first."""
+) -> Kept:
+    """Put the lines that a canary brought for a shard beside it, in this order; or obey who was first."""
     if (standing := kept_of(store, shard)) is not None:
         return standing
     data = b"".join(
@@ -91,7 +99,7 @@ def keep(
     path = f"{shard.ledger}/canary-{sha256[:16]}.jsonl"
     if not store.create(path, data) and store.read(path) != data:
         raise LedgerUnreadable(f"{store.uri}/{path}", "it is not what its name says")
-    mine = CanaryKept(owner=me, at=at, path=path, sha256=sha256, lines=len(lines), rows=tuple(sorted(usable)))
+    mine = Kept(owner=me, at=at, path=path, sha256=sha256, lines=len(lines), rows=tuple(sorted(usable)))
     return fact_store.put(store, f"{shard.ledger}/canary.json", mine)
 
 
@@ -107,29 +115,45 @@ def _as_result(key: str, line: SegmentLine) -> KeptLine:
     )
 
 
-def kept_rows(store: Store, shard: Shard, kept: CanaryKept, check: SchemaCheck | None) -> Iterator[KeptRow]:
-    """The lines of a shard's canary, in the order of rows. Raises StoreUnreadable when they are not what was kept."""
-    uri, data = f"{store.uri}/{kept.path}", must_read(store, kept.path)
-    if hashlib.sha256(data).hexdigest() != kept.sha256:
-        raise StoreUnreadable(uri, "it is not what the canary kept (its checksum differs)")
-    for raw in data.splitlines():
-        line = _decode(raw)
-        key = parse_wire_key(line.key)
-        if key is None or (key.tag, key.shard) != (shard.tag, shard.index):
-            raise StoreUnreadable(uri, f"{line.key} is no row of {shard}")
-        yield KeptRow(key.row, with_raw(classify(raw, check).outcome, raw), line)
+def kept_rows(
+    store: Store, shard: Shard, kept: Kept, check: SchemaCheck | None, source: str = CANARY
+) -> Iterator[KeptRow]:
+    """The lines that were kept for a shard, in the order of rows. Raises StoreUnreadable when they are not what was kept.
+
+    They stream; what is wrong with them as a whole is told at the end.
+    """
+    uri, hashed = f"{store.uri}/{kept.path}", hashlib.sha256()
+    with store.open(kept.path) as lines:
+        for raw in lines:
+            hashed.update(raw)
+            try:
+                line = _decode(raw)
+            except msgspec.MsgspecError as error:
+                raise _not_kept(uri, source, str(error)) from None
+            key = parse_wire_key(line.key)
+            if key is None or (key.tag, key.shard) != (shard.tag, shard.index):
+                raise _not_kept(uri, source, f"{line.key!r} is no row of {shard}")
+            yield KeptRow(key.row, with_raw(classify(raw, check).outcome, raw), line)
+    if hashed.hexdigest() != kept.sha256:
+        raise _not_kept(uri, source, "its checksum differs")
+
+
+def _not_kept(uri: str, source: str, why: str) -> StoreUnreadable:
+    what = "the canary kept" if source == CANARY else "was kept to be used again"
+    return StoreUnreadable(uri, f"it is not what {what} ({why})")
 
 
 @dataclass(frozen=True)
 class KeptLayer:
-    """What canaries brought for the shards of a root build."""
+    """What was kept for the shards of a root build, from one source."""
 
     number: int
     root: Build
     store: Store
     check: SchemaCheck | None
-    kept: tuple[tuple[int, CanaryKept], ...]
+    kept: tuple[tuple[int, Kept], ...]
     spent: Spent
+    source: str = CANARY
     shards: tuple[Any, ...] = ()
     """It has no jobs."""
 
@@ -141,27 +165,70 @@ class KeptLayer:
     def results(self) -> tuple[ShardResult, ...]:
         """What a seal of results says of it."""
         return tuple(
-            ShardResult(shard=f"{shard.tag}-{shard.index:04d}.canary", attempt=1, path=kept.path, sha256=kept.sha256)
+            ShardResult(
+                shard=f"{shard.tag}-{shard.index:04d}.{self.source}", attempt=1, path=kept.path, sha256=kept.sha256
+            )
             for shard, kept in ((self.root.shards[place], kept) for place, kept in self.kept)
         )
 
     def said(self) -> Iterator[Said]:
         """Its word on each of its rows, in the root's order. An unusable answer gives way to whatever a job says later."""
         for place, kept in self.kept:
-            for row, outcome, line in kept_rows(self.store, self.root.shards[place], kept, self.check):
+            for row, outcome, line in kept_rows(self.store, self.root.shards[place], kept, self.check, self.source):
                 at: At = (place, row)
                 told, model = outcome.usable, line.model or self.root.model
-                yield Said(at, self.number, outcome, told, line.cost_usd, model, None, "canary", None)
+                yield Said(at, self.number, outcome, told, line.cost_usd, model, None, self.source, None)
+
+    @property
+    def reused_rows(self) -> int:
+        """How many rows were answered before."""
+        return sum(len(kept.rows) for _, kept in self.kept) if self.source == REUSED else 0
+
+    @property
+    def saved(self) -> Spent:
+        """What those rows would have cost by batch."""
+        if self.source != REUSED:
+            return NOTHING_SPENT
+        found = [kept.saved_usd for _, kept in self.kept]
+        return Spent(cost_usd=None if None in found else sum((Decimal(usd or 0) for usd in found), Decimal(0)))
 
 
-def kept_layer(number: int, root: Build, store: Store, check: SchemaCheck | None) -> KeptLayer | None:
+def kept_layers(first: int, root: Build, store: Store, check: SchemaCheck | None) -> Iterator[KeptLayer]:
+    """What was used again and what a canary brought, where there was any; numbered from ``first``."""
+    number = first
+    for layer in (reused_layer, canary_layer):
+        if (found := layer(number, root, store, check)) is not None:
+            yield found
+            number += 1
+
+
+def reused_layer(number: int, root: Build, store: Store, check: SchemaCheck | None) -> KeptLayer | None:
+    """What was answered before, if this or an earlier generation looked for it. It costs nothing."""
+    looked = {number for number in _generations(root) if reusing(store, generation_path(root.batch, number))}
+    found = [
+        (place, kept)
+        for place, shard in enumerate(root.shards)
+        if shard.generation in looked and (kept := kept_of(store, shard, REUSED))
+    ]
+    return KeptLayer(number, root, store, check, tuple(found), NOTHING_SPENT, REUSED) if found else None
+
+
+def reusing(store: Store, generation: str) -> Reusing | None:
+    """The decision of a generation to use answers again, if it was made."""
+    return fact_store.get(store, f"{generation}/reuse.json", Reusing)
+
+
+def _generations(root: Build) -> set[int]:
+    return {shard.generation for shard in root.shards} | {root.generation}
+
+
+def canary_layer(number: int, root: Build, store: Store, check: SchemaCheck | None) -> KeptLayer | None:
     """What canaries brought, if there was one. One read tells for all shards of a generation that there was none.
 
     The canary of this generation is counted with all it cost or may have; of an earlier one, what it kept for shards that
     are referred to.
     """
-    generations = {shard.generation for shard in root.shards}
-    asked = {number for number in generations | {root.generation} if _had_canary(store, root, number)}
+    asked = {number for number in _generations(root) if _had_canary(store, root, number)}
     found = [
         (place, kept)
         for place, shard in enumerate(root.shards)
@@ -186,13 +253,19 @@ def _bill(store: Store, root: Build) -> Spent:
 
 
 __all__ = [
+    "CANARY",
     "CANARY_RUNG",
+    "REUSED",
+    "SOURCES",
     "KeptLayer",
     "KeptLine",
     "KeptRow",
+    "canary_layer",
     "keep",
-    "kept_layer",
+    "kept_layers",
     "kept_of",
     "kept_rows",
     "left_out",
+    "reused_layer",
+    "reusing",
 ]

@@ -1,4 +1,4 @@
-"""The layers above the root build: what a canary, rounds and rungs answered, from their facts, streamed in the root's order."""
+"""The layers above the root build: what was kept for it, what rounds and rungs answered; streamed in the root's order."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from airflow_provider_geminibatch.core.names import generation_path
 from airflow_provider_geminibatch.core.outcomes import SchemaCheck, classify, with_raw
 from airflow_provider_geminibatch.core.prices import NOTHING_SPENT, Spent, spent_on
 from airflow_provider_geminibatch.gemini.gateway import Gateway
-from airflow_provider_geminibatch.jobs.kept import KeptLayer, kept_layer
+from airflow_provider_geminibatch.jobs.kept import KeptLayer, kept_layers
 from airflow_provider_geminibatch.jobs.price_list import prices_of_build
 from airflow_provider_geminibatch.jobs.results import Answered, Desk, answered, buffered, shard_name
 from airflow_provider_geminibatch.jobs.segments import rung_bill, segment_line, segment_outcomes, segment_paths
@@ -193,11 +193,9 @@ def layers_of(
     Once the generation is closed these are the segments that its seal names, whatever was added by a writer that came late.
     """
     segments = _sealed_segments(desk.store, root)
-    found: list[Layer] = []
+    found: list[Layer] = list(kept_layers(1, root, desk.store, check))
     rungs = rungs_of(desk.store, root)
     given_up = given_up_in(rungs)
-    if (canary := kept_layer(1, root, desk.store, check)) is not None:
-        found.append(canary)
 
     def built(build: Build, conn_id: str | None, round_: int | None) -> None:
         its = desk if conn_id is None else replace(desk, gateway=gateways(conn_id))

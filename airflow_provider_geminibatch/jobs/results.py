@@ -178,6 +178,8 @@ def answered(
     facts = fact_store.shard_facts(desk.store, shard.ledger)
     if given_up or (unless_open and is_open(facts)):
         return _open(shard, facts, given_up)
+    if facts.needless:
+        return _without_need(shard)
     strays = tuple(find_strays(desk.store, desk.gateway, shard, facts, me=desk.me, now=desk.now, log=desk.log))
     attempt = facts.job_attempt
     if attempt is None or attempt.job is None:
@@ -221,6 +223,8 @@ def shard_name(shard: Shard) -> str:
 
 def is_open(facts: ShardFacts) -> bool:
     """True while something may still come of a shard: it has a job without an end on record, or may be one yet."""
+    if facts.needless:
+        return False
     attempt = facts.job_attempt
     if attempt is not None:
         return attempt.end is None
@@ -234,6 +238,12 @@ def _open(shard: Shard, facts: ShardFacts, given_up: bool) -> Answered:
     why = f"{job or 'the shard'} {'had not ended when it was given up' if given_up else 'has not ended'}"
     result = ShardResult(shard=shard_name(shard), attempt=attempt.number if attempt else 0, job=job, failure=why)
     return Answered(shard, result, failure=Outcome(kind=Outcomes.MISSING, reason=why, transient=True))
+
+
+def _without_need(shard: Shard) -> Answered:
+    """A shard without a job, all of whose rows were answered before: those answers are a layer of their own."""
+    nothing = Outcome(kind=Outcomes.MISSING, reason="it was not asked: it was answered before", transient=True)
+    return Answered(shard, ShardResult(shard=shard_name(shard), attempt=0), failure=nothing)
 
 
 def _without_job(shard: Shard, facts: ShardFacts, strays: tuple[JobSnapshot, ...]) -> Answered:
@@ -432,7 +442,7 @@ def stray_spent(desk: Desk, answered: Answered, stray: JobSnapshot) -> Spent:
 
 def _summary(found: Reconciled, not_asked: int) -> str:
     counts = found.counts
-    # Rows that a canary answered are not in the job and miss no line.
+    # Rows that were answered before are not in the job and miss no line.
     counts[Outcomes.MISSING.value] = max(0, counts[Outcomes.MISSING] - not_asked)
     rows = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
     odd = msgspec.structs.asdict(found.lines)

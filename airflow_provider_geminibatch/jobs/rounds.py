@@ -1,8 +1,8 @@
 """Rounds: a sealed build of what is unresolved and worth asking again, and the same for rungs that ask by a batch.
 
 Requests come from the sealed shards of the root build, never from the source; only the allowance of a truncated one is
-raised. A build is sealed under its own id before the fact that names it, so that of two builders one wins and the other
-removes its own.
+raised, and one whose answer did not fit the schema may be told what was wrong. A build is sealed under its own id before
+the fact that names it, so that of two builders one wins and the other removes its own.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ import hashlib
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
 import msgspec
 
 from airflow_provider_geminibatch.core import limits
+from airflow_provider_geminibatch.core.correction import corrected
 from airflow_provider_geminibatch.core.errors import ServiceError, StoreUnreadable
 from airflow_provider_geminibatch.core.layers import At, higher_cap, worth
 from airflow_provider_geminibatch.core.ledger import Round, RungBuild, RungFact
@@ -48,24 +50,30 @@ def worthy(unresolved: Iterable[Asked]) -> Iterator[Asked]:
     return ((at, outcome) for at, outcome in unresolved if worth(outcome))
 
 
-def open_round(desk: Desk, root: Build, number: int, rows: Iterable[Asked], *, cap_factor: float) -> Round:
-    """Seal a build of ``rows``, in root order, and open the round with it; or obey who was first."""
+def open_round(
+    desk: Desk, root: Build, number: int, rows: Iterable[Asked], *, cap_factor: float, reask_invalid: bool = False
+) -> Round:
+    """Seal a build of ``rows``, in root order, and open the round with it; or obey who was first.
+
+    With ``reask_invalid`` a row whose answer did not fit the schema is asked with that answer and what was wrong with it.
+    """
     path = f"{generation_of(root)}/rounds/{number:02d}.json"
     if (standing := fact_store.get(desk.store, path, Round)) is not None:
         return standing
     reasons: Counter[str] = Counter()
-    most = most_of(desk.gateway, root.model)
-    asked = _asking(desk, root, _counted(rows, reasons), cap_factor=cap_factor**number, most=most)
+    again = Again(cap_factor**number, most_of(desk.gateway, root.model), correct=reask_invalid)
+    asked = _asking(desk, root, _counted(rows, reasons), again)
     build = _build(desk, root, asked, root.model)
     mine = Round(
         owner=desk.me, at=desk.now(), number=number, build=build.id if build else "", rows=build.rows if build else 0,
-        reasons=dict(reasons),
+        reasons=dict(reasons), corrected=again.corrected,
     )  # fmt: skip
     standing = fact_store.put(desk.store, path, mine)
     if standing.build != mine.build:
         _discard(desk, build)
     why = ", ".join(f"{rows} {reason}" for reason, rows in standing.reasons.items())
-    desk.log.info("%s: round %d asks %d rows again: %s", root.batch, number, standing.rows, why)
+    told = f"; {standing.corrected} of them are told what was wrong" if standing.corrected else ""
+    desk.log.info("%s: round %d asks %d rows again: %s%s", root.batch, number, standing.rows, why, told)
     return standing
 
 
@@ -74,7 +82,7 @@ def build_rung(desk: Desk, root: Build, rung: RungFact, rows: Iterable[Asked]) -
     path = rung_path(root, rung.number, "build")
     if (standing := fact_store.get(desk.store, path, RungBuild)) is not None:
         return standing
-    asked = _asking(desk, root, rows, cap_factor=1.0, most=None)
+    asked = _asking(desk, root, rows, Again())
     build = _build(desk, root, asked, rung.model or root.model)
     mine = RungBuild(
         owner=desk.me, at=desk.now(), build=build.id if build else "", rows=build.rows if build else 0
@@ -99,24 +107,39 @@ def most_of(gateway: Gateway, model: str) -> int | None:
         return None
 
 
-def _asking(desk: Desk, root: Build, rows: Iterable[Asked], *, cap_factor: float, most: int | None) -> Iterator[Ready]:
-    """The rows ready to be packed. One pass over the root's files, which are read as far as the last row of each shard.
+@dataclass
+class Again:
+    """How a row is asked again: with a larger allowance if it was truncated, with what was wrong if that is to be told."""
 
-    With a factor, a truncated row is asked with a larger allowance, and left out where there is none to give.
-    """
+    cap_factor: float = 1.0
+    most: int | None = None
+    correct: bool = False
+    corrected: int = 0
+    """How many were told what was wrong."""
+
+    def request(self, request: bytes, outcome: Outcome) -> bytes | None:
+        """What to ask; None where asking again would be no better than before."""
+        if outcome.kind is Outcomes.TRUNCATED and self.cap_factor > 1:
+            return _raised(request, self.cap_factor, self.most)
+        if outcome.kind is Outcomes.INVALID and self.correct:
+            told = corrected(msgspec.json.decode(request), outcome.text, outcome.reason)
+            if told is not None:
+                self.corrected += 1
+                return encode_json(told)
+        return request
+
+
+def _asking(desk: Desk, root: Build, rows: Iterable[Asked], again: Again) -> Iterator[Ready]:
+    """The rows ready to be packed. One pass over the root's files, which are read as far as the last row of each shard."""
     for place, of_shard in groupby(rows, key=lambda asked: asked[0][0]):
         sealed = sealed_requests(desk.store, root.shards[place])
         at_row, key, passed, request = next(sealed)
         for (_, row), outcome in of_shard:
             while at_row < row:
                 at_row, key, passed, request = next(sealed)
-            if outcome.kind is Outcomes.TRUNCATED and cap_factor > 1:
-                raised = _raised(request, cap_factor, most)
-                if raised is None:
-                    continue
-                request = raised
-            # The third element of a line of the key file: which row of the root this is.
-            yield Ready(encode_json(key), request, b"%b,[%d,%d]" % (encode_json(passed), place, row))
+            if (asked := again.request(request, outcome)) is not None:
+                # The third element of a line of the key file: which row of the root this is.
+                yield Ready(encode_json(key), asked, b"%b,[%d,%d]" % (encode_json(passed), place, row))
 
 
 def sealed_requests(store: Store, shard: Shard) -> Iterator[tuple[int, str, dict[str, Any], bytes]]:

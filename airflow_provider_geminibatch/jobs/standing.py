@@ -26,6 +26,7 @@ from airflow_provider_geminibatch.jobs.layers import (
     rungs_of,
 )
 from airflow_provider_geminibatch.jobs.results import Desk, is_open
+from airflow_provider_geminibatch.jobs.reuse import reused_of
 from airflow_provider_geminibatch.jobs.wait import look
 from airflow_provider_geminibatch.storage import facts as fact_store
 from airflow_provider_geminibatch.storage.history import read_history
@@ -79,6 +80,7 @@ class Standing:
             builds=tuple(self._sent(name, build, conn_id, seen) for name, build, conn_id in live),
             canary=report_of(self._desk, root) if self._policy.canary else None,
             canary_uri=report_uri(self._desk, root),
+            looked_back=self._policy.reuse is not None and reused_of(store, generation_of(root)) is not None,
             canary_until=seen.canary_until,
             begun_at=begun_at,
             tally=seen.tally,
@@ -127,7 +129,7 @@ class Standing:
         pending, unclaimed, ended, jobs = 0, 0, 0, []
         for shard in build.shards:
             facts = fact_store.shard_facts(self._desk.store, shard.ledger)
-            unclaimed += not facts.attempts
+            unclaimed += not (facts.attempts or facts.needless)
             if not is_open(facts):
                 ended += shard.rows
             elif facts.current_job:

@@ -51,7 +51,7 @@ Now = Callable[[], datetime]
 
 
 class Submitted(msgspec.Struct, frozen=True):
-    """Every shard of the build is a job; the names are in shard order."""
+    """Every shard of the build that needs one is a job; the names are in shard order."""
 
     job_names: tuple[str, ...]
 
@@ -91,8 +91,9 @@ def submit(
 
     ``me`` is the token of this attempt of the task, the same over its deferrals; ``task`` names its task instance, whose
     ``max_tries`` tells a clear from a retry; ``later_try`` says that earlier tries, or this one before it waited, may have
-    left something. ``answered`` are rows of a shard that need not be sent, since they are answered already: those that a
-    canary kept, unless told otherwise. ``files`` is the door to media, which are uploaded before the shard that names them.
+    left something. ``answered`` are rows of a shard that need not be sent, since they are answered already: those that were
+    kept, unless told otherwise. A shard without any other needs no job. ``files`` is the door to media, which are uploaded
+    before the shard that names them.
     With ``past_refusals`` a shard that the service refuses is told of, and the others go on.
     Raises what ``core.steps`` stops with, and ServiceError, StoreError from the doors.
     """
@@ -101,7 +102,8 @@ def submit(
     known = answered or (lambda shard: left_out(store, shard))
     walker = _Walker(store, gateway, build, me, now, log, begun, policy, known, files)
     try:
-        ends = [end for shard in build.shards if (end := _walked(walker, shard, past_refusals, log))]
+        needed = [shard for shard in build.shards if not fact_store.needless(store, shard.ledger)]
+        ends = [end for shard in needed if (end := _walked(walker, shard, past_refusals, log))]
     finally:
         walker.wave.save()
     wait = steps.batch_step(ends)

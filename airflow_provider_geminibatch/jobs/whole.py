@@ -49,6 +49,7 @@ from airflow_provider_geminibatch.jobs.layers import (
 )
 from airflow_provider_geminibatch.jobs.rescue import prepare_rescue, run_rung
 from airflow_provider_geminibatch.jobs.results import Desk, is_open, shard_name
+from airflow_provider_geminibatch.jobs.reuse import reuse_answers
 from airflow_provider_geminibatch.jobs.rows import AnsweredBatch
 from airflow_provider_geminibatch.jobs.settle import keep_unsent
 from airflow_provider_geminibatch.jobs.standing import Seen, Standing
@@ -137,6 +138,7 @@ class _Walk:
         self._seen = Seen()
         self._answers: AnsweredBatch | None = None
         self._perform: Mapping[type, Callable[..., None]] = {
+            planning.ReuseAnswers: self._reuse_answers,
             planning.RunCanary: self._run_canary,
             planning.Submit: self._submit,
             planning.CountUp: self._count_up,
@@ -176,6 +178,11 @@ class _Walk:
             return
         why = f"it is past ({deadline:%Y-%m-%d %H:%M:%S %Z}) before anything was sent"
         raise Unusable("deadline", why, "Give a later one, or a span, which counts from the first intent.")
+
+    def _reuse_answers(self, step: planning.ReuseAnswers) -> None:
+        assert self._policy.reuse is not None
+        reuse_answers(self._desk, self._root, self._policy.reuse)
+        self._forget_answers()
 
     def _run_canary(self, step: planning.RunCanary) -> None:
         policy = self._policy
@@ -293,7 +300,10 @@ class _Walk:
 
     def _open_round(self, step: planning.OpenRound) -> None:
         rows = rounds.worthy(self._gathered().unresolved())
-        rounds.open_round(self._desk, self._root, step.number, rows, cap_factor=self._policy.truncated_cap_factor)
+        rounds.open_round(
+            self._desk, self._root, step.number, rows, cap_factor=self._policy.truncated_cap_factor,
+            reask_invalid=self._policy.reask_invalid,
+        )  # fmt: skip
         self._forget_answers()
 
     def _open_rung(self, step: planning.OpenRung) -> None:

@@ -17,6 +17,7 @@ from airflow_provider_geminibatch.core.kinds import KINDS
 from airflow_provider_geminibatch.core.landing import RunRef
 from airflow_provider_geminibatch.core.manifest import Manifest, parse_manifests
 from airflow_provider_geminibatch.core.model import Owner
+from airflow_provider_geminibatch.core.reuse import Reuse, reuse_of
 from airflow_provider_geminibatch.core.verdict import Thresholds
 from airflow_provider_geminibatch.core.watch import Watch
 from airflow_provider_geminibatch.hooks import config
@@ -68,6 +69,7 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
     jobs were long done, it climbs the ladder that was chosen beforehand. Takes all arguments of
     GeminiBatchPrepareOperator, and returns what GeminiBatchLoadOperator returns.
 
+    :param reuse: As for GeminiBatchSubmitOperator: rows that were answered before are not asked again.
     :param canary: Asks a sample first, row by row, and sends nothing when it comes back bad: ``Canary(rows=50)``.
     :param to: The landing. A mapped task needs ``outlets=[landing.outlet]`` in ``partial()`` too.
     :param part: Which of ``to.parts`` this task lands.
@@ -83,6 +85,8 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
     :param standard_allowed: Lets ``Rung("standard")`` pay the interactive price, twice that of batch.
     :param rescue_in_backfill: Lets a backfill climb to rungs above the batch price.
     :param rounds: How often unresolved rows are asked again as a batch.
+    :param reask_invalid: A row whose answer does not fit the schema is asked again with that answer and what was wrong with
+        it, by JSON path; without it, as it was.
     :param early: Commit under ``_early/`` whenever this share of the rows is new, such as 0.01.
     :param max_cost_usd: What the batch may cost at most; charged before anything is paid for.
     :param budget: As for GeminiBatchSubmitOperator: ``upper_bound`` or ``estimate``.
@@ -100,6 +104,7 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
         to: Landing,
         part: str | None = None,
         canary: Canary | None = None,
+        reuse: Reuse | bool = False,
         window: Window | None = None,
         window_offset: Offset | None = None,
         max_unresolved: float = Thresholds().max_unresolved,
@@ -110,6 +115,7 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
         standard_allowed: bool = False,
         rescue_in_backfill: bool = False,
         rounds: int = 1,
+        reask_invalid: bool = False,
         early: float | None = None,
         max_cost_usd: Decimal | float | str | None = None,
         budget: str = "upper_bound",
@@ -125,6 +131,7 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
             # Told while the Dag is parsed, where it is not a template.
             to.place.own_part(part)
         self.canary = canary
+        self.reuse = reuse
         self.window = window
         self.window_offset = window_offset
         self.max_unresolved = max_unresolved
@@ -135,6 +142,7 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
         self.standard_allowed = standard_allowed
         self.rescue_in_backfill = rescue_in_backfill
         self.rounds = rounds
+        self.reask_invalid = reask_invalid
         self.early = early
         self.max_cost_usd = max_cost_usd
         self.budget = budget
@@ -241,7 +249,9 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
     def _policy(self, deadline: timedelta | datetime | None, context: Mapping[str, Any]) -> BatchPolicy:
         return BatchPolicy(
             canary=self.canary,
+            reuse=reuse_of(self.reuse),
             max_rounds=self.rounds,
+            reask_invalid=self.reask_invalid,
             deadline=deadline,
             ladder=self.on_deadline,
             stuck_after=self.stuck_after,

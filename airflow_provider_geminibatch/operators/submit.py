@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_geminibatch.core.manifest import Manifest, parse_manifests
+from airflow_provider_geminibatch.core.reuse import Reuse, reuse_of
 from airflow_provider_geminibatch.hooks import config
 from airflow_provider_geminibatch.hooks.attempt import attempt_of, in_backfill
 from airflow_provider_geminibatch.hooks.costs import note_prices, record_estimate, usd_limit
@@ -47,6 +48,8 @@ class GeminiBatchSubmitOperator(BaseOperator):
     :param budget: ``upper_bound``: what they could cost at the very most has to fit, which is a guarantee. ``estimate``: the
         high end of an estimate has to, for which the service counts a sample (free).
     :param canary: Asks a sample first, row by row, and sends nothing when it comes back bad: ``Canary(rows=50)``.
+    :param reuse: Looks for answers that the same model gave to the same requests before, in this workspace, and sends only what
+        is left: ``True`` or ``Reuse(max_age=…)``.
     :param deferrable: Wait in the triggerer (default) or on the worker.
     """
 
@@ -61,6 +64,7 @@ class GeminiBatchSubmitOperator(BaseOperator):
         max_cost_usd: Decimal | float | str | None = None,
         budget: str = "upper_bound",
         canary: Canary | None = None,
+        reuse: Reuse | bool = False,
         deferrable: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -70,8 +74,11 @@ class GeminiBatchSubmitOperator(BaseOperator):
         self.max_cost_usd = max_cost_usd
         self.budget = budget
         self.canary = canary
+        self.reuse = reuse
         self.deferrable = deferrable
+        self._reused: dict[str, int] = {}
         usd_limit(max_cost_usd, budget)
+        reuse_of(reuse)
 
     def execute(self, context: Context) -> Result | list[Result]:
         """Submit all builds as far as that goes now, and wait for the rest."""
@@ -109,6 +116,7 @@ class GeminiBatchSubmitOperator(BaseOperator):
         gateway: Gateway = GeminiBatchHook(self.gemini_conn_id).gateway()
         try:
             note_prices(ledgers, (), me=attempt.me)
+            self._reused = self._look_back(ledgers, attempt.me, gateway)
             if self.budget == "upper_bound" and self.canary:
                 self._afford(ledgers, context, gateway, charging=False)
             if waits := self._canaries(manifests, context, gateway):
@@ -153,6 +161,19 @@ class GeminiBatchSubmitOperator(BaseOperator):
         by_estimate = estimating if self.budget == "estimate" else None
         afford(ledgers, limit, me=me, now=utc_now, estimating=by_estimate, charging=charging)
 
+    def _look_back(self, ledgers: Sequence[tuple[Manifest, Store]], me: str, gateway: Gateway) -> dict[str, int]:
+        """Keep what was answered before, for every build; how many rows that are, by the URI of its seal."""
+        from airflow_provider_geminibatch.jobs.results import Desk
+        from airflow_provider_geminibatch.jobs.reuse import reuse_answers
+        from airflow_provider_geminibatch.jobs.submit import read_build
+
+        found: dict[str, int] = {}
+        if (reuse := reuse_of(self.reuse)) is not None:
+            for manifest, store in ledgers:
+                desk = Desk(store, gateway, me, utc_now, log)
+                found[manifest.uri] = reuse_answers(desk, read_build(store, manifest.path), reuse).reused
+        return found
+
     def _canaries(self, manifests: tuple[Manifest, ...], context: Context, gateway: Gateway) -> list[Waiting]:
         """Let all canaries pass before anything is sent: what has to be waited for, or nothing."""
         from airflow_provider_geminibatch.jobs.canary import pass_canary
@@ -178,7 +199,10 @@ class GeminiBatchSubmitOperator(BaseOperator):
         raise AssertionError("defer() does not return")
 
     def _result(self, manifests: tuple[Manifest, ...], ends: list[Submitted]) -> Result | list[Result]:
-        results = [manifest.as_dict(jobs=len(end.job_names)) for manifest, end in zip(manifests, ends, strict=True)]
+        results = [
+            manifest.as_dict(jobs=len(end.job_names), reused_rows=self._reused.get(manifest.uri))
+            for manifest, end in zip(manifests, ends, strict=True)
+        ]
         return results[0] if len(results) == 1 and isinstance(self.prepared, str | Mapping) else results
 
 

@@ -126,7 +126,9 @@ class GeminiBatchSensor(BaseSensorOperator):
     def poke(self, context: Context) -> bool | PokeReturnValue:
         """One look, for ``deferrable=False``."""
         with airflow_errors():
-            wanted, watch, decision = self._looked()
+            if not (wanted := self._wanted()).names:
+                return PokeReturnValue(is_done=True, xcom_value=self._passed(context, wanted, Ended({})))
+            watch, decision = self._looked(wanted)
             self._watch = watch
             if isinstance(decision, Ended):
                 return PokeReturnValue(is_done=True, xcom_value=self._passed(context, wanted, decision))
@@ -144,7 +146,10 @@ class GeminiBatchSensor(BaseSensorOperator):
 
     def _look_or_defer(self, context: Context, give_up_at: datetime) -> Any:
         with airflow_errors():
-            wanted, watch, decision = self._looked()
+            if not (wanted := self._wanted()).names:
+                # Every row was answered before, so that there is no job.
+                return self._passed(context, wanted, Ended({}))
+            watch, decision = self._looked(wanted)
             if isinstance(decision, Ended):
                 return self._passed(context, wanted, decision)
             _still_in_time(wanted, watch, decision)
@@ -186,8 +191,7 @@ class GeminiBatchSensor(BaseSensorOperator):
     def _wanted(self) -> Wanted:
         return named_jobs(self.job_names) if self.submitted is None else submitted_jobs(self.submitted)
 
-    def _looked(self) -> tuple[Wanted, Watch, Decision]:
-        wanted = self._wanted()
+    def _looked(self, wanted: Wanted) -> tuple[Watch, Decision]:
         cap = config.poll_interval() if self.poll_interval is None else self.poll_interval
         watch, decision = look_at(
             wanted,
@@ -202,7 +206,7 @@ class GeminiBatchSensor(BaseSensorOperator):
         )
         if decision.line:
             log.info("%s", decision.line)
-        return wanted, watch, decision
+        return watch, decision
 
     def _obey(self, context: Context, wanted: Wanted, watch: Watch) -> list[str]:
         """Do what a person left word for; the places where nobody has left any yet."""
@@ -232,7 +236,8 @@ class GeminiBatchSensor(BaseSensorOperator):
             note_ends(store, batch, decision.jobs, owner=owner, now=now)
         _raise_if_called_off(wanted, decision.jobs)
         jobs = tuple(decision.jobs.values())
-        warning = judged(wanted.label, jobs, wanted.cancels)
+        # Without jobs every row was answered before.
+        warning = judged(wanted.label, jobs, wanted.cancels) if jobs else ""
         if warning:
             log.warning("%s", warning)
         context["ti"].xcom_push(key="jobs", value=_summary(jobs))

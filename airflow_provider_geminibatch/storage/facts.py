@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from airflow_provider_geminibatch.core.errors import LedgerUnreadable, StoreTooWeak
-from airflow_provider_geminibatch.core.ledger import FACTS, READER, Attempt, Claim, Fact, ShardFacts, attempt_path
+from airflow_provider_geminibatch.core.ledger import FACTS, READER, Attempt, Claim, Fact, Kept, ShardFacts, attempt_path
 from airflow_provider_geminibatch.storage.store import Store
 
 F = TypeVar("F", bound=Fact)
@@ -61,8 +61,18 @@ def shard_facts(store: Store, ledger: str, known: ShardFacts = ShardFacts()) -> 
         number = len(attempts) + 1
         claim = get(store, attempt_path(ledger, number, "claim"), Claim)
         if claim is None:
-            return ShardFacts(tuple(attempts))
+            return ShardFacts(tuple(attempts), needless=not attempts and _whole(store, ledger))
         attempts.append(_attempt(store, ledger, number, claim))
+
+
+def needless(store: Store, ledger: str) -> bool:
+    """True for a shard that nobody has meant to submit, and that needs no job: every row was answered before."""
+    return _whole(store, ledger) and get(store, attempt_path(ledger, 1, "claim"), Claim) is None
+
+
+def _whole(store: Store, ledger: str) -> bool:
+    kept = get(store, f"{ledger}/reused.json", Kept)
+    return kept is not None and kept.whole
 
 
 def _attempt(store: Store, ledger: str, number: int, claim: Claim) -> Attempt:

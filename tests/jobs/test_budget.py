@@ -11,9 +11,8 @@ import msgspec
 import pytest
 
 from airflow_provider_geminibatch.core.batch import BatchPolicy, Rung
-from airflow_provider_geminibatch.core.canary import CanaryKept
 from airflow_provider_geminibatch.core.errors import GeminiBatchError, Unusable
-from airflow_provider_geminibatch.core.ledger import Charge, Spending
+from airflow_provider_geminibatch.core.ledger import Charge, Kept, Spending
 from airflow_provider_geminibatch.core.prices import Price
 from airflow_provider_geminibatch.jobs.budget import Books, Need, charged_usd, need_of, refuse_build
 from airflow_provider_geminibatch.jobs.collect import Landed
@@ -158,7 +157,7 @@ def test_rows_that_a_canary_answered_need_nothing() -> None:
     build = read_build(world.store, world.manifest.path)
     (shard,) = build.shards
     whole = need_of(world.store, build, PRICE)
-    kept = CanaryKept(owner="me", at=world.clock(), path="lines", sha256="", lines=2, rows=(0, 2))
+    kept = Kept(owner="me", at=world.clock(), path="lines", sha256="", lines=2, rows=(0, 2))
     facts.put(world.store, f"{shard.ledger}/canary.json", kept)
     rest = need_of(world.store, build, PRICE)
     assert rest.tokens == 65_536

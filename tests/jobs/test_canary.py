@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_geminibatch.core.batch import BatchPolicy, Rung
-from airflow_provider_geminibatch.core.canary import Canary, CanaryKept, CanaryVerdict, picked
+from airflow_provider_geminibatch.core.canary import Canary, CanaryVerdict, picked
 from airflow_provider_geminibatch.core.errors import (
     CanaryFailed,
     KeyRefused,
@@ -25,7 +25,7 @@ from airflow_provider_geminibatch.core.errors import (
     Unusable,
 )
 from airflow_provider_geminibatch.core.landing import Place, RunRef
-from airflow_provider_geminibatch.core.ledger import Command, RungFact, Uploaded, attempt_path
+from airflow_provider_geminibatch.core.ledger import Command, Kept, RungFact, Uploaded, attempt_path
 from airflow_provider_geminibatch.core.model import Build, Owner
 from airflow_provider_geminibatch.core.names import generation_path, parse_wire_key
 from airflow_provider_geminibatch.gemini.gateway import GenerateReply
@@ -548,7 +548,7 @@ def test_kept_answers_that_were_tampered_with_are_not_used() -> None:
     world.waits(WITH)
     shard = root_of(world).shards[0]
     kept = kept_of(world.store, shard)
-    assert isinstance(kept, CanaryKept)
+    assert isinstance(kept, Kept)
     world.store.write(kept.path, b"{}\n")
     world.clock.advance(timedelta(hours=4))
     with pytest.raises(StoreUnreadable, match="not what the canary kept"):

@@ -102,6 +102,28 @@ def test_what_cannot_be_asked_better_makes_an_empty_round() -> None:
     assert rounds_of(world.store, world.root)[0].build is None
 
 
+def test_a_row_whose_answer_did_not_fit_is_told_what_was_wrong_if_that_is_allowed() -> None:
+    invalid = Outcome(kind=Outcomes.INVALID, text='{"city": 7}', reason="$.city: 7 is not a text")
+    rows: list[Asked] = [((0, 1), invalid), ((1, 0), EMPTY)]
+    world = World()
+    round_ = open_round(world.desk(), world.root, 1, iter(rows), cap_factor=2.0, reask_invalid=True)
+    told, plain = (line["request"]["contents"] for line in world.lines(world.build(round_)))
+    assert [turn["role"] for turn in told] == ["user", "model", "user"]
+    assert told[1]["parts"] == [{"text": '{"city": 7}'}]
+    assert "$.city: 7 is not a text" in told[2]["parts"][0]["text"]
+    assert len(plain) == 1
+    assert (round_.corrected, round_.reasons) == (1, {"invalid": 1, "empty": 1})
+
+
+def test_without_that_permission_it_is_asked_as_it_was() -> None:
+    invalid = Outcome(kind=Outcomes.INVALID, text='{"city": 7}', reason="$.city: 7 is not a text")
+    world = World()
+    round_ = world.open([((0, 1), invalid)])
+    (line,) = world.lines(world.build(round_))
+    assert len(line["request"]["contents"]) == 1
+    assert round_.corrected == 0
+
+
 def test_the_allowance_grows_with_each_round_and_only_of_what_has_one() -> None:
     request = {"generationConfig": {"maxOutputTokens": 10, "temperature": 0}, "contents": []}
     assert with_higher_cap(request, 4.0)["generationConfig"] == {"maxOutputTokens": 40, "temperature": 0}

@@ -144,6 +144,25 @@ def test_a_batch_comes_to_its_commit_without_anybody_doing_more_than_asking() ->
     assert len(world.service.created) == 2
 
 
+def test_an_answer_that_does_not_fit_is_corrected_in_a_round_when_that_is_allowed() -> None:
+    def answer(request: Mapping[str, Any]) -> dict[str, Any]:
+        """As a model that gets the type wrong until it is told so."""
+        told = len(request["contents"]) == 3
+        text = '{"n": 7}' if told or text_of(request) == "row 0" else '{"n": "seven"}'
+        return {"candidates": [{"content": {"parts": [{"text": text}]}, "finishReason": "STOP"}]}
+
+    def run(**policy: Any) -> list[Any]:
+        world = World(rows=2, answer=answer)
+        schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+        build = msgspec.structs.replace(read_build(world.store, world.manifest.path), response_schema=schema)
+        world.store.write(world.manifest.path, msgspec.json.encode(build))
+        world.on(BatchPolicy(thresholds=ALL, **policy))
+        return [(row["key"], row["outcome"], row["round"]) for row in world.rows()]
+
+    assert run() == [("k0", "answer", 0), ("k1", "invalid", 1)]
+    assert run(reask_invalid=True) == [("k0", "answer", 0), ("k1", "answer", 1)]
+
+
 def test_a_round_asks_again_only_what_is_unresolved_and_worth_it() -> None:
     world = World(rows=4, answer=at_first(EMPTY, "row 2"))
     blocked = world.service._answer
