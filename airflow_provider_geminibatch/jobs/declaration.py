@@ -79,8 +79,8 @@ class Declaration:
             raise Unusable(f"kind={self.kind!r}", why, "Leave kind= out: the template says it.")
         if self.route not in ROUTES:
             raise Unusable("route", f"{self.route!r} is not known", f"Use {' or '.join(ROUTES)}.")
-        if why := KINDS[self.kind].not_on.get(self.route):
-            raise Unusable(f"kind={self.kind!r} on {ROUTES[self.route]}", why, "Use the Developer API for it.")
+        if reason := KINDS[self.kind].not_on.get(self.route):
+            raise Unusable(f"kind={self.kind!r} on {ROUTES[self.route]}", reason, "Use the Developer API for it.")
         allowed_fields(self.allow_fields or {}, self.route)
         self._check_cut(limits.FILE_BYTES[self.route], limits.JOB_ROWS.get(self.route, {}).get(self.kind))
 

@@ -21,8 +21,10 @@ from airflow_provider_geminibatch.core.errors import (
     Unusable,
     WindowNotLanded,
 )
+from airflow_provider_geminibatch.core.kinds import VECTOR_COLUMN
 from airflow_provider_geminibatch.core.landing import CommitManifest, Origin
 from airflow_provider_geminibatch.core.model import Owner
+from airflow_provider_geminibatch.core.vectors import vector_kind
 from airflow_provider_geminibatch.core.verdict import Verdicts
 from airflow_provider_geminibatch.storage.sinks import COLUMNS, Column, Row
 from airflow_provider_geminibatch.storage.sql_landing import SqlLanding
@@ -507,3 +509,13 @@ def test_a_database_that_is_neither_gets_ansi_types_and_plain_inserts(sqlite_bas
     put(landing, "c1", "a", "b")
     put(landing, "c2", "b")
     assert keys_of(landing) == ["b"]
+
+
+def test_vectors_come_back_as_lists_of_numbers(base: Base) -> None:
+    landing = base.landing()
+    rows = Given([(*row("a"), [0.5, -0.25]), (*row("b"), None)])
+    rows.columns = (*COLUMNS, Column(VECTOR_COLUMN, vector_kind(2)))
+
+    landing.commit(draft("c1", "a", "b"), lambda: rows, Noted())
+
+    assert [found["embedding"] for found in landing.rows("w")] == [[0.5, -0.25], None]
