@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ class Control:
             ("GET", "log"): self._log,
             ("GET", "bill"): lambda body: emulator.bill(),
             ("GET", "jobs"): self._jobs,
+            ("GET", "effects"): self._effects,
             ("GET", "scenarios"): self._scenarios,
             ("POST", "scenarios"): self._switch_on,
             ("DELETE", "scenarios"): self._switch_off,
@@ -56,6 +58,25 @@ class Control:
         now = self._emulator.clock.now()
         return {
             "jobs": [{**job.operation(now, None)["metadata"], "ordinal": job.ordinal} for job in self._emulator.jobs]
+        }
+
+    def _effects(self, body: Json) -> Json:
+        """What the row scenarios did to each job: how many of its rows have which of them, together."""
+        now = self._emulator.clock.now()
+        return {
+            "jobs": [
+                {
+                    "name": job.name,
+                    "ordinal": job.ordinal,
+                    "state": job.state(now),
+                    "rows": job.rows.count,
+                    "effects": [
+                        {"scenarios": names, "rows": rows}
+                        for names, rows in Counter(tuple(sorted(each)) for each in job.rows.effects.values()).items()
+                    ],
+                }
+                for job in self._emulator.jobs
+            ]
         }
 
     def _scenarios(self, body: Json) -> Json:

@@ -173,6 +173,17 @@ def test_control_shows_health_log_jobs_and_bill(server, emulator):
     assert emulator.bill()["entries"][0]["usd"] > "0"
 
 
+def test_control_tells_what_scenarios_did_to_rows(server, emulator):
+    emulator.scenario("blocked")
+    emulator.scenario("duplicate")
+    create(server)
+    emulator.switch_off()
+    create(server)
+    one, other = control(server, "effects")["jobs"]
+    assert one["effects"] == [{"scenarios": ["blocked", "duplicate"], "rows": one["rows"]}]
+    assert (other["ordinal"], other["effects"]) == (1, [])
+
+
 def test_control_switches_scenarios_on_and_off(server):
     known = control(server, "scenarios")["known"]
     assert {"name", "scope", "says", "evidence", "params"} == set(known[0])
