@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from itertools import chain
 from typing import Any
 
 from airflow_provider_geminibatch.core.vectors import vector_dimensions
@@ -28,7 +27,9 @@ def vectors_of(pa: Any, values: Sequence[Sequence[float] | None], of: Any) -> An
     if not pa.types.is_fixed_size_list(of):
         return pa.array(values, of)
     none = [0.0] * of.list_size
-    floats = array("f", chain.from_iterable(none if each is None else each for each in values))
+    floats = array("f")
+    for each in values:
+        floats.fromlist(none if each is None else list(each))
     if len(floats) != of.list_size * len(values):
         raise AssertionError("vectors are checked for their length before they land")
     there = None

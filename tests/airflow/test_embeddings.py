@@ -58,6 +58,28 @@ def done(operator: Any, service: Server) -> dict[str, Any]:
     return operator.resume(where, **deferral.value.kwargs)
 
 
+@pytest.mark.parametrize("scenario", ["missing", "short_vector"])
+def test_a_round_asks_again_for_the_vectors_that_did_not_come(
+    landing: Landing, service: Server, workspace: str, scenario: str
+) -> None:
+    service.emulator.scenario(scenario, rows=(1,))
+    operator = GeminiBatchOperator(task_id="embed", model=MODEL, requests=lambda: REQUESTS, kind="embed", to=landing)
+    where = context("embed", **WINDOW)
+    with pytest.raises(TaskDeferred) as first:
+        operator.execute(where)
+    service.emulator.clock.advance(hours=6)
+    with pytest.raises(TaskDeferred) as second:
+        operator.resume(where, **first.value.kwargs)
+    service.emulator.switch_off(scenario)
+    service.emulator.clock.advance(hours=6)
+
+    landed = operator.resume(where, **second.value.kwargs)
+
+    rows = list(read_window(landing, landed["window"]))
+    assert [(row["key"], row["round"], len(row["embedding"])) for row in rows] == [("rain", 0, 16), ("hail", 1, 16)]
+    assert [job.kind for job in service.emulator.jobs] == ["embed", "embed"]
+
+
 def test_a_function_gives_texts_and_vectors_land(dag: DAG, landing: Landing, service: Server, workspace: str) -> None:
     @gemini_batch(model=MODEL, template=TEMPLATE, to=landing)
     def embed():
