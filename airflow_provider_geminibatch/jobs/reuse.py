@@ -19,7 +19,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from datetime import timedelta
-from itertools import accumulate, chain
+from itertools import accumulate, chain, islice
 from struct import Struct as Layout
 from types import TracebackType
 from typing import BinaryIO, NamedTuple, Self
@@ -27,11 +27,11 @@ from typing import BinaryIO, NamedTuple, Self
 import msgspec
 
 from airflow_provider_geminibatch.core.errors import StoreUnreadable
+from airflow_provider_geminibatch.core.fast_outcomes import NUMBER, read_lines
 from airflow_provider_geminibatch.core.kinds import check_of
 from airflow_provider_geminibatch.core.ledger import Claim, Forgotten, Kept, Reused, Reusing, attempt_path
-from airflow_provider_geminibatch.core.model import Build, Shard
+from airflow_provider_geminibatch.core.model import Build, Outcomes, Shard, Usage
 from airflow_provider_geminibatch.core.names import generation_path, short, wire_key
-from airflow_provider_geminibatch.core.outcomes import classify
 from airflow_provider_geminibatch.core.prices import NOTHING_SPENT, spent_on
 from airflow_provider_geminibatch.core.reuse import (
     BUCKETS,
@@ -55,7 +55,11 @@ OPEN_FILES = 16
 
 OPEN_INDEXES = 64
 
+BLOCK_ROWS = 500
+"""Answers that are held against what is asked at a time."""
+
 NONE = 0xFFFFFFFF
+_ANSWER = NUMBER[Outcomes.ANSWER]
 _WANTED = Layout("<16sI")
 
 
@@ -245,23 +249,19 @@ class _Look:
             store.delete(path)
 
     def _lines(self, shard: Shard, hits: Iterable[_Hit], answers: _Answers, copied: _Copied) -> Iterator[bytes]:
-        for hit in hits:
-            raw = answers.line(hit.file, hit.offset, hit.checksum)
-            line = None if raw is None else self._line(wire_key(shard.tag, shard.index, hit.row), raw, hit.file, copied)
-            if line is not None:
-                copied.rows.append(hit.row)
-                yield line
+        """The answers in their kept form, of those hits whose line is an answer by what the batch asks for now."""
+        found = ((hit, raw) for hit in hits if (raw := answers.line(hit.file, hit.offset, hit.checksum)) is not None)
+        while block := list(islice(found, BLOCK_ROWS)):
+            read = read_lines([raw for _, raw in block], self._check)
+            for (hit, raw), kind, *counts in zip(block, read.kinds, *read.counts, strict=True):
+                if kind == _ANSWER:
+                    copied.rows.append(hit.row)
+                    copied.saved = copied.saved.plus(spent_on(Usage(*counts), self._price))
+                    yield self._line(wire_key(shard.tag, shard.index, hit.row), raw, self._files[hit.file])
 
-    def _line(self, key: str, raw: bytes, file: int, copied: _Copied) -> bytes | None:
-        """The kept form of a result line; None when it is no answer by what the batch asks for now."""
-        outcome = classify(raw, self._check).outcome
-        if not outcome.usable:
-            return None
-        copied.saved = copied.saved.plus(spent_on(outcome.usage, self._price))
-        response = bytes(_decode_line(raw).response)
-        came = self._files[file]
+    def _line(self, key: str, raw: bytes, came: AnswerFile) -> bytes:
         about = KeptLine(key=key, model=self._root.model, usd="0", at=came.at, path=came.path)
-        return msgspec.json.encode(about)[:-1] + b',"response":' + response + b"}\n"
+        return b'%b,"response":%b}\n' % (msgspec.json.encode(about)[:-1], bytes(_decode_line(raw).response))
 
 
 class _Reader:
