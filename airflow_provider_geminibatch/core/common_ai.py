@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -165,7 +165,10 @@ def submission_of(display_name: str) -> Submission | None:
     return Submission(match[1], match[2], int(match[3])) if match else None
 
 
-_STATUS: Final = {
+JobStatus = Literal["in_progress", "completed", "failed", "expired", "cancelled"]
+RowStatus = Literal["success", "errored", "expired", "cancelled"]
+
+_STATUS: Final[dict[str, JobStatus]] = {
     "SUCCEEDED": "completed",
     "PARTIALLY_SUCCEEDED": "completed",
     "FAILED": "failed",
@@ -175,7 +178,7 @@ _STATUS: Final = {
 """Ended states in common.ai's words; every other state, known or not, is waited for."""
 
 
-def status_of(job: JobSnapshot) -> str:
+def status_of(job: JobSnapshot) -> JobStatus:
     """The state of a job in common.ai's words."""
     return _STATUS.get(job.state, "in_progress")
 
@@ -200,12 +203,12 @@ def counts_of(job: JobSnapshot) -> dict[str, int]:
 class Told(NamedTuple):
     """A row's outcome in common.ai's words: its status, and the error beside it unless it succeeded."""
 
-    status: str
+    status: RowStatus
     error: dict[str, Any] | None = None
 
 
 # Rows that the end of their job took along, by the job's state and the row's google.rpc code.
-_TAKEN_ALONG: Final = {("CANCELLED", 1): "cancelled", ("EXPIRED", 4): "expired"}
+_TAKEN_ALONG: Final[dict[tuple[str, int], RowStatus]] = {("CANCELLED", 1): "cancelled", ("EXPIRED", 4): "expired"}
 
 
 def told(outcome: Outcome, job_state: str) -> Told:

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.ai.batch.base import (
     BatchAdapter,
@@ -47,7 +47,7 @@ from airflow_provider_geminibatch.core.steps import Policy
 from airflow_provider_geminibatch.hooks.config import settle_time
 
 if TYPE_CHECKING:
-    from airflow.providers.common.ai.batch.base import BatchRequest, BatchStatus
+    from airflow.providers.common.ai.batch.base import BatchRequest
     from airflow.providers.common.ai.batch.output_schema import OutputSpec
 
     from airflow_provider_geminibatch.gemini.gateway import Gateway
@@ -183,7 +183,7 @@ class GeminiBatchAdapter(BatchAdapter):
         with _in_their_words():
             job = self._client.job(batch_id)
         return BatchState(
-            status=cast("BatchStatus", common_ai.status_of(job)),
+            status=common_ai.status_of(job),
             counts=common_ai.counts_of(job),
             error_message=job.error_text or None,
         )
@@ -209,8 +209,8 @@ class GeminiBatchAdapter(BatchAdapter):
             return schema_config(common_ai.hoisted(spec.json_schema), "developer")
         except Unusable as error:
             raise LLMBatchOutputTypeError(
-                f"{error.what.replace(ROOT, 'output_type', 1)}: {error.why}. Nothing was sent or paid. Change output_type=, or leave it "
-                "out and pass the schema as request_params={'responseMimeType': 'application/json', 'responseJsonSchema': …}."
+                f"{error.what.replace(ROOT, 'output_type', 1)}: {error.why}. Nothing was sent or paid. Change output_type=, or leave "
+                "it out and pass the schema as request_params={'responseMimeType': 'application/json', 'responseJsonSchema': …}."
             ) from error
 
     def extract_output(self, raw: RawResultItem, spec: OutputSpec) -> ExtractedOutput:
@@ -265,7 +265,7 @@ def _item(asked: Submission, model: str, state: str, row: Row) -> RawResultItem:
     return RawResultItem(
         custom_id=asked.custom_id(row.index) if row.index >= 0 else "",
         index=row.index,
-        provider_status=status,  # type: ignore[arg-type]
+        provider_status=status,
         model=outcome.model_version or model,
         usage=common_ai.usage_of(outcome),
         finish_reason=outcome.finish_reason or None,

@@ -5,6 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
+import re
+import subprocess
+import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +35,7 @@ from airflow.providers.common.ai.operators.llm_batch import LLMBatchOperator
 from airflow.providers.common.compat.sdk import DAG, TaskDeferred
 
 from airflow_provider_geminibatch.core.errors import ServiceBusy, SubmissionRefused
-from airflow_provider_geminibatch.emulator import Server
+from airflow_provider_geminibatch.emulator import Emulator, Server, running
 from airflow_provider_geminibatch.hooks.common_ai import GeminiBatchAdapter
 from tests.airflow.conftest import KEY
 from tests.airflow.faces import context
@@ -41,6 +46,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:in a future version of UPath:PendingDeprecationWarning"),
 ]
 
+ROOT = Path(__file__).parents[2]
 MODEL = "gemini:gemini-3.8-flash"
 WHERE = {"dag_id": "questions", "task_id": "ask"}
 
@@ -362,3 +368,38 @@ def test_results_that_come_late_are_landed_by_the_retry(
     service.emulator.clock.advance(hours=2)
     assert task(tmp_path).execute(context(**WHERE))["counts"]["succeeded"] == 3
     assert creates(service) == 1
+
+
+@pytest.mark.versions
+def test_the_example_of_the_docs_runs(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "common-ai.md").read_text(encoding="utf-8")
+    [example] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    place = f"file://{tmp_path}/reviews"
+    (tmp_path / "dags").mkdir()
+    (tmp_path / "dags" / "reviews.py").write_text(example.replace("s3://aws_default@bucket/reviews", place))
+    emulator = Emulator(seed=7, start=datetime.now(UTC), speed=3600, turnaround=(0, 0))
+    with running(emulator) as server:
+        environment = {
+            "AIRFLOW_HOME": str(tmp_path / "airflow"),
+            "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
+            "AIRFLOW__CORE__DAGS_FOLDER": str(tmp_path / "dags"),
+            "AIRFLOW_CONN_GEMINI_LLM": json.dumps({"conn_type": "pydanticai", "password": KEY, "host": server.url}),
+            "PYTHONPATH": str(ROOT),
+        }
+        python("-m", "airflow", "db", "migrate", **environment)
+        runner = ROOT / "tests" / "examples" / "run_dags.py"
+        told = python(str(runner), str(tmp_path / "dags"), "reviews=2018-01-31T00:00:00+00:00", **environment)
+    [run] = [json.loads(line) for line in told if line.startswith('{"dag": ')]
+    assert run["tasks"] == {"judge": "success"}
+    assert emulator.log.count("batches.create") == 1
+    [landed] = (tmp_path / "reviews" / "2018-01-31").glob("*.jsonl")
+    outputs = [json.loads(line)["output"] for line in landed.read_text().splitlines()]
+    assert [set(output) for output in outputs] == [{"sentiment", "score"}] * 2
+
+
+def python(*arguments: str, **environment: str) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, *arguments], env=os.environ | environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
