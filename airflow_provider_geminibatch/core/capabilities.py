@@ -42,6 +42,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a budget of 0 turns thinking off."""
     outputs: tuple[str, ...] = ()
     """The kinds of answers, as in responseModalities."""
+    task_in_text: bool = False
+    """Whether task type and title of an embedding belong into its text, and not into fields."""
     retired: date | None = None
     sure_retired: Sure = "documented"
     sure_thinking: Sure = "documented"
@@ -55,6 +57,7 @@ _ALL = ("MINIMAL", "LOW", "MEDIUM", "HIGH")
 MODELS: Final = (
     Model(pattern="gemini-2.0-*", source="changelog, 2026-07: shut down", retired=date(2026, 6, 1)),
     Model(pattern="gemini-*-image-preview*", source="changelog, 2026-07: image previews shut down", retired=date(2026, 6, 25)),
+    Model(pattern="gemini-embedding-2*", source=_BATCH, kinds=("embed",), task_in_text=True),
     Model(pattern="gemini-embedding-*", source=_BATCH, kinds=("embed",)),
     Model(pattern="text-embedding-*", source="batch guide of embeddings on Vertex AI", kinds=("embed",)),
     Model(pattern="gemini-*-tts*", source="lists of models, 2026; the rate limits name them", sure="reported", kinds=()),
@@ -198,6 +201,16 @@ def _row(rows: tuple[Model, ...], model: str) -> Model | None:
     # A resource name of Vertex AI ends in the model, perhaps with a version behind an @.
     name = model.rsplit("/", 1)[-1].split("@", 1)[0]
     return next((row for row in rows if fnmatchcase(name, row.pattern)), None)
+
+
+def embedding_faults(request: dict[str, Any], row: Model, model: str) -> Iterator[Fault]:
+    """What an embed request, as it goes on the wire, asks of a model that it may not heed."""
+    if row.task_in_text:
+        # Guide of batch embeddings on Vertex AI, 2026. Nothing says it of the Developer API, and nothing the contrary.
+        for field in ("taskType", "title"):
+            if field in request:
+                what = f"may not be heeded: {model} takes it in the text"
+                yield Fault(field, "task-in-text", what, "write it into the text", True)
 
 
 def feature_faults(config: dict[str, Any], row: Model, model: str) -> Iterator[Fault]:

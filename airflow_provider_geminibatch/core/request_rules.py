@@ -48,12 +48,6 @@ def _one_payload(names: tuple[str, ...]) -> Rule:
     return rule
 
 
-def _embedding(request: Message) -> Iterator[Finding]:
-    length = request.get("outputDimensionality")
-    if isinstance(length, int) and length < 1:
-        yield Finding("outputDimensionality", "out-of-range", "is no length of a vector", "write 1 or more, or leave it out")
-
-
 _SCHEMAS: Final = ("responseSchema", "responseJsonSchema", "_responseJsonSchema")
 
 
@@ -264,8 +258,6 @@ def rules(route: str) -> dict[str, tuple[Rule, ...]]:
         request, file, function = (_no_cache, _declared, _labels), (*file, _typed_file), (_function, _begins)
     return {
         "GenerateContentRequest": request,
-        "EmbedContentRequest": (_embedding,),
-        "EmbedContentConfig": (_embedding,),
         "GenerationConfig": config,
         "ThinkingConfig": (_thinking,),
         "Part": (_one_payload(payloads),),

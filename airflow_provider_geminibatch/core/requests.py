@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from airflow_provider_geminibatch.core.capabilities import BUILT_IN, Capabilities, feature_faults
+from airflow_provider_geminibatch.core.capabilities import BUILT_IN, Capabilities, embedding_faults, feature_faults
 from airflow_provider_geminibatch.core.errors import Problem, Unusable
 from airflow_provider_geminibatch.core.fields import (
     ROOTS,
@@ -114,11 +114,13 @@ def _ask_of_model(
         hint = "leave it out: the task's model= decides"
         problems.append(Problem(spelled((root, ".model")), "is not the model of the batch", hint, "other-model"))
     config = wire.get("generationConfig")
-    row = capabilities.row(model) if isinstance(config, dict) else None
-    if row and isinstance(config, dict):
-        for fault in feature_faults(config, row, model):
-            found = Problem(spelled((root, f".{fault.field}")), fault.what, fault.hint, fault.rule)
-            (warnings if fault.warns else problems).append(found)
+    embeds = "content" in wire
+    row = capabilities.row(model) if embeds or isinstance(config, dict) else None
+    if row is None:
+        return
+    for fault in embedding_faults(wire, row, model) if embeds else feature_faults(config or {}, row, model):
+        found = Problem(spelled((root, f".{fault.field}")), fault.what, fault.hint, fault.rule)
+        (warnings if fault.warns else problems).append(found)
 
 
 _EMPTY = "is an empty object, and the import of a Vertex AI batch fails on those"

@@ -59,13 +59,14 @@ RULES: Final = {
     "thinking-level": "a thinking level that the model does not have",
     "thinking-budget": "a thinking budget outside the model's range",
     "modality": "a kind of answer that the model does not give",
+    "task-in-text": "a task type or title, for a model that is told both in the text",
 }
 """Every rule by the name that ``geminibatch lint --json`` prints."""
 
 WARNINGS: Final = frozenset(
     {
         "unlisted-field", "unlisted-word", "schema-unheeded", "mcp-with-schema", "metadata-alone", "names-unused",
-        "media-unsure", "inline-size", "model-retiring", "model-unsure", "model-unknown",
+        "media-unsure", "inline-size", "model-retiring", "model-unsure", "model-unknown", "task-in-text",
     }
 )  # fmt: skip
 """Rules that warn. All others refuse. A model's limit that is only reported warns too, under its rule with ``?``."""

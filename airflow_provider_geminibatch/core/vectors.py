@@ -15,7 +15,8 @@ def asked_dimensions(request: Mapping[str, Any]) -> int | None:
     found = request.get("outputDimensionality", inner)
     if isinstance(found, str) and found.isdecimal():
         return int(found) or None
-    return found or None if type(found) is int else None
+    # No source says what a length below one is; the vector that comes has another length, whatever it is taken for.
+    return found if type(found) is int and found > 0 else None
 
 
 def vector_kind(dimensions: int | None) -> str:

@@ -132,15 +132,11 @@ def test_the_length_that_is_asked_for_is_found(field: str, place: str, value: An
     assert asked_dimensions(checked.request) == 768
 
 
-@pytest.mark.parametrize("request_", [{}, {"outputDimensionality": 0}, {"embedContentConfig": {}}])
+@pytest.mark.parametrize(
+    "request_", [{}, {"outputDimensionality": 0}, {"outputDimensionality": -1}, {"embedContentConfig": {}}]
+)
 def test_a_request_may_leave_the_length_to_the_model(request_: dict[str, Any]) -> None:
     assert asked_dimensions(request_) is None
-
-
-def test_a_length_below_one_is_named() -> None:
-    request = {"content": {"parts": [{"text": "x"}]}, "outputDimensionality": 0}
-    (problem,) = check_request(request, kind="embed").problems
-    assert (problem.where, problem.rule) == ("request.outputDimensionality", "out-of-range")
 
 
 @given(st.none() | st.integers(1, 10_000))
@@ -169,3 +165,15 @@ def test_a_vector_is_an_answer_exactly_if_it_has_the_length(values: list[float],
         assert (found.kind, found.value) == (Outcomes.ANSWER, values)
     else:
         assert (found.kind, found.value) == (Outcomes.INVALID, None)
+
+
+@pytest.mark.parametrize(
+    ("model", "warned"), [("gemini-embedding-2", ["taskType", "title"]), ("gemini-embedding-001", [])]
+)
+def test_a_task_that_the_model_may_not_heed_warns(model: str, warned: list[str]) -> None:
+    request = {"content": {"parts": [{"text": "x"}]}, "taskType": "RETRIEVAL_DOCUMENT", "title": "t"}
+    checked = check_request(request, kind="embed", model=model)
+    assert checked.problems == ()
+    assert [(warning.where, warning.rule) for warning in checked.warnings] == [
+        (f"request.{field}", "task-in-text") for field in warned
+    ]
