@@ -165,7 +165,9 @@ def write_inputs(folder: Path, count: int) -> None:
     uris = []
     for batch in BATCHES:
         service.structured = batch == "structured"
-        template = RequestTemplate("$text", key="$id", columns=("place", "kind"), response_schema=SCHEMA if service.structured else None)
+        template = RequestTemplate(
+            "$text", key="$id", columns=("place", "kind"), response_schema=SCHEMA if service.structured else None
+        )
         made = prepare(
             Declaration(
                 model="gemini-3.8-flash", template=template, max_rows_per_shard=SHARD_ROWS
@@ -273,7 +275,9 @@ def _written(folder: Path, cells: Iterator[tuple[Any, ...]]) -> int:
     count = 0
     with parquet.ParquetWriter(str(folder / "out.parquet"), schema, compression="zstd") as writer:
         while batch := list(itertools.islice(cells, 20_000)):
-            arrays = [pa.array(values, field.type) for field, values in zip(schema, zip(*batch, strict=True), strict=True)]
+            arrays = [
+                pa.array(values, field.type) for field, values in zip(schema, zip(*batch, strict=True), strict=True)
+            ]
             writer.write_batch(pa.record_batch(arrays, schema=schema))
             count += len(batch)
     return count
@@ -342,7 +346,9 @@ def reconcile(folder: Path, count: int) -> int:
     for start in range(0, count, 100_000):
         end = min(start + 100_000, count)
         keys = [wire_key(tag, 0, row) for row in range(start, end) if row >= 100]
-        keys += [wire_key(tag, 0, 200)] * (50 if not start else 0) + [f"alien-{at}" for at in range(10 if not start else 0)]
+        keys += [wire_key(tag, 0, 200)] * (50 if not start else 0) + [
+            f"alien-{at}" for at in range(10 if not start else 0)
+        ]
         random.Random(start).shuffle(keys)
         began = time.perf_counter()
         joining.add(keys, [0] * len(keys), [True] * len(keys), range(start, start + len(keys)))
@@ -362,7 +368,7 @@ WAYS: dict[str, tuple[Any, int]] = {
 
 def measured(way: str, folder: Path, count: int) -> Run:
     """One way in this process. What it imports is imported before, and so is a small round of its own."""
-    import pyarrow  # noqa: F401
+    import pyarrow as pa  # noqa: F401
     from google.genai import types  # noqa: F401
     from pyarrow import compute, parquet  # noqa: F401
 

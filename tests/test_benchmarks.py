@@ -61,3 +61,16 @@ def test_the_request_benchmark_ends_in_one_object_with_its_figures(tmp_path: Pat
     assert runs["prepare"]["rows"] == runs["cores"]["rows"] == runs["lint"]["rows"] == 2000
     assert runs["cores"]["all_mib"] > runs["cores"]["peak_mib"]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_results_benchmark_ends_in_one_object_with_its_figures() -> None:
+    script = BENCHMARKS / "results.py"
+    done = subprocess.run(
+        [sys.executable, str(script), "--rows", "400", "--keys", "300000", "--rounds", "1", "--json"],
+        capture_output=True, text=True, check=False, timeout=240,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])
+    wanted = {"lines_per_s", "ratio_to_sdk_types", "ratio_to_floor", "peak_rss_mib", "reconcile_keys_per_s"}
+    assert all(said[name] > 0 for name in wanted)
+    assert {run["way"]: run["rows"] for run in said["runs"]}["load"] == 400

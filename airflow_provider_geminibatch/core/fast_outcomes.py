@@ -53,7 +53,7 @@ class Block:
         self.error, self.code, self.finish = columns[6:9]
         prompt, tools, self.candidates, self.thoughts, self.cached, self.total = map(_counts, columns[9:15])
         # Tokens that tools bring into the prompt are reported apart and billed as input.
-        self.prompt: Sequence[int] = tuple(map(add, prompt, tools)) if any(tools) else prompt
+        self.prompt: Sequence[int] = _counts(tuple(map(add, prompt, tools))) if any(tools) else prompt
         self.version, self.repaired, self.told = columns[15:]
 
     def __len__(self) -> int:

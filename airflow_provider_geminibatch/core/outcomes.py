@@ -412,7 +412,7 @@ def _usage(response: _Response) -> Usage:
         return Usage(prompt=tokens, total=tokens)
     return Usage(
         # Tokens that tools bring into the prompt are reported apart and billed as input.
-        prompt=count_of(meta.promptTokenCount) + count_of(meta.toolUsePromptTokenCount),
+        prompt=count_of(count_of(meta.promptTokenCount) + count_of(meta.toolUsePromptTokenCount)),
         candidates=count_of(meta.candidatesTokenCount),
         thoughts=count_of(meta.thoughtsTokenCount),
         cached=count_of(meta.cachedContentTokenCount),

@@ -248,7 +248,8 @@ def row_costs(
     if not prompt or not all(whole) or max(prompt) > price.long_above:
         counts = zip(prompt, candidates, thoughts, cached, strict=True)
         return [
-            int(batch_cost(price, Usage(prompt=p, candidates=c, thoughts=t, cached=k)).scaleb(12)) for p, c, t, k in counts
+            int(batch_cost(price, Usage(prompt=p, candidates=c, thoughts=t, cached=k)).scaleb(12))
+            for p, c, t, k in counts
         ]
     a, b, c = (int(rate * _MILLION) for rate in per)
     if not any(cached):

@@ -6,7 +6,8 @@ import hashlib
 import io
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -139,7 +140,7 @@ class OutcomeReader:
         self._answered = answered
         self._open = lambda: Lines(store, answered.result.path, check, raw=raw)
         self._lines: Lines | None = None
-        self.again: Set[int] = answered.found.again.keys() if answered.found is not None else frozenset()
+        self.again: AbstractSet[int] = answered.found.again.keys() if answered.found is not None else frozenset()
         """The rows that several lines answer."""
 
     def __enter__(self) -> Self:
@@ -212,7 +213,14 @@ def answered(
     desk.log.info("%s: %s", end.job_name, _summary(read.found, not_asked))
     result = msgspec.structs.replace(result, path=collected.path, sha256=collected.sha256)
     return Answered(
-        shard, result, found=read.found, spent=read.spent, versions=read.versions, sizes=read.sizes, spool=read.spool, **common
+        shard,
+        result,
+        found=read.found,
+        spent=read.spent,
+        versions=read.versions,
+        sizes=read.sizes,
+        spool=read.spool,
+        **common,
     )
 
 
@@ -398,7 +406,9 @@ class Lines:
 
 def buffered(file: BinaryIO) -> BinaryIO:
     """A file with a buffer of our size: those of object stores have slow lines, and those of the disk small buffers."""
-    return file if isinstance(file, io.BytesIO) else cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, file), 1 << 20))
+    return (
+        file if isinstance(file, io.BytesIO) else cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, file), 1 << 20))
+    )
 
 
 def _digest(into: hashlib._Hash, raws: list[bytes]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from importlib.util import find_spec
 from typing import Any
 
@@ -13,13 +14,14 @@ from airflow_provider_geminibatch.core.outcomes import SchemaCheck, VectorCheck
 from airflow_provider_geminibatch.core.vectors import is_vector, vector_kind
 from airflow_provider_geminibatch.jobs.extras import Extras
 from airflow_provider_geminibatch.storage.arrow_parts import column_of, money_of, pyarrow
-from airflow_provider_geminibatch.storage.sinks import COLUMNS, Column, Row, arrow_schema, own_columns, weight_of
+from airflow_provider_geminibatch.storage.sinks import Column, Row, arrow_schema, own_columns, weight_of
 from airflow_provider_geminibatch.storage.spool import LINE_BYTES, ROW, Disk, Spool
 from airflow_provider_geminibatch.storage.vectors import vectors_of
 
 _NAMES = [kind.value for kind in KINDS]
 _OF_LANDING = frozenset({"key", "job", "shard", "round"})
 """What is not known, or the same for a whole shard, while lines are read."""
+
 
 def spool_for(disk: Disk, check: SchemaCheck | None = None) -> Spool | None:
     """A spool for the lines of a shard; None without pyarrow, which the landing will ask for."""
@@ -93,7 +95,9 @@ class Whole:
             elif column.name in self._same:
                 value = self._same[column.name]
                 arrays.append(
-                    pa.nulls(len(keys), field.type) if value is None else pa.repeat(pa.scalar(value, field.type), len(keys))
+                    pa.nulls(len(keys), field.type)
+                    if value is None
+                    else pa.repeat(pa.scalar(value, field.type), len(keys))
                 )
             elif column.name in own:
                 arrays.append(column_of(own[column.name], "string"))
@@ -126,7 +130,7 @@ def merged(batches: Sequence[Any], rows: Sequence[int]) -> Any:
     return pa.Table.from_batches(batches).combine_chunks().take(order).combine_chunks().to_batches()[0]
 
 
-def without(kept: Sequence[Any], odd: Set[int]) -> tuple[list[Any], list[list[int]]]:
+def without(kept: Sequence[Any], odd: AbstractSet[int]) -> tuple[list[Any], list[list[int]]]:
     """Record batches of a spool without some rows, and the rows of each."""
     pa, _ = pyarrow()
     batches, rows = list[Any](), list[list[int]]()

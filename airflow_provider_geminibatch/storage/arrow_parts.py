@@ -120,7 +120,9 @@ def _text_bytes(column: Any) -> int:
     return pc.sum(pc.binary_length(column)).as_py() or 0
 
 
-def regrouped(batches: Iterable[Any], most_rows: int, most_bytes: int, part_rows: int) -> Iterator[tuple[int, list[Any]]]:
+def regrouped(
+    batches: Iterable[Any], most_rows: int, most_bytes: int, part_rows: int
+) -> Iterator[tuple[int, list[Any]]]:
     """Batches as groups of at most ``most_rows``, ended by the row that reaches ``most_bytes`` and at the end of a part."""
     held, count, weight, of_part = list[Any](), 0, 0, 0
     for batch in batches:

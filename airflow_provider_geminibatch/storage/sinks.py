@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
-from airflow_provider_geminibatch.core.errors import StoreUnreadable, Unusable
+from airflow_provider_geminibatch.core.errors import StoreUnreadable
 from airflow_provider_geminibatch.core.kinds import VECTOR_COLUMN
 from airflow_provider_geminibatch.core.landing import Part, part_name
 from airflow_provider_geminibatch.storage.arrow_parts import arrow_type, column_of, pyarrow, regrouped, write_parquet
@@ -227,7 +227,9 @@ def _json_as_text(row: Row, json_at: Sequence[int]) -> list[Any]:
 
 def weight_of(cells: Sequence[Any]) -> int:
     """Roughly what the texts and lists of a row take."""
-    return sum(len(cell) if type(cell) is str else HELD_BYTES * len(cell) for cell in cells if type(cell) in (str, list))
+    return sum(
+        len(cell) if type(cell) is str else HELD_BYTES * len(cell) for cell in cells if type(cell) in (str, list)
+    )
 
 
 def _batches(items: Iterable[_Item], most: int, weigh: Callable[[_Item], int]) -> Iterator[list[_Item]]:

@@ -56,7 +56,6 @@ class Disk:
         return True
 
 
-
 class _Held:
     """What a spool has on the disk, which goes with it."""
 
@@ -74,7 +73,7 @@ class _Held:
     def write(self, pieces: Sequence[Any]) -> None:
         if self.file is None:
             # Nameless where the system can do that: it goes with the process, whatever ends it.
-            self.file = tempfile.TemporaryFile(prefix="geminibatch-", buffering=0)
+            self.file = tempfile.TemporaryFile(prefix="geminibatch-", buffering=0)  # noqa: SIM115 - lives as long as this
         left = [memoryview(piece) for piece in pieces]
         while left:
             # In one call, since after each the thread waits for the interpreter.

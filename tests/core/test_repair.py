@@ -100,7 +100,9 @@ def test_a_document_that_was_cut_off_never_comes_back_as_another(value: Any, at:
     if isinstance(value, list):
         assert made == value[: len(made)]
     else:
-        assert made.items() <= value.items() if all(map(_plain, value.values())) else all(name in value for name in made)
+        assert (
+            made.items() <= value.items() if all(map(_plain, value.values())) else all(name in value for name in made)
+        )
 
 
 def _plain(value: Any) -> bool:

@@ -48,7 +48,9 @@ def test_every_property_has_a_column_of_the_type_that_the_schema_gives_it() -> N
     assert value_columns(SCHEMA)[0].name == "value_label"
 
 
-@pytest.mark.parametrize("schema", [{}, {"type": "array", "items": {"type": "object"}}, {"type": "string"}, {"$ref": "#/x"}])
+@pytest.mark.parametrize(
+    "schema", [{}, {"type": "array", "items": {"type": "object"}}, {"type": "string"}, {"$ref": "#/x"}]
+)
 def test_what_describes_no_object_has_no_columns(schema: Any) -> None:
     assert value_columns(schema) == ()
 
@@ -69,7 +71,11 @@ def test_what_describes_no_object_has_no_columns(schema: Any) -> None:
         ("timestamp", "yesterday", None),
         ('{"list":"int64"}', [1, "x"], [1, None]),
         ('{"list":"int64"}', {"a": 1}, None),
-        ('{"struct":{"lat":"float64","more":"text"}}', {"lat": 1, "more": {"x": [1]}}, {"lat": 1.0, "more": '{"x":[1]}'}),
+        (
+            '{"struct":{"lat":"float64","more":"text"}}',
+            {"lat": 1, "more": {"x": [1]}},
+            {"lat": 1.0, "more": '{"x":[1]}'},
+        ),
         ('{"struct":{"lat":"float64"}}', [1], None),
         ("json", {"x": 1}, {"x": 1}),
     ],

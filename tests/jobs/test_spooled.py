@@ -1,0 +1,170 @@
+"""What waits on the local disk lands as if every line were read again: the same bytes, whatever the results hold."""
+
+from __future__ import annotations
+
+import io
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from airflow_provider_geminibatch.core.landing import Place
+from airflow_provider_geminibatch.core.names import wire_key
+from airflow_provider_geminibatch.core.outcomes import classify
+from airflow_provider_geminibatch.core.verdict import Thresholds
+from airflow_provider_geminibatch.jobs import collect as collecting
+from airflow_provider_geminibatch.jobs import rows as landing_rows
+from airflow_provider_geminibatch.jobs.results import buffered
+from airflow_provider_geminibatch.storage import spool as spools
+from airflow_provider_geminibatch.storage.spool import Disk
+from tests.jobs.test_collect import WINDOW, World
+
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "n": {"type": "integer"},
+        "when": {"type": "string", "format": "date-time"},
+        "tags": {"type": "array", "items": {"type": "string"}},
+    },
+    "required": ["n"],
+}  # fmt: skip
+PLACE = Place("notes", "memory://landing", "parquet", typed=True, keep=("thoughts", "raw"))
+ANY = Thresholds(max_unresolved=1.0)
+
+
+def said(row: int, text: str, thought: str = "") -> dict[str, Any]:
+    parts = [*([{"text": thought, "thought": True}] if thought else []), {"text": text}]
+    usage = {"promptTokenCount": row + 1, "candidatesTokenCount": 2, "totalTokenCount": row + 3}
+    candidate = {"content": {"parts": parts}, "finishReason": "STOP", "avgLogprobs": -0.25}
+    return {"candidates": [candidate], "usageMetadata": usage, "modelVersion": "gemini-3.8-flash-001"}
+
+
+def disturbed(lines: list[bytes], seed: int) -> Iterator[bytes]:
+    """Lines in any order, of all shapes; some are lost, some come twice, some differ from each other."""
+    draw = random.Random(seed)
+    made = []
+    for row, line in enumerate(lines):
+        key = msgspec.json.decode(line)["key"]
+        value = msgspec.json.encode({"n": row, "when": "2026-01-01T00:00:00Z", "tags": ["é"] * (row % 3)}).decode()
+        response = draw.choice(
+            [said(row, value), said(row, value, "hm"), said(row, value + "x" * 60), said(row, f"```\n{value}\n```"),
+             said(row, '{"n": "no"}'), {"promptFeedback": {"blockReason": "SAFETY"}}]
+        )  # fmt: skip
+        answer = {"key": key, "response": response}
+        made += [msgspec.json.encode(answer)] * draw.choice([0, 1, 1, 1, 1, 1, 2])
+        if draw.random() < 0.1:
+            made.append(msgspec.json.encode({"key": key, "error": {"code": 13, "message": "late"}}))
+    draw.shuffle(made)
+    return iter([*made, b'{"key":"stranger","error":"x"}', b""])
+
+
+def world_of(seed: int, rows: int = 60) -> World:
+    world = World(shards=2, rows=rows, submitted=False)
+    build = msgspec.structs.replace(world.build, response_schema=SCHEMA)
+    world.store.write(world.manifest.path, msgspec.json.encode(build))
+    world.submit(world.manifest)
+    for number, (job, lines) in enumerate(world.service._lines.items()):
+        world.service._lines[job] = list(disturbed(lines, seed + number))
+    world.clock.advance(world.service._turnaround * 2)
+    return world
+
+
+def landed(world: World, monkeypatch: pytest.MonkeyPatch, disk: Disk | None, place: Place = PLACE) -> tuple[Any, ...]:
+    monkeypatch.setattr(collecting, "disk_for", lambda landing: disk)
+    return world.load(landing=place, thresholds=ANY).manifest.parts
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_same_bytes_land_with_and_without_the_local_disk(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spools, "GROUP_ROWS", 16)
+    monkeypatch.setattr(landing_rows, "GROUP_ROWS", 16)
+    monkeypatch.setattr(spools, "LINE_BYTES", 420)  # some lines are too long to be kept
+    plain = landed(world_of(seed), monkeypatch, None)
+    disk = Disk(PLACE)
+    assert landed(world_of(seed), monkeypatch, disk) == plain
+    assert landed(world_of(seed), monkeypatch, Disk(PLACE, 9_000)) == plain  # part of it fits
+    assert landed(world_of(seed), monkeypatch, Disk(PLACE, 0)) == plain
+    assert disk.left == spools.SPOOL_BYTES, "what was taken is given back"
+
+
+def test_a_full_local_disk_costs_nothing_but_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = landed(world_of(1), monkeypatch, None)
+
+    def full(*args: object, **more: object) -> Any:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(spools.tempfile, "TemporaryFile", full)
+    assert landed(world_of(1), monkeypatch, Disk(PLACE)) == plain
+
+
+def test_lines_are_decoded_once_where_nothing_is_odd(monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow_provider_geminibatch.jobs import results
+
+    again: list[bytes] = []
+
+    def counting(line: bytes, *more: Any) -> Any:
+        again.append(line)
+        return classify(line, *more)
+
+    monkeypatch.setattr(results, "classify", counting)
+    world = World(shards=2, rows=50)
+    world.load(landing=Place("notes", "memory://landing"))
+    assert again == []
+    assert [row["text"] for row in world.rows()] == [f"row {number}" for number in range(100)]
+
+
+def test_typed_columns_and_what_is_kept_land_beside_the_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = world_of(3)
+    (part,) = landed(world, monkeypatch, Disk(PLACE))
+    table = parquet.read_table(io.BytesIO(world.landing.read(f"window={WINDOW}/{part.path}") or b""))
+    types = {name: table.schema.field(name).type for name in ("value_n", "value_when", "value_tags", "thoughts", "raw")}
+    assert types == {
+        "value_n": pa.int64(), "value_when": pa.timestamp("us", tz="UTC"), "value_tags": pa.list_(pa.string()),
+        "thoughts": pa.string(), "raw": pa.string(),
+    }  # fmt: skip
+    rows = world.rows()
+    for row in rows:
+        good = row["outcome"] == "answer"
+        assert row["value_n"] == (row["value"]["n"] if good else None)
+        assert (row["value_when"] is not None) is good
+        assert row["raw"] is None or msgspec.json.decode(row["raw"])["key"].startswith("aaaabbbbcccc2222-")
+    assert {row["repaired"] for row in rows} == {None, "code fence", "words around it"}
+    assert {row["thoughts"] for row in rows} == {None, "hm"}
+    assert any(row["extra"] == {"avgLogprobs": -0.25} for row in rows)
+
+
+def test_the_schema_of_parts_is_the_same_whatever_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    schemas = []
+    for answer in (said(0, '{"n": 1}'), {"promptFeedback": {"blockReason": "SAFETY"}}):
+        world = world_of(0, rows=1)
+        for index, job in enumerate(world.service._lines):
+            response = answer if index else said(0, '{"n": 0}')
+            line = {"key": wire_key("aaaabbbbcccc2222", index, 0), "response": response}
+            world.service._lines[job] = [msgspec.json.encode(line)]
+        landed(world, monkeypatch, Disk(PLACE))
+        (path,) = [path for path in world.landing.list("") if path.endswith(".parquet")]
+        schemas.append(parquet.read_schema(io.BytesIO(world.landing.read(path) or b"")))
+    assert schemas[0] == schemas[1]
+
+
+def test_files_of_object_stores_are_read_in_blocks_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fsspec.spec import AbstractBufferedFile
+
+    data = b"".join(b"%d %s\n" % (row, b"x" * row) for row in range(300))
+
+    class Remote(AbstractBufferedFile):  # type: ignore[misc]
+        def _fetch_range(self, start: int, end: int) -> bytes:
+            return data[start:end]
+
+    class Files:
+        def info(self, path: str) -> dict[str, Any]:
+            return {"size": len(data), "name": path}
+
+    file = buffered(Remote(Files(), "f", size=len(data), block_size=1000))
+    blocks = list(iter(lambda: file.readlines(5000), []))
+    assert b"".join(line for block in blocks for line in block) == data
+    assert max(sum(map(len, block)) for block in blocks) < 6000
