@@ -104,6 +104,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """Of all batches together."""
     batches: tuple[BatchCost, ...] = ()
     strays_cost_usd: str | None = None
+    reused_rows: int = 0
+    """Rows that had been answered before, and what they would have cost by batch."""
+    reused_usd: str | None = None
     price_sources: tuple[str, ...] = ()
     estimate: Estimated | None = None
     turnaround_s: dict[str, float] = {}
@@ -262,6 +265,8 @@ def report_of(
         costs=together(cost for batch in batches for cost in batch.costs),
         batches=tuple(batches),
         strays_cost_usd=manifest.strays_cost_usd,
+        reused_rows=manifest.reused_rows,
+        reused_usd=manifest.reused_usd,
         price_sources=manifest.price_sources,
         estimate=_estimated(manifest.estimated_usd, estimated_part),
         turnaround_s=manifest.turnaround_s,
@@ -344,6 +349,8 @@ def _told_cost(report: Report) -> str:
         told += f"; {dollars(plain(lost))} of it for rows without an answer"
     if report.strays_cost_usd not in (None, "0"):
         told += f"; stray jobs {dollars(report.strays_cost_usd)}"
+    if report.reused_rows:
+        told += f"; {report.reused_rows:,} rows had been answered before, for {dollars(report.reused_usd)}"
     if report.estimate is not None:
         held = {True: "held", False: "did not hold", None: "not checked"}[report.estimate.within]
         told += f"; estimated {dollars(report.estimate.low)} to {dollars(report.estimate.high)}, which {held}"

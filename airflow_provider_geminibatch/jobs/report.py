@@ -27,11 +27,13 @@ from airflow_provider_geminibatch.core.report import (
     table,
     together,
 )
+from airflow_provider_geminibatch.jobs.kept import CANARY, REUSED, KeptLayer
 from airflow_provider_geminibatch.jobs.layers import BuiltLayer, Layer, SegmentLayer
 from airflow_provider_geminibatch.jobs.rows import AnsweredBatch
 from airflow_provider_geminibatch.storage.landing_store import LandingStore, Rows
 from airflow_provider_geminibatch.storage.store import Store
 
+_KEPT_ROUTES = {CANARY: "row by row", REUSED: "none"}
 _COUNTED = {"candidates": "tokens_candidates", "thoughts": "tokens_thoughts", "cost_usd": "cost_usd"}
 
 
@@ -189,11 +191,13 @@ def _named(layer: Layer) -> tuple[str, str, str]:
         return f"round {layer.round}" if layer.round else "rung", "batch", layer.build.model
     if isinstance(layer, SegmentLayer):
         return f"rung {layer.rung.number}", layer.rung.kind, layer.model
-    return "canary", "row by row", layer.model
+    return layer.source, _KEPT_ROUTES[layer.source], layer.model
 
 
 def _asked(layer: Layer) -> int | None:
-    return sum(shard.shard.rows for shard in layer.shards) if isinstance(layer, BuiltLayer) else None
+    if isinstance(layer, BuiltLayer):
+        return sum(shard.shard.rows for shard in layer.shards)
+    return layer.reused_rows or None if isinstance(layer, KeptLayer) else None
 
 
 def _estimated_part(batches: Sequence[AnsweredBatch]) -> Decimal | None:
@@ -201,7 +205,7 @@ def _estimated_part(batches: Sequence[AnsweredBatch]) -> Decimal | None:
     total = NOTHING_SPENT
     for batch in batches:
         for name, _, spent in _spendings(batch):
-            if name[0] in ("first", "canary"):
+            if name[0] in ("first", CANARY):
                 total = total.plus(spent)
     return total.cost_usd
 

@@ -13,16 +13,16 @@ import pytest
 from airflow_provider_geminibatch.core.batch import BatchPolicy, Rung
 from airflow_provider_geminibatch.core.canary import Canary
 from airflow_provider_geminibatch.core.landing import CommitManifest, Place
-from airflow_provider_geminibatch.core.report import Report
+from airflow_provider_geminibatch.core.report import Report, table
 from airflow_provider_geminibatch.jobs import collect as collecting
 from airflow_provider_geminibatch.jobs.collect import Landed
 from airflow_provider_geminibatch.jobs.report import decoded, report_path
 from airflow_provider_geminibatch.storage.landings import FileLanding
-from tests.jobs import test_collect, test_whole
+from tests.jobs import test_collect, test_reuse, test_whole
 from tests.jobs.test_collect import BLOCKED, LOG, WINDOW, World, accepted_by_hand, answering
 from tests.jobs.test_whole import ALL, EMPTY, at_first
 
-Any_World = World | test_whole.World
+Any_World = World | test_whole.World | test_reuse.World
 
 
 def report_of(world: Any_World, manifest: CommitManifest) -> Report:
@@ -165,3 +165,18 @@ def test_of_several_batches_each_has_its_own_costs_and_the_report_in_its_ledger(
         ("another", 2, 2), ("prepare", 4, 4),
     ]  # fmt: skip
     assert [cost.asked for cost in report.costs] == [6]
+
+
+def test_what_was_answered_before_is_told_apart_and_costs_nothing() -> None:
+    world = test_reuse.World()
+    first = world.run("one", rows=3)
+    landed = world.run("two", rows=5)
+    report = report_of(world, landed.manifest)
+    assert [(cost.source, cost.route, cost.asked) for cost in report.costs] == [
+        ("first", "batch", 2),
+        ("reused", "none", 3),
+    ]
+    assert [cost.cost_usd for cost in report.costs] == [landed.manifest.cost_usd, "0"]
+    assert (report.reused_rows, report.reused_usd) == (3, first.manifest.cost_usd)
+    assert report.rounds == {"first": 2, "reused": 3}
+    assert "3 rows had been answered before, for 0.0000135 USD" in table(report)
