@@ -26,8 +26,10 @@ from airflow_provider_geminibatch.core.batch import (
     Tally,
     batch_step,
 )
+from airflow_provider_geminibatch.core.canary import Canary
 from airflow_provider_geminibatch.core.errors import BatchCancelled, Unusable, WaitTimedOut
 from airflow_provider_geminibatch.core.ledger import RungFact
+from airflow_provider_geminibatch.core.reuse import Reuse
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DEADLINE = timedelta(hours=11)
@@ -283,3 +285,15 @@ def test_a_time_that_has_passed_is_not_waited_for() -> None:
         (step,) = batch_step(summary, policy, "me", late)
         assert isinstance(step, Rest)
         assert step.until == until
+
+
+def test_what_is_known_is_looked_up_before_a_canary_asks_and_before_anything_is_sent() -> None:
+    root = Sent(name="root", rows=10, pending=1, unclaimed=1)
+    fresh = msgspec.structs.replace(summary(), builds=(root,), begun_at=None)
+    both = BatchPolicy(reuse=Reuse(), canary=Canary())
+    assert batch_step(fresh, both, "me", START) == (planning.ReuseAnswers(),)
+    looked = msgspec.structs.replace(fresh, looked_back=True)
+    assert batch_step(looked, both, "me", START) == (planning.RunCanary(),)
+    assert batch_step(looked, BatchPolicy(reuse=Reuse()), "me", START) == (planning.Submit("root"),)
+    claimed = msgspec.structs.replace(fresh, builds=(msgspec.structs.replace(root, unclaimed=0),))
+    assert batch_step(claimed, both, "me", START) == (planning.Submit("root"),)

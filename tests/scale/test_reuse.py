@@ -24,5 +24,5 @@ def test_a_million_rows_are_looked_up_within_a_minute_in_flat_memory(tmp_path: P
     )
     reused, seconds, peak = made.stdout.split()[-3:]
     assert int(reused) == ROWS
-    assert float(seconds) < 60
+    assert float(seconds) < 60  # of work; an idle core takes no longer by the clock
     assert int(peak) < 256 * MEBIBYTE
