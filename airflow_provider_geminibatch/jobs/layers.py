@@ -28,7 +28,7 @@ from airflow_provider_geminibatch.jobs.submit import read_build
 from airflow_provider_geminibatch.storage import facts as fact_store
 from airflow_provider_geminibatch.storage.store import Store, must_read
 
-KEY_BYTES = 1 << 18
+KEY_BYTES = 1 << 13
 """How much of a file of keys is read at once."""
 
 Gateways = Callable[[str | None], Gateway]
