@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import BaseOperator
@@ -138,12 +139,13 @@ class GeminiBatchSubmitOperator(BaseOperator):
         self, ledgers: Sequence[tuple[Manifest, Store]], context: Context, gateway: Gateway, *, charging: bool = True
     ) -> None:
         """Charge all builds to the budget before anything of them is sent, each once."""
+        from airflow_provider_geminibatch.core.steps import sends_again
         from airflow_provider_geminibatch.jobs.cost_estimate import afford, estimate_cost, note_cost
 
-        limit, me = usd_limit(self.max_cost_usd), attempt_of(context).me
+        limit, attempt = usd_limit(self.max_cost_usd), attempt_of(context)
         if limit is None:
             return
-        service = str(gateway.identity)
+        service, me = str(gateway.identity), attempt.me
 
         def estimating(build: Build, store: Store) -> CostEstimate:
             found = estimate_cost(build, store, service=service, me=me, now=utc_now, log=log, gateway=gateway)
@@ -151,7 +153,8 @@ class GeminiBatchSubmitOperator(BaseOperator):
             return found
 
         by_estimate = estimating if self.budget == "estimate" else None
-        afford(ledgers, limit, me=me, now=utc_now, estimating=by_estimate, charging=charging)
+        again = partial(sends_again, task=str(attempt.batch), max_tries=attempt.max_tries)
+        afford(ledgers, limit, me=me, now=utc_now, estimating=by_estimate, charging=charging, again=again)
 
     def _canaries(self, manifests: tuple[Manifest, ...], context: Context, gateway: Gateway) -> list[Waiting]:
         """Let all canaries pass before anything is sent: what has to be waited for, or nothing."""

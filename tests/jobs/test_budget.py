@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -12,11 +13,13 @@ import pytest
 
 from airflow_provider_geminibatch.core.batch import BatchPolicy, Rung
 from airflow_provider_geminibatch.core.canary import CanaryKept
-from airflow_provider_geminibatch.core.errors import GeminiBatchError, Unusable
+from airflow_provider_geminibatch.core.errors import BeyondBudget, GeminiBatchError, Unusable
 from airflow_provider_geminibatch.core.ledger import Charge, Spending
 from airflow_provider_geminibatch.core.prices import Price
+from airflow_provider_geminibatch.core.steps import sends_again
 from airflow_provider_geminibatch.jobs.budget import Books, Need, charged_usd, need_of, refuse_build
 from airflow_provider_geminibatch.jobs.collect import Landed
+from airflow_provider_geminibatch.jobs.cost_estimate import afford
 from airflow_provider_geminibatch.jobs.submit import read_build
 from airflow_provider_geminibatch.storage import facts
 from tests.faults import WAYS, Crash, Plan
@@ -249,6 +252,11 @@ def test_a_shard_that_is_sent_once_more_after_its_build_was_settled_is_charged_f
     tight = BatchPolicy(max_cost_usd=whole[2] + whole[1] / 4, thresholds=ALL, max_rounds=0)
     with pytest.raises(Unusable, match="its 3 rows may cost up to"):
         world.walk(tight, max_tries=3, later_try=True)
+    ledgers, again = [(world.manifest, world.store)], partial(sends_again, task="", max_tries=3)
+    with pytest.raises(BeyondBudget, match="its 3 rows may cost up to"):
+        afford(ledgers, whole[2] + whole[1] / 4, me="s", now=world.clock, again=again)
+    afford(ledgers, Decimal(2), me="s", now=world.clock, again=again)
+    assert [purpose for purpose, _, _ in charges(world)] == ["build b1", "build b1 again shard 0 attempt 2"]
     world.walk(policy, max_tries=3, later_try=True)
 
     assert len(world.service.created) == 3
