@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
+from airflow_provider_geminibatch.core.capabilities import ModelInfo
 from airflow_provider_geminibatch.core.errors import JobUnreachable, ModelUnknown, ServiceError
 from airflow_provider_geminibatch.core.model import JobCounts, JobSnapshot, ServiceIdentity
 from airflow_provider_geminibatch.gemini.gateway import (
@@ -30,7 +31,6 @@ from airflow_provider_geminibatch.gemini.gateway import (
     FilePage,
     GenerateReply,
     JobPage,
-    ModelInfo,
     Refused,
     Tier,
     TokenCount,
