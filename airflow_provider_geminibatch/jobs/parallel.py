@@ -31,7 +31,8 @@ from airflow_provider_geminibatch.jobs.parts import Bench, PartDone, Split, as_d
 from airflow_provider_geminibatch.jobs.unique_keys import KeyMarks, Repeated
 from airflow_provider_geminibatch.storage.doors import Door
 
-_COMMAND = (sys.executable, "-m", "airflow_provider_geminibatch.jobs.part_worker")
+# -P: what lies in the folder that the task runs in is nothing to import.
+_COMMAND = (sys.executable, "-P", "-m", "airflow_provider_geminibatch.jobs.part_worker")
 
 
 class Told(msgspec.Struct, kw_only=True):
