@@ -251,9 +251,10 @@ class JsonlSource(FileSource):
                 yield number, line
 
     def _cut(self, files: Files, whole: Slice, part_bytes: int) -> Iterator[Slice]:
-        pieces = -(-whole.size_bytes // part_bytes)
-        cuts = [whole.size_bytes * at // pieces for at in range(pieces + 1)]
-        for start, end in itertools.pairwise(cuts):
+        # At multiples of a part, not in equal pieces: lines that are added at the end move no cut, and so change no shard
+        # of the parts before, which a clear would pay for again.
+        for start in range(0, whole.size_bytes, part_bytes):
+            end = min(start + part_bytes, whole.size_bytes)
             yield whole._replace(size_bytes=end - start, start=start, end=end)
 
 
