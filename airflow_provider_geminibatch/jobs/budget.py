@@ -15,7 +15,7 @@ import msgspec
 
 from airflow_provider_geminibatch.core.budget import Account, account, upper_usage
 from airflow_provider_geminibatch.core.cost_estimate import CostEstimate, dollars
-from airflow_provider_geminibatch.core.ledger import Attempt, Charge, Claim, Refusal, ShardFacts, Spending, attempt_path
+from airflow_provider_geminibatch.core.ledger import Charge, Claim, Refusal, ShardFacts, Spending, attempt_path
 from airflow_provider_geminibatch.core.model import Build, ServiceIdentity, Shard, Usage, state_row
 from airflow_provider_geminibatch.core.prices import BATCH_SHARE, Price, batch_cost
 from airflow_provider_geminibatch.core.sampling import Span
@@ -252,7 +252,7 @@ def settle_build(books: Books, store: Store, build: Build, spent_usd: Decimal | 
         return
     for shard in build.shards:
         facts = fact_store.shard_facts(store, shard.ledger)
-        if not (_is_over(facts.job_attempt) if facts.job_attempt else _refused(facts)):
+        if not _is_over(facts):
             return
     before = books.settled(purpose_of(build))
     books.settle(purpose_of(build), spent_usd)
@@ -263,10 +263,14 @@ def settle_build(books: Books, store: Store, build: Build, spent_usd: Decimal | 
             books.settle(purpose, max(Decimal(0), left) if not number else Decimal(0))
 
 
-def _is_over(attempt: Attempt) -> bool:
-    """A job has ended, and what it brought is here: results that cannot be had are paid all the same."""
-    end = attempt.end
-    return end is not None and (attempt.collected is not None or not state_row(end.state).readable)
+def _is_over(facts: ShardFacts) -> bool:
+    """Nothing more comes of a shard: it was refused for good, or its job has ended and what that brought is here (results that
+    cannot be had are paid all the same). What waits for room, or is being sent once more, is not over."""
+    last = facts.last
+    if last is None or last.refused is not None:
+        return last is not None and last.refused is not None and last.refused.code != 429
+    end = last.end if last is facts.job_attempt else None
+    return end is not None and (last.collected is not None or not state_row(end.state).readable)
 
 
 def refuse_build(store: Store, build: Build, service: ServiceIdentity, why: str, *, me: str, at: datetime) -> None:
@@ -281,10 +285,6 @@ def refuse_build(store: Store, build: Build, service: ServiceIdentity, why: str,
         if standing == claim:
             refusal = Refusal(owner=me, at=at, code=NO_BUDGET, text=f"not sent: {why}")
             fact_store.put(store, attempt_path(shard.ledger, number, "refused"), refusal)
-
-
-def _refused(facts: ShardFacts) -> bool:
-    return facts.last is not None and facts.last.refused is not None
 
 
 def purpose_of(build: Build) -> str:

@@ -179,10 +179,10 @@ def shard_name(shard: Shard) -> str:
 
 def is_open(facts: ShardFacts) -> bool:
     """True while something may still come of a shard: it has a job without an end on record, or may be one yet."""
-    attempt = facts.job_attempt
-    if attempt is not None:
+    attempt, last = facts.job_attempt, facts.last
+    if attempt is not None and (attempt is last or attempt.end is None):
         return attempt.end is None
-    last = facts.last
+    # What is sent once more is open again, whatever became of the job before.
     return last is None or last.refused is None or last.refused.code == 429
 
 

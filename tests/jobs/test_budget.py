@@ -17,6 +17,7 @@ from airflow_provider_geminibatch.core.errors import BeyondBudget, GeminiBatchEr
 from airflow_provider_geminibatch.core.ledger import Charge, Spending
 from airflow_provider_geminibatch.core.prices import Price
 from airflow_provider_geminibatch.core.steps import sends_again
+from airflow_provider_geminibatch.gemini.gateway import Refused
 from airflow_provider_geminibatch.jobs.budget import Books, Need, charged_usd, need_of, refuse_build
 from airflow_provider_geminibatch.jobs.collect import Landed
 from airflow_provider_geminibatch.jobs.cost_estimate import afford
@@ -228,6 +229,25 @@ def test_whatever_goes_wrong_while_a_budget_is_looked_at_there_is_one_charge_and
     ((purpose, _, real),) = charges(world)
     assert (purpose, real) == ("build b1", landed.cost_usd)
     assert landed.manifest.estimated_usd is not None
+
+
+def test_a_build_is_not_settled_while_a_shard_of_it_waits_for_room() -> None:
+    world = World(shards=2)
+    policy = BatchPolicy(
+        max_cost_usd=Decimal(5), deadline=timedelta(hours=2), ladder=(Rung("hedge", timedelta(hours=9)), Rung("commit"))
+    )
+    create = world.service.create
+
+    def one(**asked: Any) -> Any:
+        return Refused(429, "no room", 5400.0) if world.service.created else create(**asked)
+
+    world.service.create = one  # type: ignore[method-assign]
+    world.waits(policy)
+    world.clock.advance(timedelta(hours=4))
+    world.waits(policy)
+
+    assert len(world.service.created) == 1
+    assert charges(world)[0][2] is None
 
 
 def test_a_shard_that_is_sent_once_more_after_its_build_was_settled_is_charged_for_itself() -> None:
