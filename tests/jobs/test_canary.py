@@ -416,6 +416,23 @@ def test_answers_travel_with_a_shard_that_the_next_generation_refers_to_and_only
     assert sum(Decimal(str(row["cost_usd"])) for row in world.rows()) == landed.cost_usd
 
 
+@pytest.mark.parametrize("generation", [2, 3])
+def test_a_shard_that_an_earlier_generation_sealed_and_did_not_send_keeps_its_canarys_answers(generation: int) -> None:
+    world = World(shards=2, rows=10)
+    build = second_generation(world)
+    if generation == 3:
+        assert pass_canary(desk_of(world), build, SOME) is None
+        home = f"{generation_path(BATCH, 3)}/builds/b3"
+        build = msgspec.structs.replace(build, id="b3", generation=3)
+        world.store.create(f"{home}.json", msgspec.json.encode(build))
+        world.manifest = type(world.manifest)(uri=f"{world.store.uri}/{home}.json", rows=build.rows, shards=2)
+    landed = world.on(WITH)
+    assert landed.counts["answer"] == 20
+    assert [len(left_out(world.store, shard)) for shard in build.shards] == [2, 2]
+    assert len(world.service.generated) == 4
+    assert sum(Decimal(str(row["cost_usd"])) for row in world.rows()) == landed.cost_usd
+
+
 def test_a_generation_whose_shards_are_all_jobs_has_no_canary() -> None:
     world = World(shards=1, rows=10)
     world.waits(BatchPolicy())
