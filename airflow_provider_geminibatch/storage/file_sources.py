@@ -85,7 +85,7 @@ class FileSource:
 
     def _cut_all(self, files: Files, wholes: Iterable[Slice], part_bytes: int) -> Iterator[Slice]:
         for whole in wholes:
-            if whole.size_bytes <= part_bytes or whole.uri.endswith(".gz"):
+            if whole.size_bytes <= part_bytes or whole.uri.lower().endswith(".gz"):
                 yield whole
             else:
                 with reading(whole.uri):
