@@ -7,7 +7,7 @@ JSON both stay usable in a prompt.
 from __future__ import annotations
 
 import string
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -75,7 +75,7 @@ class RequestTemplate:
     def __post_init__(self) -> None:
         # Types are turned into data at once, so that nothing in here depends on where a Dag file was loaded from.
         schema = None if self.response_schema is None else json_schema_of(self.response_schema)
-        columns = (self.columns,) if isinstance(self.columns, str) else tuple(self.columns)
+        columns = (self.columns,) if isinstance(self.columns, str) else _names(self.columns)
         values = {"response_schema": schema, "columns": columns, "media": media_of(self.media)}
         for name in ("generation", "tools", "safety", "schema_field"):
             values[name] = _plain(getattr(self, name), name)
@@ -119,6 +119,16 @@ class RequestTemplate:
 
     def __repr__(self) -> str:
         return f"RequestTemplate({', '.join(f'{name}={value!r}' for name, value in self.serialize().items())})"
+
+
+def _names(columns: Any) -> tuple[str, ...]:
+    # Not a set: its order is another in each process, and so would be the Dag's version and every key file.
+    ordered = isinstance(columns, Iterable) and not isinstance(columns, set | frozenset)
+    names = tuple(columns) if ordered else (None,)
+    if not all(isinstance(name, str) for name in names):
+        do = 'Write a list of names, ["region", "price"], or "*" for all.'
+        raise Unusable("RequestTemplate(columns=)", "it is no list of names", do)
+    return names
 
 
 def _plain(value: Any, name: str) -> Any:
@@ -249,6 +259,7 @@ def compile_template(
 
     ``check`` is the verdict on a request, by default that of ``check_request`` for the kind; ``warn`` is shown its warnings.
     """
+    _check_kinds(template)
     prompt, key = (
         parse_text(template.prompt, "RequestTemplate(prompt=)"),
         parse_text(template.key, "RequestTemplate(key=)"),
@@ -278,6 +289,18 @@ def compile_template(
     wordless = all(isinstance(piece, Column) or piece.isspace() for piece in prompt)
     spoken = tuple(piece.name for piece in prompt if isinstance(piece, Column)) if wordless else ()
     return WireTemplate(pieces, slots, key, spoken, raw, media)
+
+
+_KINDS = {"prompt": str, "key": str, "system_instruction": str, "generation": dict}
+
+
+def _check_kinds(template: RequestTemplate) -> None:
+    """Raises Unusable for an argument of another kind, as a template that was read from a file may have."""
+    for name, kind in _KINDS.items():
+        given = getattr(template, name)
+        if given is not None and not isinstance(given, kind):
+            do = "Write a text, with $columns." if kind is str else 'Write a dict: {"temperature": 0}.'
+            raise Unusable(f"RequestTemplate({name}=)", f"it is a {type(given).__name__}", do)
 
 
 def _take_media(request: dict[str, Any], count: int, marks: _Marks) -> list[bytes]:

@@ -93,7 +93,7 @@ class GeminiBatchPrepareOperator(BaseOperator):
         source_kwargs: Mapping[str, Any] | None = None,
         template: RequestTemplate | None = None,
         requests: Any = None,
-        columns: Sequence[str] = (),
+        columns: Sequence[str] | str = (),
         workspace: str | None = None,
         max_rows_per_shard: int = limits.SHARD_ROWS,
         processes: int | None = None,
@@ -108,7 +108,7 @@ class GeminiBatchPrepareOperator(BaseOperator):
         self.source_kwargs = source_kwargs
         self.template = template
         self.requests = _Function(requests) if callable(requests) else requests
-        self.columns = tuple(columns)
+        self.columns = (columns,) if isinstance(columns, str) else tuple(columns)
         self.model = model
         self.workspace = workspace
         self.max_rows_per_shard = max_rows_per_shard
