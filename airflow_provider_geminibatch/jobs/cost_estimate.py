@@ -138,11 +138,13 @@ def afford(
     """Charge several builds to one limit before any of them is sent, each once; all of them, or BeyondBudget says why none.
 
     Each is charged at its upper bound, or, with ``estimating``, at the high end of its estimate; the shards of a settled one that
-    are sent ``again`` at theirs. Not ``charging``, it is only looked whether they could be.
+    are sent ``again`` at theirs. Not ``charging``, it is only looked whether they could be, before anything is paid for them.
     """
     builds = [(read_build(store, manifest.path), store) for manifest, store in batches]
     accounts = [Books(store, _generation(build), limit_usd, me=me, now=now) for build, store in builds]
     charged = sum((books.account().charged_usd for books in accounts), Decimal(0))
+    if charged and not charging:
+        return
     new = [
         (books, build, store)
         for books, (build, store) in zip(accounts, builds, strict=True)

@@ -179,11 +179,7 @@ class _Walk:
     def _run_canary(self, step: planning.RunCanary) -> None:
         policy = self._policy
         assert policy.canary is not None
-        if (
-            policy.max_cost_usd is not None
-            and policy.budget == "upper_bound"
-            and not self._books().account().charged_usd
-        ):
+        if policy.max_cost_usd is not None and policy.budget == "upper_bound":
             # Nothing is spent on a sample of what could not be sent after it.
             ledger = [(self._manifest, self._desk.store)]
             afford(ledger, policy.max_cost_usd, me=self._desk.me, now=self._desk.now, charging=False)

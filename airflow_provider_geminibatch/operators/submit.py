@@ -158,18 +158,29 @@ class GeminiBatchSubmitOperator(BaseOperator):
 
     def _canaries(self, manifests: tuple[Manifest, ...], context: Context, gateway: Gateway) -> list[Waiting]:
         """Let all canaries pass before anything is sent: what has to be waited for, or nothing."""
+        from airflow_provider_geminibatch.jobs.budget import charged_usd
         from airflow_provider_geminibatch.jobs.canary import pass_canary
+        from airflow_provider_geminibatch.jobs.layers import generation_of
         from airflow_provider_geminibatch.jobs.results import Desk
         from airflow_provider_geminibatch.jobs.submit import read_build
 
+        if self.canary is None:
+            return []
+        me, limit, backfill = attempt_of(context).me, usd_limit(self.max_cost_usd), in_backfill(context)
+        desks = [
+            Desk(open_workspace(manifest.workspace).store, gateway, me, utc_now, log, files=AirflowFiles())
+            for manifest in manifests
+        ]
+        roots = [read_build(desk.store, manifest.path) for desk, manifest in zip(desks, manifests, strict=True)]
         waits: list[Waiting | None] = []
-        for manifest in manifests if self.canary else ():
-            store = open_workspace(manifest.workspace).store
-            desk = Desk(store, gateway, attempt_of(context).me, utc_now, log, files=AirflowFiles())
-            root = read_build(store, manifest.path)
-            assert self.canary is not None
-            backfill, limit = in_backfill(context), usd_limit(self.max_cost_usd)
-            waits.append(pass_canary(desk, root, self.canary, limit_usd=limit, in_backfill=backfill))
+        for desk, root in zip(desks, roots, strict=True):
+            others = (
+                charged_usd(its.store, generation_of(other), now=utc_now)
+                for its, other in zip(desks, roots, strict=True)
+                if limit is not None and other.id != root.id
+            )
+            left = None if limit is None else limit - sum(others, Decimal(0))
+            waits.append(pass_canary(desk, root, self.canary, limit_usd=left, in_backfill=backfill))
         return [wait for wait in waits if wait]
 
     def _defer_until(self, until: datetime) -> NoReturn:

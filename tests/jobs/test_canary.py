@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from airflow_provider_geminibatch.core.batch import BatchPolicy, Rung
 from airflow_provider_geminibatch.core.canary import Canary, CanaryKept, CanaryVerdict, picked
 from airflow_provider_geminibatch.core.errors import (
+    BeyondBudget,
     CanaryFailed,
     KeyRefused,
     ModelUnknown,
@@ -353,6 +354,19 @@ def test_a_budget_that_bears_no_row_asks_none() -> None:
         world.walk(BatchPolicy(canary=SOME, max_cost_usd=Decimal("0.000001")))
     assert world.service.generated == []
     assert world.service.created == []
+
+
+@pytest.mark.parametrize(("limit", "model"), [("0.000001", "gemini-3.8-flash"), ("5", "gemini-9")])
+def test_a_canary_that_no_money_is_there_for_is_not_over_and_goes_first_once_there_is(limit: str, model: str) -> None:
+    world = World(shards=1, rows=10)
+    world.service._models = (model,)
+    world.store.write(world.manifest.path, msgspec.json.encode(msgspec.structs.replace(root_of(world), model=model)))
+    with pytest.raises(BeyondBudget, match=r"a row of its canary may cost|no price is known"):
+        world.walk(BatchPolicy(canary=SOME, max_cost_usd=Decimal(limit), budget="estimate"))
+    assert report_of(desk_of(world), root_of(world)) is None
+    mended = BatchPolicy(canary=SOME, max_cost_usd=Decimal(10) if model != "gemini-9" else None)
+    assert world.on(mended).counts["answer"] == 10
+    assert len(world.service.generated) == 4
 
 
 def test_calls_without_an_answer_are_on_the_bill_of_the_report() -> None:
