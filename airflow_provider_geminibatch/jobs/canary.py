@@ -175,9 +175,10 @@ def _check_borne(desk: Desk, root: Build, rows: list[Place], tier: CanaryTier, l
     if price is None:
         raise beyond(limit_usd, unpriced(root.model), standing.charged_usd)
     share = tier_share(tier)
+    of_one_shard = (at for at in rows if at[0] == rows[0][0])  # shards are large
     most = max(
         upper_bound(msgspec.json.decode(request), len(request), price, share)
-        for _, request in root_requests(desk.store, root, rows)
+        for _, request in root_requests(desk.store, root, of_one_shard)
     )
     if not standing.bears(most):
         why = f"a row of its canary may cost up to {most:.6f} USD by {tier}, and {standing} already"
