@@ -246,7 +246,7 @@ class JsonlSource(FileSource):
             return
         for number, line in enumerate(lines, 1):
             if number == 1:
-                line = line.removeprefix(b"\xef\xbb\xbf")
+                line = line.removeprefix(b"\xef\xbb\xbf") or b"\n"  # a file of the mark alone has no rows
             if not line.isspace():
                 yield number, line
 
