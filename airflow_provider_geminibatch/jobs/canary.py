@@ -131,6 +131,13 @@ def run_canary(
     return _verdict(desk, root, canary, fact, done)
 
 
+def keep_what_came(desk: Desk, root: Build) -> None:
+    """Keep the answers of a canary that is not gone on with, since it is not wanted any more or what comes after it has begun."""
+    opened = fact_store.get(desk.store, rung_path(root, CANARY_RUNG, "json"), RungFact)
+    if opened is not None and report_of(desk, root) is None:
+        _keep_all(desk, root)
+
+
 def _is_new(desk: Desk, shard: Shard) -> bool:
     """True for a shard that nobody has ever meant to submit."""
     return fact_store.get(desk.store, attempt_path(shard.ledger, 1, "claim"), Claim) is None
@@ -339,4 +346,4 @@ def compare(desk: Desk, root: Build, shards: Iterable[Answered]) -> str:
     return disparity(report, counts, versions)
 
 
-__all__ = ["compare", "pass_canary", "report_of", "report_uri", "run_canary", "sample"]
+__all__ = ["compare", "keep_what_came", "pass_canary", "report_of", "report_uri", "run_canary", "sample"]

@@ -35,7 +35,7 @@ from airflow_provider_geminibatch.core.steps import Policy, sends_again
 from airflow_provider_geminibatch.gemini.gateway import Gateway
 from airflow_provider_geminibatch.jobs import rounds
 from airflow_provider_geminibatch.jobs.budget import Books, Estimating, charge_build, refuse_build, settle_build
-from airflow_provider_geminibatch.jobs.canary import run_canary
+from airflow_provider_geminibatch.jobs.canary import keep_what_came, run_canary
 from airflow_provider_geminibatch.jobs.cancel import Target, cancel_jobs
 from airflow_provider_geminibatch.jobs.collect import Commission, Landed, gathered, land, sum_of
 from airflow_provider_geminibatch.jobs.cost_estimate import afford, beyond, estimate_cost, note_cost
@@ -195,6 +195,8 @@ class _Walk:
         if step.build not in live:
             return  # another process has opened a rung since
         build, conn_id = live[step.build]
+        if step.build == "root" and self._policy.canary is None:
+            keep_what_came(self._desk, self._root)
         self._forget_answers()
         estimating = self._estimating(self._gateways(conn_id)) if self._policy.budget == "estimate" else None
         max_tries = self._submitting["max_tries"]
@@ -293,6 +295,8 @@ class _Walk:
 
     def _open_rung(self, step: planning.OpenRung) -> None:
         rung, root, store = step.rung, self._root, self._desk.store
+        keep_what_came(self._desk, root)
+        self._forget_answers()
         path, rows, digest = "", 0, ""
         if rung.kind in planning.INTERACTIVE | planning.REBUILT:
             path = rung_path(root, step.number, f"{short(self._desk.me, self._desk.now().isoformat())}.rows")

@@ -157,15 +157,14 @@ class GeminiBatchSubmitOperator(BaseOperator):
         afford(ledgers, limit, me=me, now=utc_now, estimating=by_estimate, charging=charging, again=again)
 
     def _canaries(self, manifests: tuple[Manifest, ...], context: Context, gateway: Gateway) -> list[Waiting]:
-        """Let all canaries pass before anything is sent: what has to be waited for, or nothing."""
+        """Let all canaries pass before anything is sent: what has to be waited for, or nothing. Without one, what an earlier
+        one brought that was not finished is kept."""
         from airflow_provider_geminibatch.jobs.budget import charged_usd
-        from airflow_provider_geminibatch.jobs.canary import pass_canary
+        from airflow_provider_geminibatch.jobs.canary import keep_what_came, pass_canary
         from airflow_provider_geminibatch.jobs.layers import generation_of
         from airflow_provider_geminibatch.jobs.results import Desk
         from airflow_provider_geminibatch.jobs.submit import read_build
 
-        if self.canary is None:
-            return []
         me, limit, backfill = attempt_of(context).me, usd_limit(self.max_cost_usd), in_backfill(context)
         desks = [
             Desk(open_workspace(manifest.workspace).store, gateway, me, utc_now, log, files=AirflowFiles())
@@ -174,6 +173,9 @@ class GeminiBatchSubmitOperator(BaseOperator):
         roots = [read_build(desk.store, manifest.path) for desk, manifest in zip(desks, manifests, strict=True)]
         waits: list[Waiting | None] = []
         for desk, root in zip(desks, roots, strict=True):
+            if self.canary is None:
+                keep_what_came(desk, root)
+                continue
             others = (
                 charged_usd(its.store, generation_of(other), now=utc_now)
                 for its, other in zip(desks, roots, strict=True)

@@ -504,6 +504,40 @@ def test_in_separate_tasks_a_long_pause_is_waited_for() -> None:
     assert len(world.service.generated) == 4
 
 
+def interrupted(world: World) -> Canary:
+    """A canary of twenty rows that rests after five."""
+    canary, plain = Canary(rows=20, max_share=1.0), world.service.generate
+    busy = GenerateReply(error={"code": 429, "message": "later"}, code=429, retry_after_seconds=300.0)
+    calls: list[int] = []
+
+    def generate(*asked: Any, **how: Any) -> GenerateReply:
+        calls.append(1)
+        return busy if len(calls) > 5 else plain(*asked, **how)
+
+    world.service.generate = generate  # type: ignore[method-assign]
+    world.waits(BatchPolicy(canary=canary, max_rounds=0))
+    assert len(world.service.generated) == 5
+    return canary
+
+
+def test_what_a_canary_answered_that_is_given_up_midway_is_not_paid_again() -> None:
+    world = World(shards=2, rows=20)
+    interrupted(world)
+    landed = world.on(BatchPolicy(max_rounds=0))
+    assert sum(len(rows_in(world, job)) for job in (0, 1)) == 35
+    assert landed.counts["answer"] == 40
+    assert sum(Decimal(str(row["cost_usd"])) for row in world.rows()) == landed.cost_usd
+
+
+def test_what_a_canary_answered_lands_when_a_person_has_it_committed_midway() -> None:
+    world = World(shards=2, rows=20)
+    canary = interrupted(world)
+    world.command("commit_now")
+    landed = world.on(BatchPolicy(canary=canary, max_rounds=0, thresholds=ALL))
+    assert (landed.counts["answer"], landed.counts["missing"]) == (5, 35)
+    assert world.service.created == []
+
+
 def test_a_person_who_cancels_while_the_canary_rests_is_heard() -> None:
     world = World(shards=1, rows=10)
     busy = GenerateReply(error={"code": 429, "message": "later"}, code=429, retry_after_seconds=300.0)
