@@ -219,14 +219,15 @@ def _charge_again(books: Books, store: Store, build: Build, at: datetime, again:
     """Charge the shards of a settled build that are sent once more, each at its upper bound; why one may not be, or an empty text."""
     prices = prices_of_build(store, build, me=books.me, now=books.now)
     price = prices.at(at) if prices else None
-    for shard in build.shards:
+    # By its place: shards of earlier generations have indexes of their own.
+    for place, shard in enumerate(build.shards):
         facts = fact_store.shard_facts(store, shard.ledger)
         if not again(facts):
             continue
         if price is None:
             return unpriced(build.model)
         need = shard_need(store, shard, price, BATCH_SHARE, left_out(store, shard))
-        if not books.charge(f"{_again_of(build)}{shard.index} attempt {len(facts.attempts) + 1}", need.usd):
+        if not books.charge(f"{_again_of(build)}{place} attempt {len(facts.attempts) + 1}", need.usd):
             standing = books.account()
             return need.told(shard.rows, standing.limit_usd or Decimal(0), standing.charged_usd)
     return ""

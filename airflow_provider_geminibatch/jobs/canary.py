@@ -131,10 +131,14 @@ def run_canary(
     return _verdict(desk, root, canary, fact, done)
 
 
+def has_begun(desk: Desk, root: Build) -> bool:
+    """True when a sample of the build may have been asked."""
+    return fact_store.get(desk.store, rung_path(root, CANARY_RUNG, "json"), RungFact) is not None
+
+
 def keep_what_came(desk: Desk, root: Build) -> None:
     """Keep the answers of a canary that is not gone on with, since it is not wanted any more or what comes after it has begun."""
-    opened = fact_store.get(desk.store, rung_path(root, CANARY_RUNG, "json"), RungFact)
-    if opened is not None and report_of(desk, root) is None:
+    if has_begun(desk, root) and report_of(desk, root) is None:
         _keep_all(desk, root)
 
 
@@ -346,4 +350,4 @@ def compare(desk: Desk, root: Build, shards: Iterable[Answered]) -> str:
     return disparity(report, counts, versions)
 
 
-__all__ = ["compare", "keep_what_came", "pass_canary", "report_of", "report_uri", "run_canary", "sample"]
+__all__ = ["compare", "has_begun", "keep_what_came", "pass_canary", "report_of", "report_uri", "run_canary", "sample"]

@@ -35,7 +35,7 @@ from airflow_provider_geminibatch.core.steps import Policy, sends_again
 from airflow_provider_geminibatch.gemini.gateway import Gateway
 from airflow_provider_geminibatch.jobs import rounds
 from airflow_provider_geminibatch.jobs.budget import Books, Estimating, charge_build, refuse_build, settle_build
-from airflow_provider_geminibatch.jobs.canary import keep_what_came, run_canary
+from airflow_provider_geminibatch.jobs.canary import has_begun, keep_what_came, run_canary
 from airflow_provider_geminibatch.jobs.cancel import Target, cancel_jobs
 from airflow_provider_geminibatch.jobs.collect import Commission, Landed, gathered, land, sum_of
 from airflow_provider_geminibatch.jobs.cost_estimate import afford, beyond, estimate_cost, note_cost
@@ -173,6 +173,8 @@ class _Walk:
         deadline = self._policy.deadline
         if not isinstance(deadline, datetime) or summary.begun_at or summary.closed or self._desk.now() < deadline:
             return
+        if has_begun(self._desk, self._root):
+            return  # a canary was paid, and the batch ends as one that was late
         why = f"it is past ({deadline:%Y-%m-%d %H:%M:%S %Z}) before anything was sent"
         raise Unusable("deadline", why, "Give a later one, or a span, which counts from the first intent.")
 

@@ -18,7 +18,7 @@ from airflow_provider_geminibatch.core.ledger import Charge, Spending
 from airflow_provider_geminibatch.core.prices import Price
 from airflow_provider_geminibatch.core.steps import sends_again
 from airflow_provider_geminibatch.gemini.gateway import Refused
-from airflow_provider_geminibatch.jobs.budget import Books, Need, charged_usd, need_of, refuse_build
+from airflow_provider_geminibatch.jobs.budget import Books, Need, charge_build, charged_usd, need_of, refuse_build
 from airflow_provider_geminibatch.jobs.collect import Landed
 from airflow_provider_geminibatch.jobs.cost_estimate import afford
 from airflow_provider_geminibatch.jobs.submit import read_build
@@ -52,6 +52,20 @@ def charges(world: World) -> list[tuple[str, Decimal, Decimal | None]]:
         spent = facts.get(world.store, f"{G1}/charges/{number:04d}.spent.json", Spending)
         found.append((charge.purpose, Decimal(charge.upper_bound_usd), Decimal(spent.usd) if spent else None))
     return found
+
+
+def test_shards_that_are_sent_once_more_are_charged_each_though_their_indexes_are_the_same() -> None:
+    world = World(shards=2)
+    build = read_build(world.store, world.manifest.path)
+    other = msgspec.structs.replace(build.shards[1], index=0, home=f"{G1.replace('g0001', 'g0002')}/builds/b2")
+    build = msgspec.structs.replace(build, shards=(build.shards[0], other))
+    books = Books(world.store, G1, Decimal(9), me="x", now=world.clock)
+    assert charge_build(books, world.store, build, world.clock()) == ""
+    books.settle("build b1", Decimal(0))
+    assert charge_build(books, world.store, build, world.clock(), again=lambda facts: True) == ""
+    first, *again = charges(world)
+    assert [purpose for purpose, _, _ in again] == [f"build b1 again shard {place} attempt 1" for place in (0, 1)]
+    assert sum(upper for _, upper, _ in again) == first[1]
 
 
 def test_a_batch_that_may_cost_more_than_allowed_is_not_sent() -> None:

@@ -24,6 +24,7 @@ from airflow_provider_geminibatch.core.errors import (
     ServiceError,
     StoreUnreadable,
     Unusable,
+    WaitTimedOut,
 )
 from airflow_provider_geminibatch.core.landing import Place, RunRef
 from airflow_provider_geminibatch.core.ledger import Command, RungFact, Uploaded, attempt_path
@@ -506,7 +507,7 @@ def test_in_separate_tasks_a_long_pause_is_waited_for() -> None:
 
 def interrupted(world: World) -> Canary:
     """A canary of twenty rows that rests after five."""
-    canary, plain = Canary(rows=20, max_share=1.0), world.service.generate
+    canary, plain = Canary(rows=20, max_share=1.0, limit=timedelta(hours=9)), world.service.generate
     busy = GenerateReply(error={"code": 429, "message": "later"}, code=429, retry_after_seconds=300.0)
     calls: list[int] = []
 
@@ -536,6 +537,22 @@ def test_what_a_canary_answered_lands_when_a_person_has_it_committed_midway() ->
     landed = world.on(BatchPolicy(canary=canary, max_rounds=0, thresholds=ALL))
     assert (landed.counts["answer"], landed.counts["missing"]) == (5, 35)
     assert world.service.created == []
+
+
+@pytest.mark.parametrize("ladder", [(), (Rung("flex", timedelta(hours=2)),)])
+def test_a_deadline_that_passes_while_the_canary_rests_ends_in_the_ladder_and_pays_nothing_twice(ladder: Any) -> None:
+    world = World(shards=2, rows=20)
+    plain, deadline = world.service.generate, world.clock() + timedelta(hours=1)
+    canary = interrupted(world)
+    world.service.generate = plain  # type: ignore[method-assign]
+    world.clock.advance(timedelta(hours=2))
+    policy = BatchPolicy(canary=canary, max_rounds=0, deadline=deadline, ladder=ladder)
+    if not ladder:
+        with pytest.raises(WaitTimedOut):
+            world.on(policy)
+        return
+    assert world.on(policy).counts["answer"] == 40
+    assert len(world.service.generated) == 40
 
 
 def test_a_person_who_cancels_while_the_canary_rests_is_heard() -> None:
