@@ -18,7 +18,7 @@ CHUNK_ROWS = 256
 CHUNK_BYTES = 1 << 19
 """A chunk is aimed at half a megabyte, which stays in a processor's cache; the first rows show how many that are."""
 
-FIRST_ROWS = 8
+FIRST_ROWS = 16
 """So many are taken at a time, and the last of them is looked at: large rows may follow thousands of small ones."""
 
 
