@@ -25,7 +25,15 @@ from airflow_provider_geminibatch.core.model import Build
 from airflow_provider_geminibatch.core.names import generation_path
 from airflow_provider_geminibatch.core.sampling import SAMPLE, Sample, Span
 from airflow_provider_geminibatch.gemini.gateway import Gateway
-from airflow_provider_geminibatch.jobs.budget import Books, Need, charge_build, need_of, purpose_of, unpriced
+from airflow_provider_geminibatch.jobs.budget import (
+    Books,
+    Need,
+    charge_build,
+    need_of,
+    prices_to_charge,
+    purpose_of,
+    unpriced,
+)
 from airflow_provider_geminibatch.jobs.price_list import PriceBook, prices_of_build
 from airflow_provider_geminibatch.jobs.sampled import asked_by, draw, look, task_of
 from airflow_provider_geminibatch.jobs.submit import read_build
@@ -151,12 +159,10 @@ def afford(
         if not books.has(purpose_of(build))
     ]
     needs = []
-    for _, build, store in new:
-        prices = prices_of_build(store, build, me=me, now=now)
-        price = prices.at(now()) if prices else None
-        if price is None:
+    for books, build, store in new:
+        if not (prices := prices_to_charge(books, store, build, now())):
             raise beyond(limit_usd, unpriced(build.model), charged)
-        needs.append(need_of(store, build, price, estimating(build, store) if estimating else None))
+        needs.append(need_of(store, build, prices, estimating(build, store) if estimating else None))
     for books, (build, store) in zip(accounts, builds, strict=True) if charging else ():
         within = books.within(limit_usd - charged + books.account().charged_usd)
         if books.has(purpose_of(build)) and (why := charge_build(within, store, build, now(), again=again)):

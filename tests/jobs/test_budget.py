@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -66,6 +66,19 @@ def test_shards_that_are_sent_once_more_are_charged_each_though_their_indexes_ar
     first, *again = charges(world)
     assert [purpose for purpose, _, _ in again] == [f"build b1 again shard {place} attempt 1" for place in (0, 1)]
     assert sum(upper for _, upper, _ in again) == first[1]
+
+
+def test_a_batch_is_charged_at_the_price_of_the_day_on_which_its_job_may_end() -> None:
+    """The model doubles its price on the first of January."""
+    bounds = []
+    for day in (25, 30):
+        world = World(turnaround=timedelta(hours=40))
+        world.clock.advance_to(datetime(2026, 12, day, 22, tzinfo=UTC))
+        landed = walked(world, "5")
+        ((_, upper, real),) = charges(world)
+        assert real == landed.cost_usd
+        bounds.append(upper)
+    assert bounds[1] == 2 * bounds[0]
 
 
 def test_a_batch_that_may_cost_more_than_allowed_is_not_sent() -> None:
@@ -162,7 +175,7 @@ PRICE = Price(Decimal(2), Decimal(10))
 def test_what_a_build_needs_is_made_of_its_prompts_and_of_the_longest_answers() -> None:
     world = World()
     build = read_build(world.store, world.manifest.path)
-    need = need_of(world.store, build, PRICE)
+    need = need_of(world.store, build, (PRICE,))
     assert need.tokens == 3 * 65_536
     assert need.usd - need.prompts_usd == need.tokens * 5 / 1_000_000
     # A token for every byte of the three requests.
@@ -175,10 +188,10 @@ def test_rows_that_a_canary_answered_need_nothing() -> None:
     world = World()
     build = read_build(world.store, world.manifest.path)
     (shard,) = build.shards
-    whole = need_of(world.store, build, PRICE)
+    whole = need_of(world.store, build, (PRICE,))
     kept = CanaryKept(owner="me", at=world.clock(), path="lines", sha256="", lines=2, rows=(0, 2))
     facts.put(world.store, f"{shard.ledger}/canary.json", kept)
-    rest = need_of(world.store, build, PRICE)
+    rest = need_of(world.store, build, (PRICE,))
     assert rest.tokens == 65_536
     assert rest.usd < whole.usd / 2
 
