@@ -44,6 +44,9 @@ class Told(msgspec.Struct, kw_only=True):
     facts: tuple[Any, ...] = ()
 
 
+_BEGINS = b'{"rows":'
+
+
 def write_in_parallel(
     split: Split, declared: Declaration, bench: Bench, *, door: Door, progress: Progress, log: logging.Logger
 ) -> list[PartDone]:
@@ -148,7 +151,10 @@ class _Run:
         _send(process, order)
         assert process.stdout is not None
         for line in process.stdout:
-            told = msgspec.json.decode(line, type=Told)
+            begin = line.find(_BEGINS)
+            if begin < 0:  # not ours: what an interpreter's sitecustomize or a library prints comes this way too
+                continue
+            told = msgspec.json.decode(line[begin:], type=Told)
             if told.error:
                 raise _error(told)
             if told.rows:

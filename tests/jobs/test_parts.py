@@ -334,6 +334,15 @@ def test_a_declaration_comes_through_as_it_was() -> None:
         assert again.fingerprint(None) == each.fingerprint(None)
 
 
+def test_what_others_print_in_a_worker_is_no_answer(
+    lines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text("print('hello'); print('no line end', end='')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    made = _prepare(LocalStore(str(tmp_path / "w")), JsonlSource(str(lines)), processes=2)
+    assert made.build.rows == ROWS
+
+
 def test_no_worker_outlives_the_task(lines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _as_worker(monkeypatch, "import sys\nfor line in sys.stdin: pass")
     begun: list[Any] = []
