@@ -326,7 +326,7 @@ class _Preparation:
         service = self.service or ServiceIdentity("developer", DEVELOPER_ENDPOINT)
         return MediaStage(
             self.declaration.template, files=self.files, store=self.store, home=home, route=service.route,
-            endpoint=service.endpoint, log=self.log,
+            endpoint=service.endpoint, log=self.log, check=self.declaration.check,
         )  # fmt: skip
 
     def _checkable(self, schema: dict[str, Any] | None) -> dict[str, Any] | None:
