@@ -72,7 +72,8 @@ class Place(msgspec.Struct, frozen=True):
         if self.typed and self.format == "jsonl":
             do = "Leave typed= out: value is the parsed answer there."
             raise Unusable("typed=True with format='jsonl'", "JSON lines have no column types", do)
-        if isinstance(self.keep, str) or not set(self.keep) <= set(KEEPABLE):
+        kept: Any = self.keep
+        if isinstance(kept, str) or not set(kept) <= set(KEEPABLE):
             raise Unusable(f"keep={self.keep!r}", "that cannot be kept", f"Write a tuple of {', '.join(KEEPABLE)}.")
 
     @property
