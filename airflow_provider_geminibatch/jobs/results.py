@@ -138,7 +138,7 @@ class OutcomeReader:
 
     def __init__(self, answered: Answered, store: Store, check: SchemaCheck | None, *, raw: bool = False) -> None:
         self._answered = answered
-        self._open = lambda: Lines(store, answered.result.path, check, raw=raw)
+        self._open: Callable[[], Lines] = lambda: Lines(store, answered.result.path, check, raw=raw)
         self._lines: Lines | None = None
         self.again: AbstractSet[int] = answered.found.again.keys() if answered.found is not None else frozenset()
         """The rows that several lines answer."""

@@ -75,11 +75,11 @@ class World:
         workspace, landing = FaultyStore(self.store, plan), FaultyStore(self.landing, plan)
         arguments: dict[str, Any] = {
             "landing": Place("notes", "memory://landing", "jsonl"), "window": WINDOW, "owner": Owner("dag", "load"),
-            "run": RunRef("dag", "run", "load"), "thresholds": Thresholds(),
+            "run": RunRef("dag", "run", "load"), "thresholds": Thresholds(), "landing_store": FileLanding(landing),
         } | changes  # fmt: skip
         return collect(
             manifests or (self.manifest,), open_store=lambda uri: workspace, gateway=FaultyGateway(self.service, plan),
-            landing_store=FileLanding(landing), me=me, now=self.clock, log=LOG,
+            me=me, now=self.clock, log=LOG,
             sleep=lambda seconds: self.clock.advance(timedelta(seconds=seconds)), **arguments,
         )  # fmt: skip
 
