@@ -149,9 +149,10 @@ class Spool:
         except OSError:
             return []
         pieces.sort(key=_first)
-        if all(_last(one) < _first(other) for one, other in pairwise(pieces)):
-            return pieces
-        return [in_order(pa.Table.from_batches(pieces, schema=self.schema).combine_chunks().to_batches()[0])]
+        # One batch: what is done with it costs more for each batch than for its rows.
+        whole = pa.Table.from_batches(pieces, schema=self.schema).combine_chunks().to_batches()
+        ordered = all(_last(one) < _first(other) for one, other in pairwise(pieces))
+        return whole if ordered else [in_order(whole[0])]
 
     def _read(self, at: int, size: int) -> Any:
         pa, _ = pyarrow()
