@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from airflow_provider_geminibatch.core.capabilities import BUILT_IN, METHODS
+from airflow_provider_geminibatch.core.capabilities import BUILT_IN, METHODS, ModelInfo
 from airflow_provider_geminibatch.core.errors import JobUnreachable, ModelUnknown, ServiceError
 from airflow_provider_geminibatch.core.model import JobCounts, JobSnapshot, ServiceIdentity
 from airflow_provider_geminibatch.core.vectors import asked_dimensions
@@ -33,7 +33,6 @@ from airflow_provider_geminibatch.gemini.gateway import (
     FilePage,
     GenerateReply,
     JobPage,
-    ModelInfo,
     Refused,
     Tier,
     TokenCount,
@@ -66,7 +65,7 @@ def echo(request: Mapping[str, Any]) -> dict[str, Any]:
     text = _text(request)
     tokens = _tokens(text)
     if "content" in request:
-        values = Random(text).choices(range(-8, 9), k=asked_dimensions(request) or 3072)
+        values = Random(text).choices(range(-8, 9), k=asked_dimensions(request) or 3072)  # noqa: S311 - made up
         return {"embedding": {"values": [value / 8 for value in values]}, "tokenCount": str(tokens)}
     return {
         "candidates": [{"content": {"role": "model", "parts": [{"text": text}]}, "finishReason": "STOP"}],

@@ -152,13 +152,15 @@ def _steps(args: argparse.Namespace, work: Bisection) -> str:
     if price is None:
         do = "Without one the cost of an accepted file cannot be bounded; the package genai-prices may know it."
         raise Unusable(args.model, "no price is known for it", do)
-    _confirm(args, work, price)
-    work.halve(price, first=args.first, limit_usd=args.max_cost_usd)
+    # Creates whose fate nobody knows are charged too: with several of them, more might be billed than was agreed to.
+    agreed = Decimal(work.progress.charged_usd) + _confirm(args, work, price)
+    limit = agreed if args.max_cost_usd is None else min(agreed, args.max_cost_usd)
+    work.halve(price, first=args.first, limit_usd=limit)
     return ""
 
 
-def _confirm(args: argparse.Namespace, work: Bisection, price: Price) -> None:
-    """Say what it may cost and ask. Raises Stopped without a yes."""
+def _confirm(args: argparse.Namespace, work: Bisection, price: Price) -> Decimal:
+    """Say what it may cost and ask. Returns that; raises Stopped without a yes."""
     upper = work.upper_usd(work.progress.search.rest, price)
     limit = "" if args.max_cost_usd is None else f", and it stops before {args.max_cost_usd} USD"
     sys.stderr.write(
@@ -166,12 +168,13 @@ def _confirm(args: argparse.Namespace, work: Bisection, price: Price) -> None:
         f"{upper:.4f} USD{limit}.\n"
     )
     if args.yes:
-        return
+        return upper
     if not sys.stdin.isatty():
         raise Stopped("nobody is there to be asked; pass --yes")
     sys.stderr.write("Create real jobs? [y/N] ")
     if input().strip().lower() not in ("y", "yes"):
         raise Stopped("it was not wanted")
+    return upper
 
 
 @contextmanager

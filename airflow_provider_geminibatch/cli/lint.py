@@ -68,7 +68,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="JSON",
         help='fields that pass unread: {"GenerationConfig": ["newField"]}',
     )
-    parser.add_argument("--kind", choices=sorted(ROOTS), help="what the requests are; default: generate, or the template's")
+    parser.add_argument(
+        "--kind", choices=sorted(ROOTS), help="what the requests are; default: generate, or the template's"
+    )
     parser.add_argument(
         "--separate", action="store_true", help="each file is a batch of its own: a key may stand in two of them"
     )

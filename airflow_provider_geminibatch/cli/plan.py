@@ -47,7 +47,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("batch", metavar="BATCH", nargs="?", help=BATCH_HELP)
     parser.add_argument("--source", metavar="URI", help="rows: .csv, .jsonl or .parquet, also as a pattern or .gz")
-    parser.add_argument("--template", metavar="FILE", help="the arguments of a RequestTemplate or an EmbedTemplate, as JSON")
+    parser.add_argument(
+        "--template", metavar="FILE", help="the arguments of a RequestTemplate or an EmbedTemplate, as JSON"
+    )
     parser.add_argument("--requests", metavar="URI", help="instead of both, a file of ready-made requests")
     parser.add_argument("--kind", choices=sorted(KINDS), help="of ready-made requests; default: generate")
     parser.add_argument("--model", help="the model, for rows and requests")

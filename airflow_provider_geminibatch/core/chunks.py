@@ -19,6 +19,7 @@ CHUNK_BYTES = 1 << 19
 """A chunk is aimed at half a megabyte, which stays in a processor's cache; the first rows show how many that are."""
 
 FIRST_ROWS = 16
+"""So many are taken at a time, and the last of them is looked at: large rows may follow thousands of small ones."""
 
 
 class Chunk(msgspec.Struct, frozen=True, gc=False):
@@ -56,7 +57,7 @@ def ready_chunks(
     A row is a ``Row`` or only what it holds; ``each`` is told the number of the first one that it gets.
     """
     rest, most, first = iter(rows), FIRST_ROWS, 1
-    while some := list(islice(rest, most)):
+    while some := _taken(rest, most):
         chunk = together([row.data if type(row) is Row else row for row in some])
         number, first = first, first + len(some)
         if chunk is None:
@@ -70,3 +71,21 @@ def ready_chunks(
         yield chunk
         size = constant * len(sizes) + sum(sizes)
         most = max(1, min(CHUNK_ROWS, 2 * most, CHUNK_BYTES * len(sizes) // size))
+
+
+def _taken(rest: Iterator[Any], most: int) -> list[Any]:
+    """The next rows: as many as wanted, or fewer when they turn out to be large."""
+    some: list[Any] = []
+    while len(some) < most and (more := list(islice(rest, min(FIRST_ROWS, most - len(some))))):
+        some += more
+        if _text_bytes(more[-1]) * len(some) > CHUNK_BYTES:
+            break
+    return some
+
+
+def _text_bytes(row: Any) -> int:
+    """About how many bytes of text a row holds, decoded or as a line."""
+    data = row.data if type(row) is Row else row
+    if isinstance(data, bytes):
+        return len(data)
+    return sum(len(value) for value in data.values() if isinstance(value, str)) if isinstance(data, dict) else 0

@@ -47,7 +47,7 @@ class EmbedTemplate(Template):
     response_schema: ClassVar[None] = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "columns", names_of(self.columns))
+        object.__setattr__(self, "columns", names_of(self.columns, "EmbedTemplate(columns=)"))
         length = self.output_dimensionality
         if length is not None and (type(length) is not int or length < 1):
             raise Unusable("EmbedTemplate(output_dimensionality=)", f"{length!r} is no length", "Pass 1 or more.")

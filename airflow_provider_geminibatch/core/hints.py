@@ -133,7 +133,9 @@ def _elsewhere(message: str, plain: str, route: str) -> str:
         for field in messages(route)[owner]
         if squashed(field) == plain
     ]
-    return owners[0] if len(owners) == 1 or (owners and plain in _PREFERRED) else ""
+    chosen = owners[0] if len(owners) == 1 or (owners and plain in _PREFERRED) else ""
+    # A request of the other kind begins at the same place: "contents belongs in request.contents" helps nobody.
+    return "" if chosen.rpartition(".")[0] == message_paths(route).get(message) else chosen
 
 
 # Met in several messages, and yet always meant for the first of them (nearest to the request).

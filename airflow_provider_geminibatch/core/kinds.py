@@ -56,7 +56,15 @@ def _vector_column(build: Build) -> tuple[str, str]:
 KINDS: Final = {
     "generate": Kind("GenerateContentRequest", "batchGenerateContent", _schema_of, _no_column, True, True, {}),
     # Whether embedContent has a flex tier, and what a vector asked alone costs, is documented nowhere: not by row.
-    "embed": Kind("EmbedContentRequest", "asyncBatchEmbedContent", _vector_of, _vector_column, False, False, {"vertex": _OTHER_FORM}),
+    "embed": Kind(
+        "EmbedContentRequest",
+        "asyncBatchEmbedContent",
+        _vector_of,
+        _vector_column,
+        False,
+        False,
+        {"vertex": _OTHER_FORM},
+    ),
 }
 
 

@@ -44,5 +44,10 @@ RANGES = {
     "logprobs": (0, 20, "write a number from 0 to 20"),
     "candidateCount": (1, 8, "write 1; some models take up to 8"),
     "maxOutputTokens": (1, 2**31 - 1, "write a number above zero"),
+    "topK": (-(2**31), 2**31 - 1, "write a number that fits into 32 bits"),
+    "seed": (-(2**31), 2**31 - 1, "write a number that fits into 32 bits"),
+    "thinkingBudget": (-(2**31), 2**31 - 1, "write a number that fits into 32 bits"),
 }
-"""Ranges of generationConfig, with what to write (field definitions of v1beta and of Vertex AI, 2026)."""
+"""Ranges of generationConfig and what stands in it, with what to write (field definitions of v1beta and of Vertex AI, 2026).
+
+32 bits: google-ai-generativelanguage, "Value out of range", as for a seed that was made of the time or of a hash."""

@@ -116,6 +116,7 @@ class Shard(msgspec.Struct, frozen=True, kw_only=True):
 
     A shard lives where it was first sealed (``home``, a build folder relative to the workspace); a later build whose rows are
     equal refers to it. ``content`` is a digest over keys and requests without wire keys: what makes two shards equal.
+    Where it begins with ``2:``, what all requests have in common is covered once, and of each what varies.
     """
 
     home: str

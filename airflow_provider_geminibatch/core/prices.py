@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
 from typing import NamedTuple, TypeVar
@@ -75,6 +75,13 @@ class PriceList(msgspec.Struct, frozen=True):
         """The price on the day of ``moment`` (UTC); None when the list ends before."""
         day = moment.astimezone(UTC).date()
         return next((price for price in self.rows if price.until is None or day < price.until), None)
+
+    def over(self, moment: datetime, span: timedelta) -> tuple[Price, ...]:
+        """The prices that count within ``span`` from ``moment``, of which today's is known; none when it is not."""
+        if self.at(moment) is None:
+            return ()
+        found = (self.at(moment + timedelta(days=day)) for day in range(span.days + 1))
+        return tuple(dict.fromkeys(price for price in found if price))
 
     def told(self, moment: datetime) -> str:
         """Where the price of that day is from, and what of it is assumed."""

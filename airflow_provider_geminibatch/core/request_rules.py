@@ -65,10 +65,7 @@ def _structured_output(config: Message) -> Iterator[Finding]:
         yield Finding(
             "stopSequences", "too-many-stops", f"has {len(stops)} entries", f"the service takes {limits.STOP_SEQUENCES}"
         )
-    for name, (least, most, words) in limits.RANGES.items():
-        value = config.get(name)
-        if isinstance(value, int | float) and math.isfinite(value) and not least <= value <= most:
-            yield Finding(name, "out-of-range", "is outside its range", words)
+    yield from _in_range(config)
     # "Only valid if response_logprobs=True" (v1beta).
     if "logprobs" in config and config.get("responseLogprobs") is not True:
         yield Finding("logprobs", "logprobs-alone", "stands without responseLogprobs", "write responseLogprobs: true")
@@ -92,7 +89,15 @@ def _no_mcp_with_schema(request: Message) -> Iterator[Finding]:
                 yield Finding(f"tools[{at}].mcpServers", "mcp-with-schema", what, "leave out one of the two")
 
 
+def _in_range(message: Message) -> Iterator[Finding]:
+    for name, (least, most, words) in limits.RANGES.items():
+        value = message.get(name)
+        if isinstance(value, int | float) and -math.inf < value < math.inf and not least <= value <= most:
+            yield Finding(name, "out-of-range", "is outside its range", words)
+
+
 def _thinking(config: Message) -> Iterator[Finding]:
+    yield from _in_range(config)
     # 400 "thinking_budget and thinking_level are not supported together" (thinking guide, and reported).
     if "thinkingLevel" in config and "thinkingBudget" in config:
         yield Finding("thinkingBudget", "thinking-both", "stands beside thinkingLevel", "keep one of them")

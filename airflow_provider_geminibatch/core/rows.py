@@ -168,10 +168,19 @@ def decoded(line: bytes) -> Any:
         return _decode_json(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         if isinstance(error, UnicodeDecodeError):
-            return Fault(f"is not UTF-8 (byte {error.start})", "write the file in UTF-8")
+            return Fault(f"is not UTF-8 (byte {_first_not_utf8(line, error)})", "write the file in UTF-8")
         if isinstance(error, RecursionError):
             return Fault("is nested too deeply to be read", "flatten it")
         return Fault(f"is not JSON: {str(error).removeprefix('JSON is malformed: ')}", "one JSON object per line")
+
+
+def _first_not_utf8(line: bytes, error: UnicodeDecodeError) -> int:
+    """Where a line stops being UTF-8. The decoder's error counts within the one text that it was reading."""
+    try:
+        line.decode()
+    except UnicodeDecodeError as whole:
+        return whole.start
+    return error.start
 
 
 NOT_TEXT = (

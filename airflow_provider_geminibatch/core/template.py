@@ -89,7 +89,11 @@ class RequestTemplate(Template):
     def __post_init__(self) -> None:
         # Types are turned into data at once, so that nothing in here depends on where a Dag file was loaded from.
         schema = None if self.response_schema is None else json_schema_of(self.response_schema)
-        values = {"response_schema": schema, "columns": names_of(self.columns), "media": media_of(self.media)}
+        values = {
+            "response_schema": schema,
+            "columns": names_of(self.columns, "RequestTemplate(columns=)"),
+            "media": media_of(self.media),
+        }
         for name in ("generation", "tools", "safety", "schema_field"):
             values[name] = plain(getattr(self, name), f"RequestTemplate({name}=)")
         for name, value in values.items():
@@ -263,7 +267,10 @@ def compile_template(
     """
     name = type(template).__name__
     if kind not in (None, template.kind):
-        raise Unusable(f"kind={kind!r}", f"{name} is for kind {template.kind!r}", "Leave kind= out, or pass the other template.")
+        raise Unusable(
+            f"kind={kind!r}", f"{name} is for kind {template.kind!r}", "Leave kind= out, or pass the other template."
+        )
+    _check_kinds(template)
     said, key = (parse_text(getattr(template, each), f"{name}({each}=)") for each in (template.said, "key"))
     for each, text in ((template.said, said), ("key", key)):
         if not any(type(piece) is Column or str(piece).strip() for piece in text):
@@ -289,6 +296,18 @@ def compile_template(
     wordless = all(isinstance(piece, Column) or piece.isspace() for piece in said)
     spoken = tuple(piece.name for piece in said if isinstance(piece, Column)) if wordless else ()
     return WireTemplate(pieces, slots, key, spoken, raw, media, template.said)
+
+
+_KINDS = {"prompt": str, "text": str, "title": str, "key": str, "system_instruction": str, "generation": dict}
+
+
+def _check_kinds(template: AnyTemplate) -> None:
+    """Raises Unusable for an argument of another kind, as a template that was read from a file may have."""
+    for name, kind in _KINDS.items():
+        given = getattr(template, name, None)
+        if given is not None and not isinstance(given, kind):
+            do = "Write a text, with $columns." if kind is str else 'Write a dict: {"temperature": 0}.'
+            raise Unusable(f"{type(template).__name__}({name}=)", f"it is a {type(given).__name__}", do)
 
 
 def _take_media(request: dict[str, Any], count: int, marks: _Marks) -> list[bytes]:

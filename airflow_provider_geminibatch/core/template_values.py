@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from typing import Any, ClassVar, Self
 
@@ -70,9 +70,16 @@ def plain(value: Any, what: str) -> Any:
     raise Unusable(what, f"it holds a {type(value).__name__}", "Use text, numbers, lists and dicts.")
 
 
-def names_of(columns: tuple[str, ...] | str) -> tuple[str, ...]:
-    """Columns as they are named: one, or several."""
-    return (columns,) if isinstance(columns, str) else tuple(columns)
+def names_of(columns: Any, what: str) -> tuple[str, ...]:
+    """Columns as they are named: one, or several. Raises Unusable, naming the argument, for what is no list of names."""
+    if isinstance(columns, str):
+        return (columns,)
+    # Not a set: its order is another in each process, and so would be the Dag's version and every key file.
+    ordered = isinstance(columns, Iterable) and not isinstance(columns, set | frozenset)
+    names = tuple(columns) if ordered else (None,)
+    if not all(isinstance(name, str) for name in names):
+        raise Unusable(what, "it is no list of names", 'Write a list of names, ["region", "price"], or "*" for all.')
+    return names
 
 
 __all__ = ["Template", "names_of", "plain"]

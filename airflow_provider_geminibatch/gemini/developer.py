@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import httpx
 import msgspec
 
+from airflow_provider_geminibatch.core.capabilities import ModelInfo
 from airflow_provider_geminibatch.core.errors import JobUnreachable, ModelUnknown, ServiceBusy, ServiceError
 from airflow_provider_geminibatch.core.kinds import KINDS
 from airflow_provider_geminibatch.core.model import JobSnapshot, ServiceIdentity
@@ -29,7 +30,6 @@ from airflow_provider_geminibatch.gemini.gateway import (
     FilePage,
     GenerateReply,
     JobPage,
-    ModelInfo,
     Refused,
     Tier,
     TokenCount,

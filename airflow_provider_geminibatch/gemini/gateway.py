@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Literal, Protocol
 
 import msgspec
 
-from airflow_provider_geminibatch.core.capabilities import ModelInfo as ModelInfo
+from airflow_provider_geminibatch.core.capabilities import ModelInfo
 from airflow_provider_geminibatch.core.model import JobSnapshot, ServiceIdentity
 
 

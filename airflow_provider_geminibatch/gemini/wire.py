@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from airflow_provider_geminibatch.core.capabilities import ModelInfo
 from airflow_provider_geminibatch.core.errors import KeyRefused, ModelUnknown, ServiceBusy, ServiceError
 from airflow_provider_geminibatch.core.model import JobCounts, JobSnapshot, state_name
 from airflow_provider_geminibatch.gemini.gateway import (
@@ -24,7 +25,6 @@ from airflow_provider_geminibatch.gemini.gateway import (
     FilePage,
     GenerateReply,
     JobPage,
-    ModelInfo,
     Refused,
     Tier,
     TokenCount,

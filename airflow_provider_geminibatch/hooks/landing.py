@@ -83,7 +83,9 @@ class Landing:
     @property
     def place(self) -> Place:
         """The same for the package's own layers."""
-        return Place(name=self.name, uri=self.uri, format=self.format, parts=self.parts, typed=self.typed, keep=self.keep)
+        return Place(
+            name=self.name, uri=self.uri, format=self.format, parts=self.parts, typed=self.typed, keep=self.keep
+        )
 
     def serialize(self) -> dict[str, Any]:
         """What Airflow shows of it and compares between two parses of the Dag."""

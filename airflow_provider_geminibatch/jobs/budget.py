@@ -6,8 +6,8 @@ the number reads the other's charge and counts again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from datetime import datetime
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ import msgspec
 
 from airflow_provider_geminibatch.core.budget import Account, account, upper_usage
 from airflow_provider_geminibatch.core.cost_estimate import CostEstimate, dollars
-from airflow_provider_geminibatch.core.ledger import Attempt, Charge, Claim, Refusal, ShardFacts, Spending, attempt_path
+from airflow_provider_geminibatch.core.ledger import Charge, Claim, Refusal, ShardFacts, Spending, attempt_path
 from airflow_provider_geminibatch.core.model import Build, ServiceIdentity, Shard, Usage, state_row
 from airflow_provider_geminibatch.core.prices import BATCH_SHARE, Price, batch_cost
 from airflow_provider_geminibatch.core.sampling import Span
@@ -26,6 +26,10 @@ from airflow_provider_geminibatch.storage.store import Store
 
 NO_BUDGET = 402
 """The code of a refusal of our own, for want of budget: what the service says when a prepaid credit is used up."""
+
+
+AHEAD = timedelta(days=4)
+"""So long a job may take from its charge to its end: 48 h until it expires, after it waited for room."""
 
 
 class Books:
@@ -156,8 +160,13 @@ class Need(NamedTuple):
         return f"its {rows} rows {kind}, and {Account(limit_usd, charged_usd)} already; {', or '.join(fits)}"
 
 
-def shard_need(store: Store, shard: Shard, price: Price, share: Decimal, left_out: Collection[int] = ()) -> Need:
-    """The most that a sealed shard can cost, row by row in a stream, without the rows that need not be sent."""
+def shard_need(
+    store: Store, shard: Shard, prices: Sequence[Price], share: Decimal, left_out: Collection[int] = ()
+) -> Need:
+    """The most that a sealed shard can cost, row by row in a stream, without the rows that need not be sent.
+
+    Of several prices, of which any may count when its job ends, the dearest.
+    """
     usd = prompts = Decimal(0)
     tokens = 0
     with store.open(shard.path) as lines:
@@ -166,13 +175,13 @@ def shard_need(store: Store, shard: Shard, price: Price, share: Decimal, left_ou
                 continue
             raw = bytes(_decode_line(line).request)
             most = upper_usage(msgspec.json.decode(raw), len(raw))
-            usd += batch_cost(price, most, share)
-            prompts += batch_cost(price, Usage(prompt=most.prompt), share)
+            usd += max(batch_cost(price, most, share) for price in prices)
+            prompts += max(batch_cost(price, Usage(prompt=most.prompt), share) for price in prices)
             tokens += most.candidates
     return Need(usd, prompts, Decimal(tokens))
 
 
-def need_of(store: Store, build: Build, price: Price, estimate: CostEstimate | None = None) -> Need:
+def need_of(store: Store, build: Build, prices: Sequence[Price], estimate: CostEstimate | None = None) -> Need:
     """What a build needs of a budget: the high end of its estimate if there is one, else its upper bound."""
     if estimate is not None and estimate.batch_usd is not None:
         most = estimate.batch_usd.high
@@ -180,8 +189,14 @@ def need_of(store: Store, build: Build, price: Price, estimate: CostEstimate | N
         return Need(most, most - answers, estimate.output.high, estimate.batch_usd)
     total = Need(Decimal(0), Decimal(0), Decimal(0))
     for shard in build.shards:
-        total = total.plus(shard_need(store, shard, price, BATCH_SHARE, left_out(store, shard)))
+        total = total.plus(shard_need(store, shard, prices, BATCH_SHARE, left_out(store, shard)))
     return total
+
+
+def prices_to_charge(books: Books, store: Store, build: Build, at: datetime) -> tuple[Price, ...]:
+    """The prices that may count when a job that is sent now ends; none where nobody knows them."""
+    prices = prices_of_build(store, build, me=books.me, now=books.now)
+    return prices.over(at, AHEAD) if prices else ()
 
 
 Estimating = Callable[[Build], CostEstimate]
@@ -204,11 +219,10 @@ def charge_build(
         return ""
     if books.has(purpose_of(build)):
         return _charge_again(books, store, build, at, again) if books.settled(purpose_of(build)) is not None else ""
-    prices = prices_of_build(store, build, me=books.me, now=books.now)
-    price = prices.at(at) if prices else None
-    if price is None:
+    prices = prices_to_charge(books, store, build, at)
+    if not prices:
         return unpriced(build.model)
-    need = need_of(store, build, price, estimating(build) if estimating else None)
+    need = need_of(store, build, prices, estimating(build) if estimating else None)
     if books.charge(purpose_of(build), need.usd, need.estimate):
         return ""
     standing = books.account()
@@ -217,16 +231,16 @@ def charge_build(
 
 def _charge_again(books: Books, store: Store, build: Build, at: datetime, again: Callable[[ShardFacts], bool]) -> str:
     """Charge the shards of a settled build that are sent once more, each at its upper bound; why one may not be, or an empty text."""
-    prices = prices_of_build(store, build, me=books.me, now=books.now)
-    price = prices.at(at) if prices else None
-    for shard in build.shards:
+    prices = prices_to_charge(books, store, build, at)
+    # By its place: shards of earlier generations have indexes of their own.
+    for place, shard in enumerate(build.shards):
         facts = fact_store.shard_facts(store, shard.ledger)
         if not again(facts):
             continue
-        if price is None:
+        if not prices:
             return unpriced(build.model)
-        need = shard_need(store, shard, price, BATCH_SHARE, left_out(store, shard))
-        if not books.charge(f"{_again_of(build)}{shard.index} attempt {len(facts.attempts) + 1}", need.usd):
+        need = shard_need(store, shard, prices, BATCH_SHARE, left_out(store, shard))
+        if not books.charge(f"{_again_of(build)}{place} attempt {len(facts.attempts) + 1}", need.usd):
             standing = books.account()
             return need.told(shard.rows, standing.limit_usd or Decimal(0), standing.charged_usd)
     return ""
@@ -252,7 +266,7 @@ def settle_build(books: Books, store: Store, build: Build, spent_usd: Decimal | 
         return
     for shard in build.shards:
         facts = fact_store.shard_facts(store, shard.ledger)
-        if not (_is_over(facts.job_attempt) if facts.job_attempt else _refused(facts) or facts.needless):
+        if not _is_over(facts):
             return
     before = books.settled(purpose_of(build))
     books.settle(purpose_of(build), spent_usd)
@@ -263,10 +277,16 @@ def settle_build(books: Books, store: Store, build: Build, spent_usd: Decimal | 
             books.settle(purpose, max(Decimal(0), left) if not number else Decimal(0))
 
 
-def _is_over(attempt: Attempt) -> bool:
-    """A job has ended, and what it brought is here: results that cannot be had are paid all the same."""
-    end = attempt.end
-    return end is not None and (attempt.collected is not None or not state_row(end.state).readable)
+def _is_over(facts: ShardFacts) -> bool:
+    """Nothing more comes of a shard: it needs no job, it was refused for good, or its job has ended and what that brought is
+    here (results that cannot be had are paid all the same). What waits for room, or is being sent once more, is not over."""
+    last = facts.last
+    if facts.needless:
+        return True
+    if last is None or last.refused is not None:
+        return last is not None and last.refused is not None and last.refused.code != 429
+    end = last.end if last is facts.job_attempt else None
+    return end is not None and (last.collected is not None or not state_row(end.state).readable)
 
 
 def refuse_build(store: Store, build: Build, service: ServiceIdentity, why: str, *, me: str, at: datetime) -> None:
@@ -283,10 +303,6 @@ def refuse_build(store: Store, build: Build, service: ServiceIdentity, why: str,
             fact_store.put(store, attempt_path(shard.ledger, number, "refused"), refusal)
 
 
-def _refused(facts: ShardFacts) -> bool:
-    return facts.last is not None and facts.last.refused is not None
-
-
 def purpose_of(build: Build) -> str:
     """What a build is charged as."""
     return f"build {build.id}"
@@ -299,6 +315,7 @@ __all__ = [
     "charge_build",
     "charged_usd",
     "need_of",
+    "prices_to_charge",
     "purpose_of",
     "refuse_build",
     "settle_build",

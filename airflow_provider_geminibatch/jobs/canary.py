@@ -19,10 +19,12 @@ from itertools import groupby
 import msgspec
 
 from airflow_provider_geminibatch.core.batch import BatchPolicy
+from airflow_provider_geminibatch.core.budget import upper_bound
 from airflow_provider_geminibatch.core.canary import (
     Canary,
     CanaryReport,
     CanaryRun,
+    CanaryTier,
     CanaryVerdict,
     Heard,
     best_of,
@@ -41,13 +43,22 @@ from airflow_provider_geminibatch.core.ledger import Claim, RungDone, RungFact, 
 from airflow_provider_geminibatch.core.model import Build, Shard
 from airflow_provider_geminibatch.core.names import short
 from airflow_provider_geminibatch.core.outcomes import classify
+from airflow_provider_geminibatch.core.prices import tier_share
+from airflow_provider_geminibatch.jobs.budget import Books, unpriced
+from airflow_provider_geminibatch.jobs.cost_estimate import beyond
 from airflow_provider_geminibatch.jobs.kept import CANARY_RUNG, keep, kept_of, kept_rows, left_out
 from airflow_provider_geminibatch.jobs.layers import generation_of, rung_path, sealed_keys
 from airflow_provider_geminibatch.jobs.price_list import prices_of_build
 from airflow_provider_geminibatch.jobs.rescue import CONCURRENCY, run_rung
 from airflow_provider_geminibatch.jobs.results import Answered, Desk
 from airflow_provider_geminibatch.jobs.rounds import write_rows
-from airflow_provider_geminibatch.jobs.segments import Place, rung_bill, segment_line, segment_outcomes
+from airflow_provider_geminibatch.jobs.segments import (
+    Place,
+    root_requests,
+    rung_bill,
+    segment_line,
+    segment_outcomes,
+)
 from airflow_provider_geminibatch.jobs.sending import BLOCK_BYTES
 from airflow_provider_geminibatch.jobs.submit import Waiting
 from airflow_provider_geminibatch.storage import facts as fact_store
@@ -104,8 +115,8 @@ def run_canary(
 ) -> CanaryReport | Waiting:
     """Bring the canary of a sealed batch to its report, as far as it goes now; once it is on record nothing is asked.
 
-    ``stop`` says, between blocks, why to stop for now. Raises KeyRefused and ModelUnknown before anything is paid, Superseded
-    when another process has taken over, and StoreError.
+    ``stop`` says, between blocks, why to stop for now. Raises KeyRefused, ModelUnknown and BeyondBudget before anything is paid,
+    Superseded when another process has taken over, and StoreError.
     """
     if (standing := report_of(desk, root)) is not None:
         return standing
@@ -118,6 +129,17 @@ def run_canary(
         done = end
         _keep_all(desk, root)
     return _verdict(desk, root, canary, fact, done)
+
+
+def has_begun(desk: Desk, root: Build) -> bool:
+    """True when a sample of the build may have been asked."""
+    return fact_store.get(desk.store, rung_path(root, CANARY_RUNG, "json"), RungFact) is not None
+
+
+def keep_what_came(desk: Desk, root: Build) -> None:
+    """Keep the answers of a canary that is not gone on with, since it is not wanted any more or what comes after it has begun."""
+    if has_begun(desk, root) and report_of(desk, root) is None:
+        _keep_all(desk, root)
 
 
 def _is_new(desk: Desk, shard: Shard) -> bool:
@@ -135,14 +157,14 @@ def _opened(desk: Desk, root: Build, canary: Canary, limit_usd: Decimal | None, 
         return standing
     if not KINDS[root.kind].by_row:
         raise Unusable("canary", f"a batch of kind {root.kind!r} cannot be asked row by row", "Leave canary= out.")
-    rows = sample(desk, root, canary)
+    rows, tier = sample(desk, root, canary), canary.tier_in(backfill=in_backfill)
     if not rows:
         return None
-    # A wrong model or a revoked key is named before the sample is spent on it.
+    # A wrong model or a revoked key, and money that is not there, are named before the sample is spent on it.
     desk.gateway.model(root.model)
+    _check_borne(desk, root, rows, tier, limit_usd)
     file = rung_path(root, CANARY_RUNG, f"{short(desk.me, desk.now().isoformat())}.rows")
     total, digest = write_rows(desk.store, file, rows)
-    tier = canary.tier_in(backfill=in_backfill)
     mine = RungFact(
         owner=desk.me, at=desk.now(), number=CANARY_RUNG, position=0, kind=tier, rows=file, rows_digest=digest,
         row_count=total, limit_at=desk.now() + canary.limit, reason="canary",
@@ -152,6 +174,26 @@ def _opened(desk: Desk, root: Build, canary: Canary, limit_usd: Decimal | None, 
     if standing.rows != file:
         desk.store.delete(file)
     return standing
+
+
+def _check_borne(desk: Desk, root: Build, rows: list[Place], tier: CanaryTier, limit_usd: Decimal | None) -> None:
+    """Raises BeyondBudget when no row could be asked: a canary that asked nothing would be on record, and let its batch go."""
+    if limit_usd is None:
+        return
+    standing = Books(desk.store, generation_of(root), limit_usd, me=desk.me, now=desk.now).account()
+    prices = prices_of_build(desk.store, root, me=desk.me, now=desk.now)
+    price = prices.at(desk.now()) if prices else None
+    if price is None:
+        raise beyond(limit_usd, unpriced(root.model), standing.charged_usd)
+    share = tier_share(tier)
+    of_one_shard = (at for at in rows if at[0] == rows[0][0])  # shards are large
+    most = max(
+        upper_bound(msgspec.json.decode(request), len(request), price, share)
+        for _, request in root_requests(desk.store, root, of_one_shard)
+    )
+    if not standing.bears(most):
+        why = f"a row of its canary may cost up to {most:.6f} USD by {tier}, and {standing} already"
+        raise beyond(limit_usd, why, standing.charged_usd)
 
 
 def sample(desk: Desk, root: Build, canary: Canary) -> list[Place]:
@@ -307,4 +349,4 @@ def compare(desk: Desk, root: Build, shards: Iterable[Answered]) -> str:
     return disparity(report, counts, versions)
 
 
-__all__ = ["compare", "pass_canary", "report_of", "report_uri", "run_canary", "sample"]
+__all__ = ["compare", "has_begun", "keep_what_came", "pass_canary", "report_of", "report_uri", "run_canary", "sample"]

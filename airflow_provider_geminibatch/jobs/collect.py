@@ -154,7 +154,9 @@ def collect(
     disk = disk_for(landing)
     for manifest in (manifests := tuple(manifests)):
         store = open_store(manifest.workspace)
-        desks.setdefault(manifest.workspace, Desk(store, gateway, me, now, log, sleep, disk=disk, raw="raw" in landing.keep))
+        desks.setdefault(
+            manifest.workspace, Desk(store, gateway, me, now, log, sleep, disk=disk, raw="raw" in landing.keep)
+        )
     batches = [gathered(desks[manifest.workspace], manifest, gateways) for manifest in manifests]
     landed = land(desks, commission, batches)
     if landed.manifest.rejected:

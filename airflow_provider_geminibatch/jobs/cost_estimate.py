@@ -19,13 +19,21 @@ from airflow_provider_geminibatch.core.cost_estimate import (
     like_before,
 )
 from airflow_provider_geminibatch.core.errors import BeyondBudget
-from airflow_provider_geminibatch.core.ledger import CostEstimated
+from airflow_provider_geminibatch.core.ledger import CostEstimated, ShardFacts
 from airflow_provider_geminibatch.core.manifest import Manifest
 from airflow_provider_geminibatch.core.model import Build
 from airflow_provider_geminibatch.core.names import generation_path
 from airflow_provider_geminibatch.core.sampling import SAMPLE, Sample, Span
 from airflow_provider_geminibatch.gemini.gateway import Gateway
-from airflow_provider_geminibatch.jobs.budget import Books, Need, need_of, purpose_of, unpriced
+from airflow_provider_geminibatch.jobs.budget import (
+    Books,
+    Need,
+    charge_build,
+    need_of,
+    prices_to_charge,
+    purpose_of,
+    unpriced,
+)
 from airflow_provider_geminibatch.jobs.price_list import PriceBook, prices_of_build
 from airflow_provider_geminibatch.jobs.sampled import asked_by, draw, look, task_of
 from airflow_provider_geminibatch.jobs.submit import read_build
@@ -133,27 +141,33 @@ def afford(
     now: Callable[[], datetime],
     estimating: Callable[[Build, Store], CostEstimate] | None = None,
     charging: bool = True,
+    again: Callable[[ShardFacts], bool] = lambda facts: False,
 ) -> None:
     """Charge several builds to one limit before any of them is sent, each once; all of them, or BeyondBudget says why none.
 
-    Each is charged at its upper bound, or, with ``estimating``, at the high end of its estimate. Not ``charging``, it is only
-    looked whether they could be.
+    Each is charged at its upper bound, or, with ``estimating``, at the high end of its estimate; the shards of a settled one that
+    are sent ``again`` at theirs. Not ``charging``, it is only looked whether they could be, before anything is paid for them.
     """
     builds = [(read_build(store, manifest.path), store) for manifest, store in batches]
     accounts = [Books(store, _generation(build), limit_usd, me=me, now=now) for build, store in builds]
     charged = sum((books.account().charged_usd for books in accounts), Decimal(0))
+    if charged and not charging:
+        return
     new = [
         (books, build, store)
         for books, (build, store) in zip(accounts, builds, strict=True)
         if not books.has(purpose_of(build))
     ]
     needs = []
-    for _, build, store in new:
-        prices = prices_of_build(store, build, me=me, now=now)
-        price = prices.at(now()) if prices else None
-        if price is None:
+    for books, build, store in new:
+        if not (prices := prices_to_charge(books, store, build, now())):
             raise beyond(limit_usd, unpriced(build.model), charged)
-        needs.append(need_of(store, build, price, estimating(build, store) if estimating else None))
+        needs.append(need_of(store, build, prices, estimating(build, store) if estimating else None))
+    for books, (build, store) in zip(accounts, builds, strict=True) if charging else ():
+        within = books.within(limit_usd - charged + books.account().charged_usd)
+        if books.has(purpose_of(build)) and (why := charge_build(within, store, build, now(), again=again)):
+            raise beyond(limit_usd, why, charged)
+        charged = sum((each.account().charged_usd for each in accounts), Decimal(0))
     if not needs:
         return
     whole = reduce(Need.plus, needs)

@@ -133,7 +133,9 @@ class Declaration:
         other = [kind for kind in self.capabilities.kinds_of(self.model) if kind != self.kind]
         if fault.rule != "model-no-batch" or not other:
             return do
-        named = " or ".join(f"template={TEMPLATES[kind].__name__}(…), or kind={kind!r} with requests=" for kind in other)
+        named = " or ".join(
+            f"template={TEMPLATES[kind].__name__}(…), or kind={kind!r} with requests=" for kind in other
+        )
         return f"{do} It runs {' and '.join(other)} batches: pass {named}."
 
     def ready(self, source: RowFactory, common: CommonSchema) -> Iterator[Ready]:
@@ -170,7 +172,9 @@ class Declaration:
             )  # fmt: skip
             options |= {"own": OWN_FIELDS, "quick": None if as_before else fast}
             return Road(partial(ready_rows, encode=encode, **options), "", self.source_name)
-        common.note({"generationConfig": getattr(self.template, "generation", None), "outputDimensionality": self.dimensions})
+        common.note(
+            {"generationConfig": getattr(self.template, "generation", None), "outputDimensionality": self.dimensions}
+        )
         wire = compile_template(self.template, self.kind, route=self.route, check=self.check, warn=warn)
         if self.template.media:
             with_media, own = media.rows if media else iter, frozenset({MEDIA_FIELD})
@@ -195,5 +199,13 @@ class Declaration:
         """``version:digest`` over what is asked of whom. How it is cut, connections and credentials have no part in it."""
         whom = msgspec.structs.astuple(service) if service else ()
         template = self.template.declaration() if self.template else ""
-        asked = (*whom, self.kind, self.model, self.source_name, template, *self.passthrough, *(() if self.repair else ("as it is",)))
+        asked = (
+            *whom,
+            self.kind,
+            self.model,
+            self.source_name,
+            template,
+            *self.passthrough,
+            *(() if self.repair else ("as it is",)),
+        )
         return f"{FINGERPRINT_VERSION}:{digest(*asked)}"

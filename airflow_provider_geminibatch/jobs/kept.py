@@ -28,7 +28,7 @@ from airflow_provider_geminibatch.core.outcomes import Outcome, SchemaCheck, cla
 from airflow_provider_geminibatch.core.prices import NOTHING_SPENT, Spent
 from airflow_provider_geminibatch.jobs.segments import SegmentLine, rung_bill, rung_path
 from airflow_provider_geminibatch.storage import facts as fact_store
-from airflow_provider_geminibatch.storage.store import Store
+from airflow_provider_geminibatch.storage.store import Store, must_read
 
 CANARY_RUNG = 0
 """A canary asks as a rung does, under a number that the ladder does not use: ``rungs/00.*``."""
@@ -225,26 +225,34 @@ def _generations(root: Build) -> set[int]:
 def canary_layer(number: int, root: Build, store: Store, check: SchemaCheck | None) -> KeptLayer | None:
     """What canaries brought, if there was one. One read tells for all shards of a generation that there was none.
 
-    The canary of this generation is counted with all it cost or may have; of an earlier one, what it kept for shards that
-    are referred to.
+    The canary of this generation is counted with all it cost or may have; of earlier ones, what they kept for shards that
+    are referred to. A canary keeps beside any shard of its build, also one that an earlier generation had sealed and not sent.
     """
-    asked = {number for number in _generations(root) if _had_canary(store, root, number)}
+    oldest = min((shard.generation for shard in root.shards), default=root.generation)
+    asked = {number: fact for number in range(oldest, root.generation + 1) if (fact := _canary_of(store, root, number))}
     found = [
         (place, kept)
         for place, shard in enumerate(root.shards)
-        if shard.generation in asked and (kept := kept_of(store, shard))
+        if shard.generation <= max(asked, default=0) and (kept := kept_of(store, shard))
     ]
-    spent = _bill(store, root) if root.generation in asked else NOTHING_SPENT
+    own = asked.get(root.generation)
+    spent, billed = (_bill(store, root), _places(store, own)) if own else (NOTHING_SPENT, frozenset[int]())
     for place, kept in found:
-        if root.shards[place].generation != root.generation:
+        if place not in billed:
             for _, outcome, line in kept_rows(store, root.shards[place], kept, None):
                 spent = spent.plus(Spent(outcome.usage, line.cost_usd))
     return KeptLayer(number, root, store, check, tuple(found), spent) if asked else None
 
 
-def _had_canary(store: Store, root: Build, generation: int) -> bool:
+def _canary_of(store: Store, root: Build, generation: int) -> RungFact | None:
     path = f"{rung_path(generation_path(root.batch, generation), CANARY_RUNG)}.json"
-    return fact_store.get(store, path, RungFact) is not None
+    return fact_store.get(store, path, RungFact)
+
+
+def _places(store: Store, fact: RungFact) -> frozenset[int]:
+    """The shards of a canary's sample, by their place in its build."""
+    lines = must_read(store, fact.rows).splitlines()
+    return frozenset(msgspec.json.decode(line, type=tuple[int, int])[0] for line in lines)
 
 
 def _bill(store: Store, root: Build) -> Spent:

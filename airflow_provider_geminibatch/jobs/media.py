@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Any, NamedTuple
@@ -29,6 +29,7 @@ from airflow_provider_geminibatch.core.media import (
 )
 from airflow_provider_geminibatch.core.media_types import mime_of
 from airflow_provider_geminibatch.core.model import Shard
+from airflow_provider_geminibatch.core.requests import Checked
 from airflow_provider_geminibatch.core.rows import Fault, Row, decoded, text_of
 from airflow_provider_geminibatch.core.template import Column, MediaSlot, RequestTemplate, compile_template
 from airflow_provider_geminibatch.jobs.media_reader import MediaReader
@@ -67,7 +68,10 @@ class _Made(NamedTuple):
 
 
 class MediaStage:
-    """Resolves the media of one build, and seals the list of those that are to be uploaded."""
+    """Resolves the media of one build, and seals the list of those that are to be uploaded.
+
+    ``check`` is the verdict on its requests, by default that of ``check_request``.
+    """
 
     def __init__(
         self,
@@ -79,9 +83,10 @@ class MediaStage:
         route: str,
         endpoint: str,
         log: logging.Logger,
+        check: Callable[[object], Checked] | None = None,
         threads: int = THREADS,
     ) -> None:
-        self._slots = compile_template(template).media
+        self._slots = compile_template(template, check=check).media
         self._omit, self._inline = template.on_missing_media == "omit", template.inline_limit_bytes
         self._reader = MediaReader(files, self._inline)
         self._store, self._home, self._route, self._endpoint = store, home, route, endpoint

@@ -31,7 +31,8 @@ from airflow_provider_geminibatch.jobs.parts import Bench, PartDone, Split, as_d
 from airflow_provider_geminibatch.jobs.unique_keys import KeyMarks, Repeated
 from airflow_provider_geminibatch.storage.doors import Door
 
-_COMMAND = (sys.executable, "-m", "airflow_provider_geminibatch.jobs.part_worker")
+# -P: what lies in the folder that the task runs in is nothing to import.
+_COMMAND = (sys.executable, "-P", "-m", "airflow_provider_geminibatch.jobs.part_worker")
 
 
 class Told(msgspec.Struct, kw_only=True):
@@ -41,6 +42,9 @@ class Told(msgspec.Struct, kw_only=True):
     done: PartDone | None = None
     error: str = ""
     facts: tuple[Any, ...] = ()
+
+
+_BEGINS = b'{"rows":'
 
 
 def write_in_parallel(
@@ -147,7 +151,10 @@ class _Run:
         _send(process, order)
         assert process.stdout is not None
         for line in process.stdout:
-            told = msgspec.json.decode(line, type=Told)
+            begin = line.find(_BEGINS)
+            if begin < 0:  # not ours: what an interpreter's sitecustomize or a library prints comes this way too
+                continue
+            told = msgspec.json.decode(line[begin:], type=Told)
             if told.error:
                 raise _error(told)
             if told.rows:

@@ -178,7 +178,8 @@ class _Preparation:
         """Read the rows again: the build that stands if they are equal, else the next generation."""
         if lives and opening.service and self.service and opening.service != self.service:
             self._check_nothing_is_open(opening.service, self.service, standing)
-        build = self._build(opening.generation + 1, lives)
+        # A model that is shut down by now keeps nobody from answers that are there: it is asked for changed rows only.
+        build = self._build(opening.generation + 1, lives, ask_model=not lives)
         # Media that were moved are asked the same; the next generation knows where to find them now.
         asked = [(shard.content, shard.keys_sha256, shard.media_sha256) for shard in build.shards]
         stands = [(shard.content, shard.keys_sha256, shard.media_sha256) for shard in standing.shards]
@@ -191,11 +192,23 @@ class _Preparation:
             )
             return _prepared(self.store, standing, reused=True)
         kept = sum(shard.home != _home(build) for shard in build.shards)
+        if lives and kept < len(build.shards):
+            self._check_model(build)
         self.log.info(
             "%s was cleared; generation %d begins, %d of its %d shards are as they were",
             self.batch, build.generation, kept, len(build.shards),
         )  # fmt: skip
         return self._seal(build)
+
+    def _check_model(self, build: Build) -> None:
+        """Raises Unusable, and removes the build, for a model that certainly runs no such batches by now."""
+        warned = Warned()
+        try:
+            self.declaration.check_model(self.now().date(), warned)
+        except Unusable:
+            self._discard(build)
+            raise
+        warned.say(self.log)
 
     def _check_nothing_is_open(self, was: ServiceIdentity, is_: ServiceIdentity, standing: Build) -> None:
         """A connection may point elsewhere by mistake, and then all shards would be paid there once more."""
@@ -226,7 +239,7 @@ class _Preparation:
         """Build and open a generation."""
         return self._seal(self._build(generation, lives))
 
-    def _build(self, generation: int, lives: tuple[Opening, ...]) -> Build:
+    def _build(self, generation: int, lives: tuple[Opening, ...], *, ask_model: bool = True) -> Build:
         """All shards written and checked, nothing visible yet. ``lives`` may lend shards that are equal."""
         build_id = short(self.me, uuid.uuid4().hex)
         home = f"{generation_path(self.batch, generation)}/builds/{build_id}"
@@ -238,7 +251,8 @@ class _Preparation:
         cut = {"max_rows": declared.max_rows_per_shard, "max_bytes": declared.max_shard_bytes}
         media = self._media(home)
         warned = Warned()
-        declared.check_model(self.now().date(), warned)
+        if ask_model:
+            declared.check_model(self.now().date(), warned)
         road = declared.road(common, as_before=as_before, media=media, warned=warned)
         constant = None if as_before else road.constant
         writer = ShardWriter(self.store, home, short(build_id), progress, self.log, constant=constant)
@@ -318,7 +332,7 @@ class _Preparation:
         service = self.service or ServiceIdentity("developer", DEVELOPER_ENDPOINT)
         return MediaStage(
             template, files=self.files, store=self.store, home=home, route=service.route,
-            endpoint=service.endpoint, log=self.log,
+            endpoint=service.endpoint, log=self.log, check=self.declaration.check,
         )  # fmt: skip
 
     def _checkable(self, schema: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -148,7 +148,7 @@ class OutcomeReader:
 
     def __exit__(self, *details: object) -> None:
         if self._lines is not None:
-            self._lines.__exit__()
+            self._lines.__exit__(*details)
 
     def __call__(self, row: int) -> Outcome:
         """The outcome of one row."""
@@ -233,10 +233,10 @@ def is_open(facts: ShardFacts) -> bool:
     """True while something may still come of a shard: it has a job without an end on record, or may be one yet."""
     if facts.needless:
         return False
-    attempt = facts.job_attempt
-    if attempt is not None:
+    attempt, last = facts.job_attempt, facts.last
+    if attempt is not None and (attempt is last or attempt.end is None):
         return attempt.end is None
-    last = facts.last
+    # What is sent once more is open again, whatever became of the job before.
     return last is None or last.refused is None or last.refused.code == 429
 
 

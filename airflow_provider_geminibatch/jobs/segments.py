@@ -221,14 +221,16 @@ _decode_request = msgspec.json.Decoder(_Line).decode
 def root_requests(store: Store, build: Build, rows: Iterable[Place]) -> Iterator[tuple[Place, bytes]]:
     """The requests of rows of a build, which have to come in root order, from its sealed shard files."""
     reader: _Shard | None = None
-    for place, row in rows:
-        if reader is None or reader.place != place:
-            if reader is not None:
-                reader.close()
-            reader = _Shard(store, place, build.shards[place])
-        yield (place, row), reader.request(row)
-    if reader is not None:
-        reader.close()
+    try:
+        for place, row in rows:
+            if reader is None or reader.place != place:
+                if reader is not None:
+                    reader.close()
+                reader = _Shard(store, place, build.shards[place])
+            yield (place, row), reader.request(row)
+    finally:  # also where the budget or the limit ends it among the rows
+        if reader is not None:
+            reader.close()
 
 
 class _Shard:

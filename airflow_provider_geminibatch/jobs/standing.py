@@ -132,8 +132,8 @@ class Standing:
             unclaimed += not (facts.attempts or facts.needless)
             if not is_open(facts):
                 ended += shard.rows
-            elif facts.current_job:
-                jobs.append(facts.current_job)
+            elif facts.job_attempt and facts.job_attempt.job and facts.job_attempt.end is None:
+                jobs.append(facts.job_attempt.job.job_name)
             else:
                 pending += 1
         until, why = seen.submitted.get(name, (None, ""))

@@ -13,7 +13,14 @@ from typing import BinaryIO, TypeVar, cast
 import msgspec
 
 from airflow_provider_geminibatch.core import steps
-from airflow_provider_geminibatch.core.errors import LedgerUnreadable, ModelUnknown, ServiceBusy, SubmissionRefused
+from airflow_provider_geminibatch.core.errors import (
+    LedgerUnreadable,
+    MediaChanged,
+    MediaRefused,
+    ModelUnknown,
+    ServiceBusy,
+    SubmissionRefused,
+)
 from airflow_provider_geminibatch.core.kinds import KINDS
 from airflow_provider_geminibatch.core.ledger import (
     Absent,
@@ -48,6 +55,8 @@ from airflow_provider_geminibatch.storage.store import Store, must_read
 
 F = TypeVar("F", bound=Fact)
 Now = Callable[[], datetime]
+NO_MEDIUM = 424
+"""The code of a refusal of our own, for want of a medium: what HTTP says of a failed dependency."""
 
 
 class Submitted(msgspec.Struct, frozen=True):
@@ -94,7 +103,7 @@ def submit(
     left something. ``answered`` are rows of a shard that need not be sent, since they are answered already: those that were
     kept, unless told otherwise. A shard without any other needs no job. ``files`` is the door to media, which are uploaded
     before the shard that names them.
-    With ``past_refusals`` a shard that the service refuses is told of, and the others go on.
+    With ``past_refusals`` a shard that the service refuses, or whose media cannot be had, is told of, and the others go on.
     Raises what ``core.steps`` stops with, and ServiceError, StoreError from the doors.
     """
     build = read_build(store, manifest.path)
@@ -117,10 +126,12 @@ def _walked(walker: _Walker, shard: Shard, past_refusals: bool, log: logging.Log
     """One shard as far as it goes; None when it was refused and the others are wanted all the same."""
     try:
         return walker.walk(shard)
-    except SubmissionRefused as error:
+    except (SubmissionRefused, MediaChanged, MediaRefused) as error:
         if not past_refusals:
             raise
         log.warning("%s", error)
+        if not isinstance(error, SubmissionRefused):
+            walker.note_not_sent(shard, str(error))
         return None
 
 
@@ -190,6 +201,13 @@ class _Walker:
                 case steps.Wait() | steps.Done():
                     return step
             evidence = self._perform[type(step)](shard, facts, step, evidence) or evidence
+
+    def note_not_sent(self, shard: Shard, why: str) -> None:
+        """Put on record that the claimed attempt is not sent for want of a medium, so that nobody waits for its job."""
+        last = fact_store.shard_facts(self._store, shard.ledger).last
+        if last is not None and last.claim.owner == self._me and last.sending is None:
+            refusal = Refusal(owner=self._me, at=self._now(), code=NO_MEDIUM, text=f"not sent: {why}")
+            self._put(shard, last.number, "refused", refusal)
 
     def _place_media(self, shard: Shard) -> steps.Wait | None:
         """Bring the media of a shard to the service; until when to wait where it is still working on some."""

@@ -68,6 +68,7 @@ class KeyMarks:
         if self._file is None:
             self._new.tofile(file)
             return
+        self._spill()
         for bucket in range(BUCKETS):
             self._bucket(bucket).tofile(file)
 
@@ -82,6 +83,8 @@ class KeyMarks:
         """What stands more than once."""
         marks: set[int] = set()
         rows = 0
+        if self._file is not None:
+            self._spill()
         for bucket in range(BUCKETS) if self._file else (-1,):
             held = self._bucket(bucket) if bucket >= 0 else self._new
             surplus = len(held) - len(set(held))
@@ -111,7 +114,8 @@ class KeyMarks:
         del self._new[:]
 
     def _bucket(self, number: int) -> array[int]:
-        found = array("q", [mark for mark in self._new if mark & 255 == number])
+        """The marks of a bucket, once all are in the file: to look for it among the others took a second and a half."""
+        found = array("q")
         assert self._file is not None
         places = self._spilled[number]
         for at, count in zip(places[::2], places[1::2], strict=True):

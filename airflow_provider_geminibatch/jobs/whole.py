@@ -34,7 +34,7 @@ from airflow_provider_geminibatch.core.steps import Policy, sends_again
 from airflow_provider_geminibatch.gemini.gateway import Gateway
 from airflow_provider_geminibatch.jobs import rounds
 from airflow_provider_geminibatch.jobs.budget import Books, Estimating, charge_build, refuse_build, settle_build
-from airflow_provider_geminibatch.jobs.canary import run_canary
+from airflow_provider_geminibatch.jobs.canary import has_begun, keep_what_came, run_canary
 from airflow_provider_geminibatch.jobs.cancel import Target, cancel_jobs
 from airflow_provider_geminibatch.jobs.collect import Commission, Landed, disk_for, gathered, land, sum_of
 from airflow_provider_geminibatch.jobs.cost_estimate import afford, beyond, estimate_cost, note_cost
@@ -176,6 +176,8 @@ class _Walk:
         deadline = self._policy.deadline
         if not isinstance(deadline, datetime) or summary.begun_at or summary.closed or self._desk.now() < deadline:
             return
+        if has_begun(self._desk, self._root):
+            return  # a canary was paid, and the batch ends as one that was late
         why = f"it is past ({deadline:%Y-%m-%d %H:%M:%S %Z}) before anything was sent"
         raise Unusable("deadline", why, "Give a later one, or a span, which counts from the first intent.")
 
@@ -187,11 +189,7 @@ class _Walk:
     def _run_canary(self, step: planning.RunCanary) -> None:
         policy = self._policy
         assert policy.canary is not None
-        if (
-            policy.max_cost_usd is not None
-            and policy.budget == "upper_bound"
-            and not self._books().account().charged_usd
-        ):
+        if policy.max_cost_usd is not None and policy.budget == "upper_bound":
             # Nothing is spent on a sample of what could not be sent after it.
             ledger = [(self._manifest, self._desk.store)]
             afford(ledger, policy.max_cost_usd, me=self._desk.me, now=self._desk.now, charging=False)
@@ -207,6 +205,8 @@ class _Walk:
         if step.build not in live:
             return  # another process has opened a rung since
         build, conn_id = live[step.build]
+        if step.build == "root" and self._policy.canary is None:
+            keep_what_came(self._desk, self._root)
         self._forget_answers()
         estimating = self._estimating(self._gateways(conn_id)) if self._policy.budget == "estimate" else None
         max_tries = self._submitting["max_tries"]
@@ -308,6 +308,8 @@ class _Walk:
 
     def _open_rung(self, step: planning.OpenRung) -> None:
         rung, root, store = step.rung, self._root, self._desk.store
+        keep_what_came(self._desk, root)
+        self._forget_answers()
         path, rows, digest = "", 0, ""
         if rung.kind in planning.INTERACTIVE | planning.REBUILT:
             path = rung_path(root, step.number, f"{short(self._desk.me, self._desk.now().isoformat())}.rows")

@@ -389,7 +389,9 @@ def _check_ladder(ladder: Sequence[Rung], *, standard_allowed: bool) -> None:
 
 def _check_by_row(kind: str, ladder: Sequence[Rung], canary: Canary | None) -> None:
     """Raises Unusable for what asks row by row, where the kind of the batch has no such way."""
-    asking = ["canary="] if canary is not None else [f'Rung("{rung.kind}")' for rung in ladder if rung.kind in INTERACTIVE]
+    asking = (
+        ["canary="] if canary is not None else [f'Rung("{rung.kind}")' for rung in ladder if rung.kind in INTERACTIVE]
+    )
     if asking and not KINDS[kind].by_row:
         do = "Leave it out; the rungs commit, resubmit, hedge and fail are there for every kind."
         raise Unusable(asking[0], f"a batch of kind {kind!r} cannot be asked row by row", do)

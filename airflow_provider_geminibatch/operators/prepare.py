@@ -98,7 +98,7 @@ class GeminiBatchPrepareOperator(BaseOperator):
         template: AnyTemplate | None = None,
         requests: Any = None,
         kind: str | None = None,
-        columns: Sequence[str] = (),
+        columns: Sequence[str] | str = (),
         workspace: str | None = None,
         repair: bool = True,
         max_rows_per_shard: int = limits.SHARD_ROWS,
@@ -115,7 +115,7 @@ class GeminiBatchPrepareOperator(BaseOperator):
         self.template = template
         self.requests = _Function(requests) if callable(requests) else requests
         self.kind = kind_of(template, kind)
-        self.columns = tuple(columns)
+        self.columns = (columns,) if isinstance(columns, str) else tuple(columns)
         self.model = model
         self.workspace = workspace
         self.repair = repair

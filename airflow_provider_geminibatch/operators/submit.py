@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import BaseOperator
@@ -146,12 +147,13 @@ class GeminiBatchSubmitOperator(BaseOperator):
         self, ledgers: Sequence[tuple[Manifest, Store]], context: Context, gateway: Gateway, *, charging: bool = True
     ) -> None:
         """Charge all builds to the budget before anything of them is sent, each once."""
+        from airflow_provider_geminibatch.core.steps import sends_again
         from airflow_provider_geminibatch.jobs.cost_estimate import afford, estimate_cost, note_cost
 
-        limit, me = usd_limit(self.max_cost_usd), attempt_of(context).me
+        limit, attempt = usd_limit(self.max_cost_usd), attempt_of(context)
         if limit is None:
             return
-        service = str(gateway.identity)
+        service, me = str(gateway.identity), attempt.me
 
         def estimating(build: Build, store: Store) -> CostEstimate:
             found = estimate_cost(build, store, service=service, me=me, now=utc_now, log=log, gateway=gateway)
@@ -159,7 +161,8 @@ class GeminiBatchSubmitOperator(BaseOperator):
             return found
 
         by_estimate = estimating if self.budget == "estimate" else None
-        afford(ledgers, limit, me=me, now=utc_now, estimating=by_estimate, charging=charging)
+        again = partial(sends_again, task=str(attempt.batch), max_tries=attempt.max_tries)
+        afford(ledgers, limit, me=me, now=utc_now, estimating=by_estimate, charging=charging, again=again)
 
     def _look_back(self, ledgers: Sequence[tuple[Manifest, Store]], me: str, gateway: Gateway) -> dict[str, int]:
         """Keep what was answered before, for every build; how many rows that are, by the URI of its seal."""
@@ -175,19 +178,32 @@ class GeminiBatchSubmitOperator(BaseOperator):
         return found
 
     def _canaries(self, manifests: tuple[Manifest, ...], context: Context, gateway: Gateway) -> list[Waiting]:
-        """Let all canaries pass before anything is sent: what has to be waited for, or nothing."""
-        from airflow_provider_geminibatch.jobs.canary import pass_canary
+        """Let all canaries pass before anything is sent: what has to be waited for, or nothing. Without one, what an earlier
+        one brought that was not finished is kept."""
+        from airflow_provider_geminibatch.jobs.budget import charged_usd
+        from airflow_provider_geminibatch.jobs.canary import keep_what_came, pass_canary
+        from airflow_provider_geminibatch.jobs.layers import generation_of
         from airflow_provider_geminibatch.jobs.results import Desk
         from airflow_provider_geminibatch.jobs.submit import read_build
 
+        me, limit, backfill = attempt_of(context).me, usd_limit(self.max_cost_usd), in_backfill(context)
+        desks = [
+            Desk(open_workspace(manifest.workspace).store, gateway, me, utc_now, log, files=AirflowFiles())
+            for manifest in manifests
+        ]
+        roots = [read_build(desk.store, manifest.path) for desk, manifest in zip(desks, manifests, strict=True)]
         waits: list[Waiting | None] = []
-        for manifest in manifests if self.canary else ():
-            store = open_workspace(manifest.workspace).store
-            desk = Desk(store, gateway, attempt_of(context).me, utc_now, log, files=AirflowFiles())
-            root = read_build(store, manifest.path)
-            assert self.canary is not None
-            backfill, limit = in_backfill(context), usd_limit(self.max_cost_usd)
-            waits.append(pass_canary(desk, root, self.canary, limit_usd=limit, in_backfill=backfill))
+        for desk, root in zip(desks, roots, strict=True):
+            if self.canary is None:
+                keep_what_came(desk, root)
+                continue
+            others = (
+                charged_usd(its.store, generation_of(other), now=utc_now)
+                for its, other in zip(desks, roots, strict=True)
+                if limit is not None and other.id != root.id
+            )
+            left = None if limit is None else limit - sum(others, Decimal(0))
+            waits.append(pass_canary(desk, root, self.canary, limit_usd=left, in_backfill=backfill))
         return [wait for wait in waits if wait]
 
     def _defer_until(self, until: datetime) -> NoReturn:

@@ -99,7 +99,7 @@ def _reason(error: BaseException) -> str:
 @contextmanager
 def opened(files: Files, uri: str) -> Iterator[BinaryIO]:
     with files.open(uri) as raw:
-        if uri.endswith(".gz"):
+        if uri.lower().endswith(".gz"):
             with gzip.open(raw, "rb") as unpacked:
                 yield cast(BinaryIO, unpacked)
         elif isinstance(raw, io.BufferedIOBase):

@@ -107,7 +107,7 @@ def source_of(value: Any, kwargs: Mapping[str, Any] | None = None) -> Source:
 
 
 def _by_suffix(path: str) -> Source:
-    suffix = os.path.splitext(path.removesuffix(".gz"))[1].lower()
+    suffix = os.path.splitext(path.lower().removesuffix(".gz"))[1]
     kind = _BY_SUFFIX.get(suffix)
     if kind is None:
         kinds, known = ", ".join(sorted(_BY_NAME)), ", ".join(sorted(_BY_SUFFIX))

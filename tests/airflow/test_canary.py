@@ -184,6 +184,18 @@ def test_a_budget_is_charged_for_the_canary_too_and_bears_no_sample_of_what_it_c
     assert charges(workspace)[0]["purpose"].startswith("rung 0")
 
 
+def test_the_canaries_of_several_batches_have_one_budget_together(service: Server, workspace: str) -> None:
+    two = [prepare(cap=1000), prepare(cap=1000, where=context("prepare", map_index=1, **WINDOW))]
+    with pytest.raises(AirflowFailException, match="a row of its canary may cost up to") as caught:
+        submit(two, max_cost_usd="0.0001", budget="estimate")
+    assert service.emulator.log.count(ASKED) == 0
+    row = Decimal(str(caught.value).partition("may cost up to ")[2].split()[0])
+
+    with pytest.raises(AirflowFailException, match="a row of its canary may cost up to"):
+        submit(two, max_cost_usd=row + Decimal("0.000002"), budget="estimate")
+    assert service.emulator.log.count(ASKED) == 1
+
+
 def test_in_one_task(service: Server, workspace: str, landing: Landing) -> None:
     where = context("whole", **WINDOW)
     with pytest.raises(TaskDeferred):

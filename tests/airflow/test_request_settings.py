@@ -54,7 +54,9 @@ def test_the_services_list_of_models_decides(service, workspace, monkeypatch, tm
         prepare("gemini-2.5-flash-preview-tts")
 
 
-def test_a_list_of_models_that_is_not_there_is_an_error_and_not_ignored(service, workspace, monkeypatch, tmp_path: Path):
+def test_a_list_of_models_that_is_not_there_is_an_error_and_not_ignored(
+    service, workspace, monkeypatch, tmp_path: Path
+):
     monkeypatch.setenv(f"{SECTION}MODELS", str(tmp_path / "none.json"))
     with pytest.raises(AirflowException, match=r"none\.json"):
         prepare()

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from airflow_provider_geminibatch.cli import bisect
 from airflow_provider_geminibatch.cli.main import main
 from airflow_provider_geminibatch.emulator import Emulator, Server, running
 from airflow_provider_geminibatch.gemini.developer import DeveloperGateway
+from airflow_provider_geminibatch.jobs.bisect import Bisection
 
 MODEL = "gemini-3.8-flash"
 
@@ -65,6 +67,28 @@ def test_the_poison_line_is_named(
     assert "that is at most" in shown.err
     assert "7 of 7 lines tried by countTokens" in shown.err
     assert all(emulator.state(job.name) == "BATCH_STATE_CANCELLED" for job in emulator.jobs)
+
+
+def test_no_more_may_be_billed_than_was_agreed_to(
+    server: Server,
+    emulator: Emulator,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        bisect, "Bisection", lambda *given, **more: Bisection(*given, **{**more, "sleep": lambda seconds: None})
+    )
+    emulator.scenario("create_reply_lost", times=3)
+    emulator.scenario("listed_late", hours=1)
+
+    assert call(server, file_in(tmp_path, "fine", "fine"), "--pay", "--yes", "--no-count") == bisect.UNFINISHED
+
+    shown = capsys.readouterr()
+    (agreed,) = re.findall(r"that is at most ([\d.]+) USD", shown.err)
+    assert f"may be billed, at most: {agreed} USD" in shown.out
+    assert "USD are allowed" in shown.out
+    assert len(list(emulator.jobs)) == 1
 
 
 def test_without_pay_nothing_is_created(

@@ -228,7 +228,11 @@ def test_one_more_usable_answer_never_stops_a_batch(usable: int, unusable: int, 
     ("counts", "versions", "told"),
     [
         ({"answer": 950, "empty": 50, "missing": 50}, {"v1": 1000}, ""),
-        ({"answer": 700, "invalid": 300}, {"v1": 1000}, "4 % of the canary's answers were unusable, 30 % of the batch's"),
+        (
+            {"answer": 700, "invalid": 300},
+            {"v1": 1000},
+            "4 % of the canary's answers were unusable, 30 % of the batch's",
+        ),
         ({"answer": 1000}, {"v2": 999, "": 1}, "the canary was answered by v1, the batch by v2"),
         ({"missing": 10}, {}, ""),
         ({}, {}, ""),

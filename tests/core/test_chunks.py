@@ -96,6 +96,21 @@ def test_chunks_are_small_for_large_rows_and_large_for_small_ones() -> None:
     assert max(large[1:]) <= chunks.CHUNK_BYTES // 200_000
 
 
+@pytest.mark.parametrize("as_lines", [False, True])
+def test_large_rows_behind_many_small_ones_are_not_taken_by_the_hundred(as_lines: bool) -> None:
+    held: list[int] = []
+
+    def together(some: list[Any]) -> Chunk:
+        held.append(sum(map(len, some)) if as_lines else sum(len(row["text"]) for row in some))
+        return Chunk(b"{", b"}", [b"k"] * len(some), [b"x"] * len(some))
+
+    texts = ["short"] * 5_000 + ["x" * 100_000] * 300
+    rows = [msgspec.json.encode({"text": text}) if as_lines else {"text": text} for text in texts]
+    made = list(ready_chunks(rows, lambda some, first: iter(()), together, max_request_bytes=10**9))
+    assert sum(len(chunk.keys) for chunk in made if isinstance(chunk, Chunk)) == 5_300
+    assert max(held) < 2 * chunks.FIRST_ROWS * 100_100
+
+
 @pytest.mark.parametrize("key", ["a\nb", "a\\nb", "\\", "\n", 'é"\t'])
 def test_keys_with_line_breaks_and_backslashes_are_keys(key: str) -> None:
     rows = [{"id": f"{key}{at}", "text": "a"} for at in range(3)]

@@ -30,7 +30,15 @@ MODEL = "gemini-3.8-flash"
 # test_request_rules.py has them.
 NO_LINE = {
     "developer": {"no-cache", "empty-object", "label", "inline-size", "too-deep", "task-in-text"},
-    "vertex": {"beside-cache", "inline-size", "too-deep", "other-model", "schema-unheeded", "mcp-with-schema", "task-in-text"},
+    "vertex": {
+        "beside-cache",
+        "inline-size",
+        "too-deep",
+        "other-model",
+        "schema-unheeded",
+        "mcp-with-schema",
+        "task-in-text",
+    },
 }
 
 

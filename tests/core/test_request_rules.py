@@ -33,6 +33,20 @@ def test_a_schema_of_a_thousand_levels_breaks_the_rule_of_depth() -> None:
 
 
 @pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("field", ["seed", "topK", "maxOutputTokens", "thinkingConfig.thinkingBudget"])
+def test_whole_numbers_have_32_bits(route: str, field: str) -> None:
+    def said(number: int) -> list[str]:
+        *outer, name = field.split(".")
+        config = {outer[0]: {name: number}} if outer else {name: number}
+        request = {"contents": [{"role": "user", "parts": [{"text": "a"}]}], "generationConfig": config}
+        return [problem.where for problem in check_request(request, route=route).problems]
+
+    assert said(2**31 - 1) == []
+    for beyond in (2**31, 1_763_839_203_123, 10**400):
+        assert said(beyond) == [f"request.generationConfig.{field}"]
+
+
+@pytest.mark.parametrize("route", ROUTES)
 def test_rules_are_of_messages_that_the_route_has(route: str) -> None:
     assert set(rules(route)) <= set(messages(route))
 

@@ -136,3 +136,11 @@ def test_a_schema_of_a_thousand_levels_is_a_problem_and_not_a_crash() -> None:
         schema = {"type": "ARRAY", "items": schema}
     checked = check_message("Schema", schema, name="schema")
     assert [problem.what for problem in checked.problems] == ["is nested too deeply to be read"]
+
+
+def test_a_field_of_the_other_kind_of_request_is_not_sent_back_to_where_it_stands() -> None:
+    request = {"contents": [{"parts": [{"text": "a"}]}], "content": {"parts": [{"text": "a"}]}}
+    (problem,) = check_request(request, kind="embed").problems
+    assert (problem.where, problem.hint) == ("request.contents", "did you mean content?")
+    (problem,) = check_request(request, kind="generate").problems
+    assert (problem.where, problem.hint) == ("request.content", "did you mean contents?")

@@ -20,6 +20,7 @@ from airflow_provider_geminibatch.core.rows import (
     Fault,
     Ready,
     Row,
+    decoded,
     ready_rows,
     request_encoder,
     text_of,
@@ -198,3 +199,8 @@ def test_values_of_subclasses_read_and_come_back_as_what_they_are_a_kind_of() ->
     (one,) = _through([ready], encode=request_encoder("generate", "m"))
     assert isinstance(one, Ready)
     assert one.key == b'"k"'
+
+
+def test_a_byte_that_is_no_utf8_is_counted_from_the_beginning_of_its_line() -> None:
+    line = b'{"id": "1", "text": "gr\xfc\xdfe"}'
+    assert decoded(line) == Fault(f"is not UTF-8 (byte {line.index(0xFC)})", "write the file in UTF-8")

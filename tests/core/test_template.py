@@ -192,6 +192,14 @@ def test_a_prompt_of_columns_only_has_to_say_something_in_each_row() -> None:
         ({"prompt": "x", "response_schema": {"type": "string"}, "schema_field": {"else": "responseSchema"}},
          "RequestTemplate(schema_field=)"),
         ({"prompt": "x", "generation": {"stop_sequences": {"a"}}}, "RequestTemplate(generation=)"),
+        ({"prompt": 5}, "RequestTemplate(prompt=)"),
+        ({"prompt": "x", "key": 5}, "RequestTemplate(key=)"),
+        ({"prompt": "x", "system_instruction": ["x"]}, "RequestTemplate(system_instruction=)"),
+        ({"prompt": "x", "generation": 5}, "RequestTemplate(generation=)"),
+        ({"prompt": "x", "generation": [{"topK": 1}]}, "RequestTemplate(generation=)"),
+        ({"prompt": "x", "columns": 5}, "RequestTemplate(columns=)"),
+        ({"prompt": "x", "columns": ["a", 5]}, "RequestTemplate(columns=)"),
+        ({"prompt": "x", "columns": {"a", "b"}}, "RequestTemplate(columns=)"),
     ],
 )  # fmt: skip
 def test_what_the_service_would_refuse_is_refused_by_its_argument(arguments: dict[str, Any], what: str) -> None:

@@ -55,7 +55,9 @@ def test_an_example_parses_light_and_the_same_under_every_hash_seed(file):
     assert " at 0x" not in one
 
 
-@pytest.mark.parametrize("name", ["01_first_batch", "03_taskflow", "04_deadline_and_rescue", "07_canary", "09_embeddings"])
+@pytest.mark.parametrize(
+    "name", ["01_first_batch", "03_taskflow", "04_deadline_and_rescue", "07_canary", "09_embeddings"]
+)
 def test_an_example_of_one_thing_is_short(name):
     assert len((EXAMPLES / f"{name}.py").read_text().splitlines()) < 60
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import msgspec
 import pytest
 
 from airflow_provider_geminibatch.core.batch import BatchPolicy, Rung
-from airflow_provider_geminibatch.core.errors import GeminiBatchError, Unusable
+from airflow_provider_geminibatch.core.errors import BeyondBudget, GeminiBatchError, Unusable
 from airflow_provider_geminibatch.core.ledger import Charge, Kept, Spending
 from airflow_provider_geminibatch.core.prices import Price
-from airflow_provider_geminibatch.jobs.budget import Books, Need, charged_usd, need_of, refuse_build
+from airflow_provider_geminibatch.core.steps import sends_again
+from airflow_provider_geminibatch.gemini.gateway import Refused
+from airflow_provider_geminibatch.jobs.budget import Books, Need, charge_build, charged_usd, need_of, refuse_build
 from airflow_provider_geminibatch.jobs.collect import Landed
+from airflow_provider_geminibatch.jobs.cost_estimate import afford
 from airflow_provider_geminibatch.jobs.submit import read_build
 from airflow_provider_geminibatch.storage import facts
 from tests.faults import WAYS, Crash, Plan
@@ -47,6 +51,33 @@ def charges(world: World) -> list[tuple[str, Decimal, Decimal | None]]:
         spent = facts.get(world.store, f"{G1}/charges/{number:04d}.spent.json", Spending)
         found.append((charge.purpose, Decimal(charge.upper_bound_usd), Decimal(spent.usd) if spent else None))
     return found
+
+
+def test_shards_that_are_sent_once_more_are_charged_each_though_their_indexes_are_the_same() -> None:
+    world = World(shards=2)
+    build = read_build(world.store, world.manifest.path)
+    other = msgspec.structs.replace(build.shards[1], index=0, home=f"{G1.replace('g0001', 'g0002')}/builds/b2")
+    build = msgspec.structs.replace(build, shards=(build.shards[0], other))
+    books = Books(world.store, G1, Decimal(9), me="x", now=world.clock)
+    assert charge_build(books, world.store, build, world.clock()) == ""
+    books.settle("build b1", Decimal(0))
+    assert charge_build(books, world.store, build, world.clock(), again=lambda facts: True) == ""
+    first, *again = charges(world)
+    assert [purpose for purpose, _, _ in again] == [f"build b1 again shard {place} attempt 1" for place in (0, 1)]
+    assert sum(upper for _, upper, _ in again) == first[1]
+
+
+def test_a_batch_is_charged_at_the_price_of_the_day_on_which_its_job_may_end() -> None:
+    """The model doubles its price on the first of January."""
+    bounds = []
+    for day in (25, 30):
+        world = World(turnaround=timedelta(hours=40))
+        world.clock.advance_to(datetime(2026, 12, day, 22, tzinfo=UTC))
+        landed = walked(world, "5")
+        ((_, upper, real),) = charges(world)
+        assert real == landed.cost_usd
+        bounds.append(upper)
+    assert bounds[1] == 2 * bounds[0]
 
 
 def test_a_batch_that_may_cost_more_than_allowed_is_not_sent() -> None:
@@ -143,7 +174,7 @@ PRICE = Price(Decimal(2), Decimal(10))
 def test_what_a_build_needs_is_made_of_its_prompts_and_of_the_longest_answers() -> None:
     world = World()
     build = read_build(world.store, world.manifest.path)
-    need = need_of(world.store, build, PRICE)
+    need = need_of(world.store, build, (PRICE,))
     assert need.tokens == 3 * 65_536
     assert need.usd - need.prompts_usd == need.tokens * 5 / 1_000_000
     # A token for every byte of the three requests.
@@ -156,10 +187,10 @@ def test_rows_that_a_canary_answered_need_nothing() -> None:
     world = World()
     build = read_build(world.store, world.manifest.path)
     (shard,) = build.shards
-    whole = need_of(world.store, build, PRICE)
+    whole = need_of(world.store, build, (PRICE,))
     kept = Kept(owner="me", at=world.clock(), path="lines", sha256="", lines=2, rows=(0, 2))
     facts.put(world.store, f"{shard.ledger}/canary.json", kept)
-    rest = need_of(world.store, build, PRICE)
+    rest = need_of(world.store, build, (PRICE,))
     assert rest.tokens == 65_536
     assert rest.usd < whole.usd / 2
 
@@ -226,6 +257,25 @@ def test_whatever_goes_wrong_while_a_budget_is_looked_at_there_is_one_charge_and
     assert landed.manifest.estimated_usd is not None
 
 
+def test_a_build_is_not_settled_while_a_shard_of_it_waits_for_room() -> None:
+    world = World(shards=2)
+    policy = BatchPolicy(
+        max_cost_usd=Decimal(5), deadline=timedelta(hours=2), ladder=(Rung("hedge", timedelta(hours=9)), Rung("commit"))
+    )
+    create = world.service.create
+
+    def one(**asked: Any) -> Any:
+        return Refused(429, "no room", 5400.0) if world.service.created else create(**asked)
+
+    world.service.create = one  # type: ignore[method-assign]
+    world.waits(policy)
+    world.clock.advance(timedelta(hours=4))
+    world.waits(policy)
+
+    assert len(world.service.created) == 1
+    assert charges(world)[0][2] is None
+
+
 def test_a_shard_that_is_sent_once_more_after_its_build_was_settled_is_charged_for_itself() -> None:
     world = World(shards=2)
     policy = BatchPolicy(max_cost_usd=Decimal(2), thresholds=ALL, max_rounds=0)
@@ -248,6 +298,11 @@ def test_a_shard_that_is_sent_once_more_after_its_build_was_settled_is_charged_f
     tight = BatchPolicy(max_cost_usd=whole[2] + whole[1] / 4, thresholds=ALL, max_rounds=0)
     with pytest.raises(Unusable, match="its 3 rows may cost up to"):
         world.walk(tight, max_tries=3, later_try=True)
+    ledgers, again = [(world.manifest, world.store)], partial(sends_again, task="", max_tries=3)
+    with pytest.raises(BeyondBudget, match="its 3 rows may cost up to"):
+        afford(ledgers, whole[2] + whole[1] / 4, me="s", now=world.clock, again=again)
+    afford(ledgers, Decimal(2), me="s", now=world.clock, again=again)
+    assert [purpose for purpose, _, _ in charges(world)] == ["build b1", "build b1 again shard 0 attempt 2"]
     world.walk(policy, max_tries=3, later_try=True)
 
     assert len(world.service.created) == 3

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from airflow_provider_geminibatch.core.batch import BatchPolicy, Rung
 from airflow_provider_geminibatch.core.canary import Canary, CanaryVerdict, picked
 from airflow_provider_geminibatch.core.errors import (
+    BeyondBudget,
     CanaryFailed,
     KeyRefused,
     ModelUnknown,
@@ -23,6 +24,7 @@ from airflow_provider_geminibatch.core.errors import (
     ServiceError,
     StoreUnreadable,
     Unusable,
+    WaitTimedOut,
 )
 from airflow_provider_geminibatch.core.landing import Place, RunRef
 from airflow_provider_geminibatch.core.ledger import Command, Kept, RungFact, Uploaded, attempt_path
@@ -355,6 +357,19 @@ def test_a_budget_that_bears_no_row_asks_none() -> None:
     assert world.service.created == []
 
 
+@pytest.mark.parametrize(("limit", "model"), [("0.000001", "gemini-3.8-flash"), ("5", "gemini-9")])
+def test_a_canary_that_no_money_is_there_for_is_not_over_and_goes_first_once_there_is(limit: str, model: str) -> None:
+    world = World(shards=1, rows=10)
+    world.service._models = (model,)
+    world.store.write(world.manifest.path, msgspec.json.encode(msgspec.structs.replace(root_of(world), model=model)))
+    with pytest.raises(BeyondBudget, match=r"a row of its canary may cost|no price is known"):
+        world.walk(BatchPolicy(canary=SOME, max_cost_usd=Decimal(limit), budget="estimate"))
+    assert report_of(desk_of(world), root_of(world)) is None
+    mended = BatchPolicy(canary=SOME, max_cost_usd=Decimal(10) if model != "gemini-9" else None)
+    assert world.on(mended).counts["answer"] == 10
+    assert len(world.service.generated) == 4
+
+
 def test_calls_without_an_answer_are_on_the_bill_of_the_report() -> None:
     world = World(shards=1, rows=10)
     lost = GenerateReply(error={"code": 504, "message": "lost"})
@@ -416,6 +431,23 @@ def test_answers_travel_with_a_shard_that_the_next_generation_refers_to_and_only
     assert sum(Decimal(str(row["cost_usd"])) for row in world.rows()) == landed.cost_usd
 
 
+@pytest.mark.parametrize("generation", [2, 3])
+def test_a_shard_that_an_earlier_generation_sealed_and_did_not_send_keeps_its_canarys_answers(generation: int) -> None:
+    world = World(shards=2, rows=10)
+    build = second_generation(world)
+    if generation == 3:
+        assert pass_canary(desk_of(world), build, SOME) is None
+        home = f"{generation_path(BATCH, 3)}/builds/b3"
+        build = msgspec.structs.replace(build, id="b3", generation=3)
+        world.store.create(f"{home}.json", msgspec.json.encode(build))
+        world.manifest = type(world.manifest)(uri=f"{world.store.uri}/{home}.json", rows=build.rows, shards=2)
+    landed = world.on(WITH)
+    assert landed.counts["answer"] == 20
+    assert [len(left_out(world.store, shard)) for shard in build.shards] == [2, 2]
+    assert len(world.service.generated) == 4
+    assert sum(Decimal(str(row["cost_usd"])) for row in world.rows()) == landed.cost_usd
+
+
 def test_a_generation_whose_shards_are_all_jobs_has_no_canary() -> None:
     world = World(shards=1, rows=10)
     world.waits(BatchPolicy())
@@ -471,6 +503,56 @@ def test_in_separate_tasks_a_long_pause_is_waited_for() -> None:
     world.service.generate = plain  # type: ignore[method-assign]
     assert pass_canary(desk_of(world, "resumed"), root_of(world), SOME) is None
     assert len(world.service.generated) == 4
+
+
+def interrupted(world: World) -> Canary:
+    """A canary of twenty rows that rests after five."""
+    canary, plain = Canary(rows=20, max_share=1.0, limit=timedelta(hours=9)), world.service.generate
+    busy = GenerateReply(error={"code": 429, "message": "later"}, code=429, retry_after_seconds=300.0)
+    calls: list[int] = []
+
+    def generate(*asked: Any, **how: Any) -> GenerateReply:
+        calls.append(1)
+        return busy if len(calls) > 5 else plain(*asked, **how)
+
+    world.service.generate = generate  # type: ignore[method-assign]
+    world.waits(BatchPolicy(canary=canary, max_rounds=0))
+    assert len(world.service.generated) == 5
+    return canary
+
+
+def test_what_a_canary_answered_that_is_given_up_midway_is_not_paid_again() -> None:
+    world = World(shards=2, rows=20)
+    interrupted(world)
+    landed = world.on(BatchPolicy(max_rounds=0))
+    assert sum(len(rows_in(world, job)) for job in (0, 1)) == 35
+    assert landed.counts["answer"] == 40
+    assert sum(Decimal(str(row["cost_usd"])) for row in world.rows()) == landed.cost_usd
+
+
+def test_what_a_canary_answered_lands_when_a_person_has_it_committed_midway() -> None:
+    world = World(shards=2, rows=20)
+    canary = interrupted(world)
+    world.command("commit_now")
+    landed = world.on(BatchPolicy(canary=canary, max_rounds=0, thresholds=ALL))
+    assert (landed.counts["answer"], landed.counts["missing"]) == (5, 35)
+    assert world.service.created == []
+
+
+@pytest.mark.parametrize("ladder", [(), (Rung("flex", timedelta(hours=2)),)])
+def test_a_deadline_that_passes_while_the_canary_rests_ends_in_the_ladder_and_pays_nothing_twice(ladder: Any) -> None:
+    world = World(shards=2, rows=20)
+    plain, deadline = world.service.generate, world.clock() + timedelta(hours=1)
+    canary = interrupted(world)
+    world.service.generate = plain  # type: ignore[method-assign]
+    world.clock.advance(timedelta(hours=2))
+    policy = BatchPolicy(canary=canary, max_rounds=0, deadline=deadline, ladder=ladder)
+    if not ladder:
+        with pytest.raises(WaitTimedOut):
+            world.on(policy)
+        return
+    assert world.on(policy).counts["answer"] == 40
+    assert len(world.service.generated) == 40
 
 
 def test_a_person_who_cancels_while_the_canary_rests_is_heard() -> None:

@@ -30,9 +30,11 @@ from airflow_provider_geminibatch.core.template import RequestTemplate
 from airflow_provider_geminibatch.core.verdict import Thresholds
 from airflow_provider_geminibatch.emulator import Emulator, Server, running
 from airflow_provider_geminibatch.gemini.developer import DeveloperGateway, Settings
+from airflow_provider_geminibatch.jobs.budget import Books
 from airflow_provider_geminibatch.jobs.collect import Landed, collect
 from airflow_provider_geminibatch.jobs.cost_estimate import afford, estimate_cost, note_cost, noted_cost
 from airflow_provider_geminibatch.jobs.declaration import Declaration
+from airflow_provider_geminibatch.jobs.layers import generation_of
 from airflow_provider_geminibatch.jobs.prepare import prepare
 from airflow_provider_geminibatch.jobs.submit import Submitted, read_build, submit
 from airflow_provider_geminibatch.jobs.whole import Waiting, walk
@@ -292,6 +294,14 @@ def test_a_limit_over_several_batches_counts_them_together_and_charges_none_or_a
     afford(ledgers, Decimal("1.2"), me="me", now=world.now)
     afford(ledgers, Decimal("0.1"), me="me", now=world.now)  # what is charged once is not asked again
     assert [len(charges(world, manifest)) for manifest in two] == [1, 1]
+    # Once a canary is being paid, what its batch needs is looked at when that is charged, without the rows that it answered.
+    third = [(world.prepare(SHAPES["alike"][0], "three"), world.store)]
+    with pytest.raises(BeyondBudget):
+        afford(third, Decimal("0.1"), me="me", now=world.now, charging=False)
+    assert Books(world.store, generation_of(world.build(third[0][0])), Decimal(1), me="me", now=world.now).charge(
+        "rung 0 run 1", Decimal("0.001")
+    )
+    afford(third, Decimal("0.1"), me="me", now=world.now, charging=False)
 
 
 def test_without_a_price_nothing_is_sent_under_a_limit_and_the_error_says_what_helps(world: World) -> None:

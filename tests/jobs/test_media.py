@@ -38,9 +38,15 @@ class World:
             **{"prompt": "What is it?", "media": "$image", "inline_limit_bytes": 5000, **template}
         )
 
-    def prepare(self, *rows: Any, files: Any = PlainFiles(), service: ServiceIdentity = GOOGLE) -> Prepared:  # noqa: B008
+    def prepare(
+        self,
+        *rows: Any,
+        files: Any = PlainFiles(),  # noqa: B008 - it holds nothing
+        service: ServiceIdentity = GOOGLE,
+        **declared_too: Any,
+    ) -> Prepared:
         self.tries += 1
-        declared = Declaration(model="gemini-3.8-flash", source_name="rows", template=self.template)
+        declared = Declaration(model="gemini-3.8-flash", source_name="rows", template=self.template, **declared_too)
         return prepare(
             declared, lambda: iter(rows), store=self.store, workspace_id="w", batch=BatchId("d", "r", "t"), service=service,
             me=f"try-{self.tries}", now=self.clock, log=LOG, max_tries=self.max_tries, files=files,
@@ -162,6 +168,14 @@ def test_what_the_service_reads_by_itself_is_not_read_here() -> None:
         [{"fileData": {"fileUri": f"{GOOGLE.endpoint}/v1beta/files/abc"}}],
         [{"fileData": {"fileUri": "https://youtu.be/x"}}],
     ]
+
+
+def test_fields_that_are_allowed_go_through_beside_media() -> None:
+    world = World(generation={"newField": 1})
+
+    made = world.prepare({"id": 1, "image": "files/abc"}, allow_fields={"GenerationConfig": ["newField"]})
+
+    assert b'"newField":1' in world.store.read(made.build.shards[0].path)
 
 
 def test_on_vertex_cloud_storage_is_the_services_to_read() -> None:

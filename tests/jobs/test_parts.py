@@ -119,6 +119,16 @@ def test_a_changed_row_changes_its_shard_only(lines: Path, tmp_path: Path) -> No
     assert sum(new != old for new, old in zip(second.build.shards, first.build.shards, strict=True)) == 1
 
 
+def test_a_row_added_at_the_end_changes_the_last_shards_only(lines: Path, tmp_path: Path) -> None:
+    store = LocalStore(str(tmp_path / "w"))
+    first = _prepare(store, JsonlSource(str(lines)), processes=2)
+    with lines.open("ab") as file:
+        file.write(msgspec.json.encode(_row(ROWS)) + b"\n")
+    second = _prepare(store, JsonlSource(str(lines)), processes=2, max_tries=3)
+    assert second.build.rows == ROWS + 1
+    assert len([shard for shard in second.build.shards if shard not in first.build.shards]) == 1
+
+
 def test_ready_made_requests_go_in_parts_too(tmp_path: Path) -> None:
     config = {
         "responseMimeType": "application/json",
@@ -322,6 +332,15 @@ def test_a_declaration_comes_through_as_it_was() -> None:
         assert parts.as_data(again) == parts.as_data(each)
         assert (again.template, again.columns, again.listing) == (each.template, each.columns, each.listing)
         assert again.fingerprint(None) == each.fingerprint(None)
+
+
+def test_what_others_print_in_a_worker_is_no_answer(
+    lines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text("print('hello'); print('no line end', end='')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    made = _prepare(LocalStore(str(tmp_path / "w")), JsonlSource(str(lines)), processes=2)
+    assert made.build.rows == ROWS
 
 
 def test_no_worker_outlives_the_task(lines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

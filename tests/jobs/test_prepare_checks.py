@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
@@ -37,6 +37,21 @@ def test_a_model_that_the_services_list_says_runs_no_batches_is_refused() -> Non
     listing = Listing(as_of=date(2026, 11, 1), endpoint="https://x", models=(ModelInfo(MODEL, ("generateContent",)),))
     with pytest.raises(Unusable, match="runs no generate batches, says the service's list of 2026-11-01"):
         prepare(line("a"), listing=listing)
+
+
+def test_a_model_that_is_shut_down_by_now_is_missed_by_changed_rows_only() -> None:
+    world, old = World(), {"template": None, "model": "gemini-2.0-flash", "max_rows_per_shard": 1}
+    rows = [line("a", labels={}), line("b")]
+    first = world.prepare(lambda: rows, **old)
+    world.clock.advance_to(datetime(2026, 6, 2, tzinfo=UTC))
+    assert world.prepare(lambda: rows, max_tries=5, **old).build == first.build
+    before = world.paths()
+    for changed in ([line("a"), line("c")], [*rows, line("c")]):
+        with pytest.raises(Unusable, match="shut down on 2026-06-01"):
+            world.prepare(lambda changed=changed: changed, max_tries=8, **old)
+        assert world.paths() == before
+    fewer = world.prepare(lambda: rows[:1], max_tries=8, **old)
+    assert (fewer.generation, fewer.build.shards) == (2, first.build.shards[:1])
 
 
 def test_what_may_be_wrong_is_logged_once_for_each_place_and_sealed_all_the_same(

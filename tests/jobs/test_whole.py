@@ -643,6 +643,46 @@ def test_what_a_person_had_cancelled_by_us_is_asked_again_by_a_round() -> None:
     assert landed.counts["answer"] == 3
 
 
+def cancelled_by_us(world: World, policy: BatchPolicy) -> None:
+    """The batch is one job, which we had cancelled."""
+    world.waits(policy, max_tries=1)
+    mark = CancelMark(owner="ann", at=world.clock(), why="marked failed")
+    fact_store.put(world.store, f"{G1}/s/b1/0000/a01.cancel", mark)
+    world.service.cancel("batches/000000")
+    world.clock.advance(timedelta(minutes=1))
+
+
+def test_a_shard_that_is_sent_once_more_and_finds_no_room_is_waited_for_and_in_no_round_meanwhile() -> None:
+    world, policy = World(), BatchPolicy(max_cost_usd=Decimal(5))
+    cancelled_by_us(world, policy)
+    world.service.create, create = (lambda **asked: Refused(429, "no room", 60.0)), world.service.create  # type: ignore[method-assign,assignment,misc]
+    assert "no room" in world.waits(policy, me="again", max_tries=2, later_try=True).why
+    world.service.create = create  # type: ignore[method-assign]
+
+    landed = world.on(policy)
+
+    assert landed.counts["answer"] == 3
+    assert {row["round"] for row in world.rows()} == {0}
+    assert len(world.service.created) == 2
+    assert world.fact("rounds/01.json", Round) is None
+
+
+def test_a_shard_that_is_sent_once_more_and_whose_reply_is_lost_is_paid_once() -> None:
+    world, policy = World(), BatchPolicy()
+    cancelled_by_us(world, policy)
+    world.service.replies_to_lose = 1
+    shown = world.service.jobs
+    world.service.jobs = lambda page_token="": JobPage(())  # type: ignore[method-assign,assignment,misc]
+    world.waits(policy, me="again", max_tries=2, later_try=True)
+    world.service.jobs = shown  # type: ignore[method-assign]
+
+    landed = world.on(policy)
+
+    assert landed.counts["answer"] == 3
+    assert {row["job"] for row in world.rows()} == {"batches/000001"}
+    assert len(world.service.created) == 2
+
+
 def test_a_batch_called_off_ends_a_job_whose_create_was_never_answered() -> None:
     world = World()
     world.service.replies_to_lose = 1

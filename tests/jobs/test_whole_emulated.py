@@ -112,7 +112,10 @@ def test_a_round_mends_what_came_back_empty_and_is_on_the_bill(server: Server) -
 @pytest.mark.parametrize(
     ("policy", "landed_rounds"),
     [
-        (BatchPolicy(deadline=timedelta(hours=11), ladder=(Rung("commit"),), thresholds=ALL), ["answer"] * 3 + ["missing"] * 3),
+        (
+            BatchPolicy(deadline=timedelta(hours=11), ladder=(Rung("commit"),), thresholds=ALL),
+            ["answer"] * 3 + ["missing"] * 3,
+        ),
         (FLEX, ["answer"] * 6),
         (
             BatchPolicy(deadline=timedelta(hours=11), ladder=(Rung("wait", limit=timedelta(hours=1)),), thresholds=ALL),
@@ -151,6 +154,7 @@ def waits_for_results_until_the_deadline(world: World, policy: BatchPolicy) -> N
         assert waiting.until - world.now() <= timedelta(minutes=1)
         assert "does not name its output yet" in waiting.why
     world.emulator.clock.advance(hours=1)
+
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,6 +33,20 @@ def server() -> Iterator[Server]:
         yield server
 
 
+def sealed(world: World, rows: list[dict[str, Any]], shards: int = 1) -> None:
+    """The batch of a world, from rows with media."""
+    declared = Declaration(
+        model="gemini-3.8-flash",
+        source_name="media",
+        template=RequestTemplate(prompt="What is it?", media="$media", inline_limit_bytes=1000),
+        max_rows_per_shard=3 // shards,
+    )
+    world.manifest = prepare(
+        declared, lambda: iter(rows), store=world.store, workspace_id="w1", batch=BatchId("dag", "run", "media"),
+        service=world.gateway.identity, me="p", now=world.now, log=LOG,
+    ).manifest  # fmt: skip
+
+
 class MediaWorld(World):
     """Three rows: a small image, a sound and a film that are uploaded."""
 
@@ -39,16 +55,7 @@ class MediaWorld(World):
         self.film = folder / "film.mp4"
         self.film.write_bytes(mp4() + bytes(2000))
         rows = [{"id": "k0", "media": png()}, {"id": "k1", "media": wav(2000)}, {"id": "k2", "media": str(self.film)}]
-        declared = Declaration(
-            model="gemini-3.8-flash",
-            source_name="media",
-            template=RequestTemplate(prompt="What is it?", media="$media", inline_limit_bytes=1000),
-            max_rows_per_shard=3 // shards,
-        )
-        self.manifest = prepare(
-            declared, lambda: iter(rows), store=self.store, workspace_id="w1", batch=BatchId("dag", "run", "media"),
-            service=self.gateway.identity, me="p", now=self.now, log=LOG,
-        ).manifest  # fmt: skip
+        sealed(self, rows, shards)
 
     def media_at_the_service(self) -> list[str]:
         return [file.name for file in self.gateway.file_page().files if "-media-" in file.display_name]
@@ -114,6 +121,46 @@ def test_a_rescue_leaves_out_a_row_whose_medium_cannot_be_had_any_more(
 
         assert [outcome for _, outcome, _ in world.rows()] == ["answer", "answer", "failed"]
         assert "row 2 of shard 0 is not asked: the video/mp4 of line 2 in" in caplog.text
+
+
+def test_a_round_whose_medium_cannot_be_had_any_more_costs_nothing_that_is_there(
+    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = MediaWorld(server, tmp_path)
+    policy = BatchPolicy(thresholds=Thresholds(max_unresolved=1.0), max_cost_usd=Decimal(20))
+    with closing(world.gateway):
+        world.emulator.scenario("empty", rows=(2,))
+        waiting = world.walk(policy)
+        assert isinstance(waiting, Waiting)
+        world.emulator.clock.advance(seconds=6 * 3600)
+        assert {world.gateway.job(name).state for name in waiting.job_names} == {"SUCCEEDED"}
+        world.emulator.switch_off("empty")
+        for name in world.media_at_the_service():
+            world.gateway.delete_file(name)
+        world.film.unlink()
+        world.on(policy)
+
+        assert [outcome for _, outcome, _ in world.rows()] == ["answer", "answer", "empty"]
+        assert "is not what was prepared: no such file" in caplog.text
+
+
+def test_a_round_whose_rows_name_a_file_that_is_gone_by_then_costs_nothing_that_is_there(
+    server: Server, tmp_path: Path
+) -> None:
+    world = World(server)
+    with closing(world.gateway):
+        own = world.gateway.upload(BytesIO(png()), size_bytes=len(png()), display_name="mine", mime_type="image/png")
+        sealed(world, [{"id": f"k{number}", "media": own.uri} for number in range(3)])
+        world.emulator.scenario("empty", rows=(1,))
+        waiting = world.walk(BatchPolicy())
+        assert isinstance(waiting, Waiting)
+        world.emulator.clock.advance(seconds=6 * 3600)
+        assert world.gateway.job(waiting.job_names[0]).state == "SUCCEEDED"
+        world.emulator.switch_off("empty")
+        world.gateway.delete_file(own.name)
+        world.on(BatchPolicy(thresholds=Thresholds(max_unresolved=1.0)))
+
+        assert [outcome for _, outcome, _ in world.rows()] == ["answer", "empty", "answer"]
 
 
 def test_a_canary_asks_with_media_and_what_it_answered_is_not_sent_again(server: Server, tmp_path: Path) -> None:

@@ -102,18 +102,25 @@ def test_where_a_file_is_cut_depends_on_its_size_alone() -> None:
     parts = source.parts(one, part_bytes=90)
     assert parts == source.parts(other, part_bytes=90)
     assert [(part.slices[0].start, part.slices[0].end) for part in parts] == [
-        (0, 75),
-        (75, 150),
-        (150, 225),
-        (225, 300),
+        (0, 90),
+        (90, 180),
+        (180, 270),
+        (270, 300),
     ]
     assert parts[1].serialize() == {
         "source": "FilePart",
         "of": {"source": "RequestsSource", "path": "rows.jsonl"},
-        "slices": [["rows.jsonl", "rows.jsonl", 75, 75, 150]],
+        "slices": [["rows.jsonl", "rows.jsonl", 90, 90, 180]],
     }
     assert [len(list(part.rows(other))) for part in parts] == [0, 0, 0, 0]
     assert {part.name for part in parts} == {"rows.jsonl"}
+
+
+def test_lines_that_are_added_at_the_end_move_no_cut() -> None:
+    source = JsonlSource("rows.jsonl")
+    before = source.parts(Held({"rows.jsonl": b"{}\n" * 100}), part_bytes=90)
+    after = source.parts(Held({"rows.jsonl": b"{}\n" * 135}), part_bytes=90)
+    assert after[:3] == before[:3]
 
 
 @pytest.mark.parametrize("group", [1, 3, 7, 100])

@@ -162,10 +162,16 @@ def test_a_glob_of_nothing_is_an_empty_source(tmp_path: Path) -> None:
         _rows(CsvSource(str(tmp_path / "*.csv")))
 
 
-def test_packed_files_are_unpacked(tmp_path: Path) -> None:
-    path = _write(tmp_path / "rows.csv.gz", gzip.compress(b"id\n1\n"))
+def test_a_file_with_nothing_but_a_byte_order_mark_has_no_rows(tmp_path: Path) -> None:
+    for name in ("rows.jsonl", "rows.csv"):
+        assert _rows(source_of(_write(tmp_path / name, b"\xef\xbb\xbf"))) == []
+
+
+@pytest.mark.parametrize("packed", ["gz", "GZ"])
+def test_packed_files_are_unpacked(tmp_path: Path, packed: str) -> None:
+    path = _write(tmp_path / f"rows.csv.{packed}", gzip.compress(b"id\n1\n"))
     assert [row.data for row in _rows(source_of(path))] == [{"id": "1"}]
-    lines = _write(tmp_path / "rows.jsonl.gz", gzip.compress(b'{"id": "1"}\n'))
+    lines = _write(tmp_path / f"rows.jsonl.{packed}", gzip.compress(b'{"id": "1"}\n'))
     assert [row.data for row in _rows(source_of(lines))] == [b'{"id": "1"}\n']
 
 
