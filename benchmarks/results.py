@@ -37,6 +37,9 @@ from typing import Any
 
 import msgspec
 
+# Python looks beside a script first, and `requests.py` there has the name of a library that Google's clients import.
+sys.path[:] = [folder for folder in sys.path if Path(folder).resolve() != Path(__file__).resolve().parent]
+
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 BATCHES = ("plain", "structured")
 SCHEMA = {
