@@ -100,7 +100,7 @@ class FileLanding:
 
     def open_media(self, window: str, path: str, *, parts: Sequence[str] = ()) -> BinaryIO:
         """A medium of the window by its path in ``extra.inlineData``. Raises Unusable, StoreUnreadable."""
-        for part in parts or ("",):
+        for part in (*parts, ""):  # it may have been landed whole before parts were declared
             for place in ({}, {"rejected": True}, {"early": True}):
                 manifest = self.manifest(window, part=part, **place)
                 if manifest is not None and manifest.commit == commit_of(path):

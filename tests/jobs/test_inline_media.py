@@ -22,6 +22,7 @@ from airflow_provider_geminibatch.storage import spool as spools
 from airflow_provider_geminibatch.storage.landings import FileLanding
 from airflow_provider_geminibatch.storage.spool import Disk
 from airflow_provider_geminibatch.storage.stores import LocalStore
+from tests.databases import Base
 from tests.jobs.batches import seal
 from tests.jobs.test_collect import BLOCKED, WINDOW, World
 
@@ -151,3 +152,41 @@ def test_an_image_of_the_emulator_lands_as_a_file() -> None:
     assert len(set(paths)) == 2
     for path in paths:
         assert (world.landing.read(f"{landed.manifest.folder}/{path}") or b"").startswith(b"\x89PNG\r\n\x1a\n")
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_a_part_has_its_media_in_its_own_folder(file_format: str) -> None:
+    world = World(answer=drawing(str.encode))
+    landed = world.load(landing=place(file_format, parts=("eu", "us")), part="eu")
+    assert all(path.startswith(f"{landed.manifest.folder}/_media-") for path in media(world))
+    path = world.rows(parts=("eu",))[0]["extra"]["inlineData"][0]["path"]
+    assert FileLanding(world.landing).open_media(WINDOW, path, parts=("us", "eu")).read() == b"row 0"
+
+
+def test_a_window_landed_before_parts_were_declared_has_its_media_still() -> None:
+    world = World(answer=drawing(str.encode))
+    world.load()
+    path = world.rows()[0]["extra"]["inlineData"][0]["path"]
+    assert FileLanding(world.landing).open_media(WINDOW, path, parts=("eu",)).read() == b"row 0"
+
+
+def test_a_list_that_was_harmed_is_written_again() -> None:
+    world = World(answer=drawing(str.encode))
+    manifest = world.load().manifest
+    assert manifest.media is not None
+    listing = f"{manifest.folder}/{manifest.media.path}"
+    before = world.landing.read(listing)
+    world.landing.write(listing, b"{")
+    assert world.load().manifest.media == manifest.media
+    assert world.landing.read(listing) == before
+
+
+def test_in_a_table_the_data_stay_in_the_row(tmp_path: Path) -> None:
+    world = World(answer=drawing(str.encode))
+    table = Base("sqlite", tmp_path)
+    landing = table.landing(table.connect)
+    world.load(landing=Place("notes", "sql://db@/notes", "sql"), landing_store=landing)
+    blobs = [row["extra"]["inlineData"][0] for row in landing.rows(WINDOW)]
+    assert [base64.b64decode(blob["data"]) for blob in blobs] == [b"row 0", b"row 1"]
+    with pytest.raises(Unusable, match="is a table"):
+        landing.open_media(WINDOW, "x")
