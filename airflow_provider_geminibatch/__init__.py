@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from airflow_provider_geminibatch.decorators.gemini_batch import gemini_batch
     from airflow_provider_geminibatch.hooks.dead_letters import DeadLetters
     from airflow_provider_geminibatch.hooks.gemini_batch import GeminiBatchHook
-    from airflow_provider_geminibatch.hooks.landing import Landing, landed_windows, read_window
+    from airflow_provider_geminibatch.hooks.landing import Landing, landed_windows, open_media, read_window
     from airflow_provider_geminibatch.hooks.sql import SqlSource
     from airflow_provider_geminibatch.operators.batch import GeminiBatchOperator
     from airflow_provider_geminibatch.operators.cancel import GeminiBatchCancelOperator
@@ -62,6 +62,7 @@ _HOMES = {
     "SqlSource": "hooks.sql",
     "gemini_batch": "decorators.gemini_batch",
     "landed_windows": "hooks.landing",
+    "open_media": "hooks.landing",
     "read_window": "hooks.landing",
 }
 
@@ -91,6 +92,7 @@ __all__ = [
     "SqlSource",
     "gemini_batch",
     "landed_windows",
+    "open_media",
     "read_window",
 ]
 

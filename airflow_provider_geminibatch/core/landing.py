@@ -3,6 +3,7 @@
 <landing>/window=<key>/part-00000-<commit>.parquet
 <landing>/window=<key>/_manifest.json                 the commit: written last, replaced whole
 <landing>/window=<key>/_report-<commit>.json          what came of it, for people; written after it
+<landing>/window=<key>/_media-<commit>/<digest>.png   what came inside answers; the manifest names their list
 <landing>/_rejected/window=<key>/…                    the same for what is outside its thresholds
 <landing>/_early/window=<key>/…                       the same for what there is before a window is complete
 
@@ -171,6 +172,8 @@ class CommitManifest(msgspec.Struct, frozen=True, kw_only=True):
     format: str
     parts: tuple[Part, ...]
     """The files; none in a database."""
+    media: Part | None = None
+    """The list of the media that came inside answers, with how many they are; None without any."""
     rows: int
     counts: dict[str, int]
     lines: LineCounts
@@ -256,6 +259,7 @@ class Committing(Fact, frozen=True, kw_only=True):
     window: str
     commit: str
     parts: tuple[Part, ...]
+    media: Part | None = None
 
 
 class Committed(Fact, frozen=True, kw_only=True):
@@ -385,14 +389,21 @@ def _saying(manifest: CommitManifest) -> tuple[object, ...]:
     )  # fmt: skip
 
 
+def files_of(manifest: CommitManifest | Committing) -> tuple[Part, ...]:
+    """The parts, and the list of media after them: where parts are whole, none of their media is deleted yet."""
+    return (*manifest.parts, *((manifest.media,) if manifest.media else ()))
+
+
 def replacing(standing: CommitManifest | None, mine: CommitManifest) -> CommitManifest:
     """``mine`` with the parts that go when it stands. What the standing one had still to delete is taken over."""
     if standing is None:
         return mine
-    kept = {part.path for part in mine.parts}
+    kept = {part.path for part in files_of(mine)}
     if standing.commit == mine.commit:
         kept.add(report_name(mine.commit))
-    gone = dict.fromkeys((*(part.path for part in standing.parts), report_name(standing.commit), *standing.replaces))
+    gone = dict.fromkeys(
+        (*(part.path for part in files_of(standing)), report_name(standing.commit), *standing.replaces)
+    )
     return msgspec.structs.replace(mine, replaces=tuple(path for path in gone if path not in kept))
 
 

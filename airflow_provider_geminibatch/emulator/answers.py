@@ -8,6 +8,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import struct
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from random import Random
@@ -85,6 +87,8 @@ def generate(request: Mapping[str, Any], model: str) -> Json:
     parts: list[Json] = [_function_call(request, mark) or {"text": text}]
     if thoughts and field(thinking, "includeThoughts"):
         parts.insert(0, {"text": f"Thinking about {prompt.echo}", "thought": True})
+    if "IMAGE" in [str(one).upper() for one in field(config, "responseModalities", ())]:
+        parts.append({"inlineData": {"mimeType": "image/png", "data": base64.b64encode(_image(mark)).decode()}})
     candidate = {"content": {"parts": parts, "role": "model"}, "finishReason": finish, "index": 0}
     return {
         "candidates": [candidate],
@@ -92,6 +96,18 @@ def generate(request: Mapping[str, Any], model: str) -> Json:
         "modelVersion": model,
         "responseId": base64.urlsafe_b64encode(mark).decode().rstrip("="),
     }
+
+
+def _image(mark: bytes) -> bytes:
+    """A PNG of one pixel, whose colour is the request's."""
+    chunks = (
+        (b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(b"\0" + mark[:3])),
+        (b"IEND", b""),
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    )
 
 
 def _thoughts(thinking: Mapping[str, Any], mark: bytes, room: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
 
 from airflow.providers.common.compat.sdk import Asset, AssetAlias
@@ -132,6 +132,18 @@ def read_window(landing: Landing, window: Window, *, any_verdict: bool = False) 
     Raises WindowNotLanded when there is no accepted commit.
     """
     yield from open_landing(landing.uri).rows(as_window(window), parts=landing.parts, any_verdict=any_verdict)
+
+
+def open_media(landing: Landing, window: Window, path: str) -> BinaryIO:
+    """Open an image, or whatever else came inside an answer, for reading.
+
+    :param landing: Where the window lies.
+    :param window: The window, as text or as an aware time.
+    :param path: ``path`` of one of the row's ``extra["inlineData"]``.
+
+    Raises Unusable for a path of another commit, say of one that was replaced since.
+    """
+    return open_landing(landing.uri).open_media(as_window(window), path, parts=landing.parts)
 
 
 def landed_windows(context: Mapping[str, Any], landing: Landing | None = None) -> list[dict[str, Any]]:

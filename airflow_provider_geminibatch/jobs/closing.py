@@ -62,7 +62,7 @@ def note_parts(desk: Desk, batches: Sequence[AnsweredBatch], manifest: CommitMan
     for batch in batches:
         note = Committing(
             owner=desk.me, at=desk.now(), landing=manifest.landing, window=manifest.window, commit=manifest.commit,
-            parts=manifest.parts,
+            parts=manifest.parts, media=manifest.media,
         )  # fmt: skip
         fact_store.put(batch.store, _commit_path(batch, manifest.commit, "json"), note)
 

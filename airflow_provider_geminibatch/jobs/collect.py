@@ -21,6 +21,7 @@ from airflow_provider_geminibatch.core.errors import Rejected
 from airflow_provider_geminibatch.core.kinds import check_of
 from airflow_provider_geminibatch.core.landing import (
     CommitManifest,
+    Committing,
     JobRef,
     Origin,
     Part,
@@ -214,9 +215,8 @@ class _Notes:
     batches: Sequence[AnsweredBatch]
     commit: str
 
-    def written(self) -> tuple[Part, ...] | None:
-        noted = closing.written_parts(self.desk, self.batches[0], self.commit)
-        return None if noted is None else noted.parts
+    def written(self) -> Committing | None:
+        return closing.written_parts(self.desk, self.batches[0], self.commit)
 
     def write(self, manifest: CommitManifest) -> None:
         closing.note_parts(self.desk, self.batches, manifest)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import msgspec
 
 from airflow_provider_geminibatch.core.errors import Unusable, WindowNotLanded
-from airflow_provider_geminibatch.core.landing import Acceptance, CommitManifest, Part, WindowView
+from airflow_provider_geminibatch.core.landing import Acceptance, CommitManifest, Committing, WindowView
 from airflow_provider_geminibatch.core.verdict import Verdicts
 from airflow_provider_geminibatch.storage.sinks import Column, Row
 
@@ -26,8 +26,8 @@ class Rows(Protocol):
 class Notes(Protocol):
     """What the ledger says of a commit on its way."""
 
-    def written(self) -> tuple[Part, ...] | None:
-        """The parts that an earlier try has written, None when none is on record."""
+    def written(self) -> Committing | None:
+        """What an earlier try has written, None when nothing is on record."""
         ...
 
     def write(self, manifest: CommitManifest) -> None:
@@ -65,6 +65,10 @@ class LandingStore(Protocol):
 
     def rows(self, window: str, *, parts: Sequence[str] = (), any_verdict: bool = False) -> Iterator[dict[str, Any]]:
         """The rows of a window, whole. Raises WindowNotLanded."""
+        ...
+
+    def open_media(self, window: str, path: str, *, parts: Sequence[str] = ()) -> BinaryIO:
+        """What came inside an answer, by its path in ``extra.inlineData``. Raises Unusable, StoreUnreadable."""
         ...
 
     def windows(self) -> list[str]:

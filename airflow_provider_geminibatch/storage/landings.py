@@ -9,16 +9,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 
-from airflow_provider_geminibatch.core.errors import StoreUnreadable
+from airflow_provider_geminibatch.core.errors import StoreUnreadable, Unusable
+from airflow_provider_geminibatch.core.inline_data import commit_of
 from airflow_provider_geminibatch.core.landing import (
     MANIFEST,
     Acceptance,
     CommitManifest,
     Part,
+    files_of,
     refuse_mixture,
     refuse_replacement,
     replacing,
@@ -27,6 +29,7 @@ from airflow_provider_geminibatch.core.landing import (
     window_folder,
 )
 from airflow_provider_geminibatch.core.names import text_of
+from airflow_provider_geminibatch.storage.inline_media import MediaFiles, delete_files, media_of
 from airflow_provider_geminibatch.storage.landing_store import Notes, Rows, as_accepted, readable_view
 from airflow_provider_geminibatch.storage.sinks import read_part, verified, write_parts
 from airflow_provider_geminibatch.storage.store import Store
@@ -53,12 +56,16 @@ class FileLanding:
     def commit(self, draft: CommitManifest, rows: Callable[[], Rows], notes: Notes) -> CommitManifest:
         """The parts that an earlier try wrote are used if they are all there unharmed; else they are written now."""
         check_owner(self.store, draft)
-        parts = notes.written()
-        if parts is None or not self._all_there(draft.folder, parts):
-            landing = rows()
+        noted = notes.written()
+        if noted is None or not self._all_there(draft.folder, files_of(noted)):
+            media = MediaFiles(self.store, draft.folder, draft.commit)
+            landing = media.rows(rows())
             parts = write_parts(self.store, draft.folder, draft.commit, draft.format, landing.columns, landing)
-            notes.write(msgspec.structs.replace(draft, parts=parts))
-        return commit(self.store, msgspec.structs.replace(draft, parts=parts))
+            draft = msgspec.structs.replace(draft, parts=parts, media=media.listed())
+            notes.write(draft)
+        else:
+            draft = msgspec.structs.replace(draft, parts=noted.parts, media=noted.media)
+        return commit(self.store, draft)
 
     def attach(self, manifest: CommitManifest, report: bytes) -> None:
         path = f"{manifest.folder}/{report_name(manifest.commit)}"
@@ -90,6 +97,19 @@ class FileLanding:
         for path in self.store.list(""):
             if path.rpartition("/")[2] == MANIFEST and (found := _manifest_at(self.store, path)) is not None:
                 yield found
+
+    def open_media(self, window: str, path: str, *, parts: Sequence[str] = ()) -> BinaryIO:
+        """A medium of the window by its path in ``extra.inlineData``. Raises Unusable, StoreUnreadable."""
+        for part in (*parts, ""):  # it may have been landed whole before parts were declared
+            for place in ({}, {"rejected": True}, {"early": True}):
+                manifest = self.manifest(window, part=part, **place)
+                if manifest is not None and manifest.commit == commit_of(path):
+                    return self.store.open(f"{manifest.folder}/{path}")
+        raise Unusable(
+            f"path={path!r}",
+            f"window {window} of {self.uri} has no such medium",
+            "Read its rows again: it was replaced.",
+        )
 
     def accept(self, window: str, *, reason: str, who: str, now: datetime, part: str = "") -> CommitManifest:
         return accept(self.store, window, reason=reason, who=who, now=now, part=part)
@@ -161,18 +181,18 @@ def drop_early(store: Store, final: CommitManifest, *, sweep: bool = False) -> N
     if early is not None and early.owner != final.owner:
         return
     folder = window_folder(final.window, part=final.part, early=True)
-    parts = {f"{folder}/{path}" for path in _files_of(early)} if early else set()
+    if early is not None:
+        delete_files(store, folder, _files_of(early))
     if sweep:
-        parts |= {path for path in store.list(folder) if path.rpartition("/")[2] != MANIFEST}
-    for path in sorted(parts):
-        store.delete(path)
+        for path in [path for path in store.list(folder) if path.rpartition("/")[2] != MANIFEST]:
+            store.delete(path)
     if early is not None:
         store.delete(f"{folder}/{MANIFEST}")
 
 
 def _files_of(manifest: CommitManifest) -> tuple[str, ...]:
     """The names of all that lies beside a manifest."""
-    return (*(part.path for part in manifest.parts), report_name(manifest.commit), *manifest.replaces)
+    return (*(part.path for part in files_of(manifest)), report_name(manifest.commit), *manifest.replaces)
 
 
 def _in_place(store: Store, mine: CommitManifest) -> CommitManifest | None:
@@ -191,8 +211,7 @@ def _delete_replaced(store: Store, mine: CommitManifest) -> None:
     standing = _in_place(store, mine)
     if standing is None or standing.commit != mine.commit:
         return
-    for path in mine.replaces:
-        store.delete(f"{mine.folder}/{path}")
+    delete_files(store, mine.folder, mine.replaces)
 
 
 def read_rows(
@@ -262,7 +281,8 @@ def accept(store: Store, window: str, *, reason: str, who: str, now: datetime, p
     check_owner(store, accepted)
     source = window_folder(window, rejected=True, part=part)
     if standing is None or standing.acceptance is None or standing.commit != accepted.commit:
-        for file in accepted.parts:
+        media = media_of(store, source, accepted.media.path) if accepted.media else []
+        for file in (*media, *files_of(accepted)):
             with verified(store, source, file) as data, store.writer(f"{accepted.folder}/{file.path}") as out:
                 while chunk := data.read(1 << 20):
                     out.write(chunk)
@@ -270,7 +290,6 @@ def accept(store: Store, window: str, *, reason: str, who: str, now: datetime, p
     if (report := store.read(f"{source}/{report_name(accepted.commit)}")) is not None:
         FileLanding(store).attach(accepted, report)
     # The manifest goes last: whoever is interrupted here finds it and goes on.
-    for name in _files_of(accepted):
-        store.delete(f"{source}/{name}")
+    delete_files(store, source, _files_of(accepted))
     store.delete(f"{source}/{MANIFEST}")
     return standing

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, BinaryIO
 
 from airflow_provider_geminibatch.core.errors import ResultsBroken, StoreUnreadable, Unusable
 from airflow_provider_geminibatch.core.landing import (
@@ -113,6 +113,12 @@ class SqlLanding:
             self.tables.lock(session, final.window, final.part)
             self.tables.delete(session, EARLY, final)
             self.tables.forget(session, EARLY, final)
+
+    def open_media(self, window: str, path: str, *, parts: Sequence[str] = ()) -> BinaryIO:
+        """Tables have no files."""
+        raise Unusable(
+            f"path={path!r}", f"{self.uri} is a table", "Decode data: in tables it stays in extra.inlineData."
+        )
 
     def windows(self) -> list[str]:
         with self.tables.database.reading() as session:

@@ -5,6 +5,7 @@ Whatever happens, a reader sees the old window or the new one, whole, and the ne
 
 from __future__ import annotations
 
+import base64
 import logging
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -14,29 +15,43 @@ from typing import Any
 import pytest
 
 from airflow_provider_geminibatch.core.errors import GeminiBatchError, Rejected, WindowNotLanded
-from airflow_provider_geminibatch.core.landing import Closed, Committed, Committing, Place, RunRef
+from airflow_provider_geminibatch.core.landing import Closed, Committed, Committing, Place, RunRef, files_of
 from airflow_provider_geminibatch.core.manifest import Manifest
 from airflow_provider_geminibatch.core.model import BatchId, Owner
 from airflow_provider_geminibatch.core.verdict import Thresholds
 from airflow_provider_geminibatch.jobs.collect import Commission, Landed, collect, gathered, land
 from airflow_provider_geminibatch.jobs.results import Desk
 from airflow_provider_geminibatch.storage import facts as fact_store
+from airflow_provider_geminibatch.storage.inline_media import media_of
 from airflow_provider_geminibatch.storage.landing_store import LandingStore
 from airflow_provider_geminibatch.storage.landings import FileLanding
 from airflow_provider_geminibatch.storage.stores import MemoryStore
+from airflow_provider_geminibatch.testing import echo
 from tests.databases import Base, postgres_server
 from tests.faults import WAYS, Crash, FaultyConnection, FaultyStore, Plan
 from tests.jobs.batches import seal
-from tests.jobs.test_collect import BLOCKED, WINDOW, World, answering
+from tests.jobs.test_collect import BLOCKED, WINDOW, World
 
 LOG = logging.getLogger("test")
 OTHER = BatchId("dag", "run 2", "prepare")
 
 
+def drawn(request: Any) -> dict[str, Any]:
+    """An answer with an image, another one for each text."""
+    text = request["contents"][0]["parts"][0]["text"]
+    blob = {"mimeType": "image/png", "data": base64.b64encode(text.encode()).decode()}
+    parts = [{"text": text}, {"inlineData": blob}]
+    return {
+        "candidates": [{"content": {"parts": parts}, "finishReason": "STOP"}],
+        "modelVersion": "gemini-3.8-flash-001",
+    }
+
+
 class Files:
     """Files, in parts where it has a part."""
 
-    def __init__(self, file_format: str = "jsonl", part: str = "") -> None:
+    def __init__(self, file_format: str = "jsonl", part: str = "", **answers: Any) -> None:
+        self.answers = answers
         self.store, self.part = MemoryStore("memory://landing"), part
         self.place = Place("notes", "memory://landing", file_format, (part,) if part else ())
 
@@ -44,20 +59,24 @@ class Files:
         return FileLanding(FaultyStore(self.store, plan))
 
     def leftovers(self) -> set[str]:
-        """Files of rows that no manifest names."""
-        there = {path for path in self.store.list("") if "/part-" in path}
+        """Files of rows, and media, that no manifest names."""
+        there = {path for path in self.store.list("") if "/part-" in path or "/_media-" in path}
         manifests = [
             FileLanding(self.store).manifest(WINDOW, part=self.part, rejected=rejected, early=early)
             for rejected, early in ((False, False), (True, False), (False, True))
         ]
-        return there - {f"{one.folder}/{part.path}" for one in manifests if one for part in one.parts}
+        named = {f"{one.folder}/{part.path}" for one in manifests if one for part in files_of(one)}
+        listed = [(one.folder, one.media.path) for one in manifests if one and one.media]
+        media = {f"{folder}/{one.path}" for folder, path in listed for one in media_of(self.store, folder, path)}
+        assert media <= there, "what a manifest lists is there"
+        return there - named - media
 
 
 class Tables:
     """Tables, in SQLite or PostgreSQL."""
 
     def __init__(self, base: Base) -> None:
-        self.base, self.part = base, ""
+        self.base, self.part, self.answers = base, "", dict[str, Any]()
         self.place = Place("notes", "sql://db@/notes", "sql")
 
     def open(self, plan: Plan) -> LandingStore:
@@ -80,7 +99,7 @@ class Sunk(World):
     """A world whose batches go into one sink. Only the sink is faulty: the ledger has matrices of its own."""
 
     def __init__(self, sink: Sink, **how: Any) -> None:
-        super().__init__(**how)
+        super().__init__(**(sink.answers | how))
         self.sink = sink
 
     def collect(self, *manifests: Manifest, plan: Plan | None = None, me: str = "l1", **changes: Any) -> Landed:
@@ -149,7 +168,8 @@ def early(sink: Sink) -> tuple[Sunk, Step]:
 
 
 def rejected(sink: Sink) -> tuple[Sunk, Step]:
-    world = Sunk(sink, answer=answering(row_0=BLOCKED))
+    usual = sink.answers.get("answer", echo)
+    world = Sunk(sink, answer=lambda request: BLOCKED if "row 0" in str(request) else usual(request))
 
     def step(**how: Any) -> Landed:
         try:
@@ -209,6 +229,8 @@ SINKS: dict[str, Callable[[Path], Sink]] = {
     "jsonl": lambda folder: Files(),
     "parquet": lambda folder: Files("parquet"),
     "part": lambda folder: Files(part="eu"),
+    "media": lambda folder: Files(answer=drawn),
+    "media by columns": lambda folder: Files("parquet", answer=drawn),
     "sqlite": lambda folder: Tables(sqlite_at(folder)),
 }
 
