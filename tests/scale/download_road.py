@@ -6,7 +6,6 @@ import json
 import logging
 import sys
 import time
-from pathlib import Path
 
 from airflow_provider_geminibatch.gemini.developer import DeveloperGateway, Settings
 from airflow_provider_geminibatch.jobs.download import fetch
@@ -14,6 +13,8 @@ from airflow_provider_geminibatch.storage.stores import LocalStore
 
 
 def main(url: str, file: str, folder: str) -> dict[str, object]:
+    from memory import peak_bytes  # which lies beside this script
+
     gateway, store, pauses = (
         DeveloperGateway(Settings("key", url, timeout_seconds=60)),
         LocalStore(folder),
@@ -29,12 +30,6 @@ def main(url: str, file: str, folder: str) -> dict[str, object]:
         "size_bytes": came.size_bytes, "sha256": came.sha256, "took_s": took, "pauses": pauses,
         "peak_bytes": peak_bytes(),
     }  # fmt: skip
-
-
-def peak_bytes() -> int:
-    """The most memory of this process; ``ru_maxrss`` would count that of the process which started it, too."""
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(status["VmHWM"].split()[0]) * 1024
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -105,6 +104,8 @@ def answered(store: LocalStore, build: Build, clock: ManualClock) -> Batch:
 
 
 def main(folder: str, rows: int) -> None:
+    from memory import peak_bytes  # which lies beside this script
+
     store, clock = LocalStore(folder), ManualClock()
     desk = Desk(store, InMemoryGateway(clock), "me", clock, logging.getLogger("reuse"))
     took: dict[str, float] = {}
@@ -122,7 +123,7 @@ def main(folder: str, rows: int) -> None:
     assert timed("indexed", lambda: index_answers(desk, batch)) == rows
     second = timed("sealed again", lambda: sealed(store, "two", rows, clock))
     done = timed("looked up", lambda: reuse_answers(desk, second, Reuse()))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    peak = peak_bytes()
     print(done.reused, f"{took['looked up']:.1f}", peak)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -35,6 +34,8 @@ def rows(count: int) -> Iterator[dict[str, str]]:
 
 
 def main(url: str, folder: str, count: int) -> dict[str, object]:
+    from memory import peak_bytes  # which lies beside this script
+
     store, landing = LocalStore(f"{folder}/workspace"), LocalStore(f"{folder}/landing")
     gateway = DeveloperGateway(Settings("key", url, timeout_seconds=600))
     declared = Declaration(
@@ -65,7 +66,7 @@ def main(url: str, folder: str, count: int) -> dict[str, object]:
     )  # fmt: skip
     took["load_s"] = time.perf_counter() - began
     gateway.close()
-    return {**took, "counts": landed.counts, "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+    return {**took, "counts": landed.counts, "peak_bytes": peak_bytes()}
 
 
 if __name__ == "__main__":

@@ -27,6 +27,8 @@ def rows(count: int) -> Iterator[dict[str, str]]:
 
 
 def main(folder: str, count: int, path: str = "", processes: int = 1) -> dict[str, object]:
+    from memory import peak_bytes  # which lies beside this script
+
     files, began = PlainFiles(), time.perf_counter()
     source = JsonlSource(path) if path else None
     made = prepare(
@@ -36,7 +38,7 @@ def main(folder: str, count: int, path: str = "", processes: int = 1) -> dict[st
         now=lambda: datetime.now(UTC), log=logging.getLogger("rows"),
         split=lambda: split_of(source, files, processes=processes, door={}) if source else None,
     )  # fmt: skip
-    own, theirs = (resource.getrusage(who).ru_maxrss * 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    own, theirs = peak_bytes(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     return {
         "rows": made.build.rows, "shards": len(made.build.shards), "size_bytes": made.build.size_bytes,
         "took_s": time.perf_counter() - began, "peak_bytes": own, "peak_of_a_worker_bytes": theirs,

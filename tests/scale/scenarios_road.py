@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import resource
 import sys
 import time
 from collections import Counter
@@ -77,6 +76,8 @@ def patiently(clock: Clock, act: Callable[[], T], tries: Counter[str]) -> T:
 
 
 def main(url: str, folder: str, count: int, shard_rows: int) -> dict[str, Any]:
+    from memory import peak_bytes  # which lies beside this script
+
     store, landing, clock = LocalStore(f"{folder}/workspace"), LocalStore(f"{folder}/landing"), Clock(url)
     gateway, tries = DeveloperGateway(Settings("key", url, timeout_seconds=600)), Counter[str]()
     template = RequestTemplate("Judge: $text", key="$id", response_schema=SCHEMA)
@@ -120,7 +121,7 @@ def main(url: str, folder: str, count: int, shard_rows: int) -> dict[str, Any]:
     landed = patiently(clock, load, tries)
     took["load_s"] = time.perf_counter() - began
     gateway.close()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = peak_bytes()
     return {
         **took, **_landed(landing, landed), "rows": count, "shards": len(made.build.shards), "jobs": len(sent.job_names),
         "tries": dict(tries), "peak_bytes": peak,

@@ -13,7 +13,9 @@ pytestmark = pytest.mark.scale
 
 MIB = 1 << 20
 SCRIPT = """
-import json, resource, sys
+import json, sys
+sys.path.insert(0, sys.argv[3])
+from memory import peak_bytes
 from airflow_provider_geminibatch.core.reconcile import Reconciler
 from airflow_provider_geminibatch.jobs.results import Lines
 from airflow_provider_geminibatch.storage.stores import LocalStore
@@ -25,7 +27,7 @@ with Lines(LocalStore(sys.argv[1]), "results.jsonl", None) as lines:
         joining.add(block.keys, block.kinds, block.readable, places)
     found = joining.done(lines.outcome_at)
     size = len(lines.outcome_at(found.places[0]).extra["inlineData"][0]["data"])
-print(json.dumps({"counts": found.counts, "size": size, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
+print(json.dumps({"counts": found.counts, "size": size, "peak": peak_bytes()}))
 """
 
 
@@ -35,7 +37,10 @@ def read(folder: Path, rows: int, image: bytes) -> dict[str, object]:
             file.write(b'{"key":"aaaabbbbcccc2222-0000-%07d","response":{"candidates":[{"content":{"parts":[' % row)
             file.write(b'{"inlineData":{"mimeType":"image/png","data":"%s"}}]},"finishReason":"STOP"}]}}\n' % image)
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(folder), str(rows)], capture_output=True, text=True, check=False
+        [sys.executable, "-c", SCRIPT, str(folder), str(rows), str(Path(__file__).parent)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     said: dict[str, object] = json.loads(done.stdout)
