@@ -22,7 +22,7 @@ FILES = sorted(EXAMPLES.glob("[0-9]*.py"))
 
 SERIALIZE = """
 import json, runpy, sys
-from airflow.sdk import DAG
+from airflow.sdk import DAG, Asset
 try:
     from airflow.serialization.serialized_objects import DagSerialization
 except ImportError:  # Airflow 3.1
@@ -30,10 +30,13 @@ except ImportError:  # Airflow 3.1
 made = []
 post_init = DAG.__attrs_post_init__
 DAG.__attrs_post_init__ = lambda self: (post_init(self), made.append(self))[0]
+# For the URI of an asset Airflow itself loads what every installed provider says of assets, the Google provider's clients too.
+Asset("sql://database/table")
+before = set(sys.modules)
 runpy.run_path(sys.argv[1])
 told = [DagSerialization.to_dict(dag) for dag in made]
 # Not google.cloud: a namespace that a .pth file of the Google provider's libraries makes at every start.
-heavy = [name for name in ("google.genai", "google.cloud.storage", "pyarrow", "fastapi") if name in sys.modules]
+heavy = [name for name in ("google.genai", "google.cloud.storage", "pyarrow", "fastapi") if name in sys.modules.keys() - before]
 print(json.dumps({"dags": told, "heavy": heavy}, sort_keys=True, default=str))
 """
 
