@@ -27,6 +27,7 @@ from airflow_provider_geminibatch.jobs.reuse_index import index_answers
 from airflow_provider_geminibatch.storage import facts
 from airflow_provider_geminibatch.storage.stores import LocalStore
 from airflow_provider_geminibatch.testing import InMemoryGateway, ManualClock
+from tests.scale.memory import peak_bytes
 
 TAG = "aaaabbbbcccc2222"
 PROMPT, ANSWER = b"x" * 1_000, b"y" * 1_100
@@ -104,8 +105,6 @@ def answered(store: LocalStore, build: Build, clock: ManualClock) -> Batch:
 
 
 def main(folder: str, rows: int) -> None:
-    from memory import peak_bytes  # which lies beside this script
-
     store, clock = LocalStore(folder), ManualClock()
     desk = Desk(store, InMemoryGateway(clock), "me", clock, logging.getLogger("reuse"))
     took: dict[str, float] = {}
