@@ -26,6 +26,7 @@ from airflow_provider_geminibatch.core.errors import JobUnreachable, ModelUnknow
 from airflow_provider_geminibatch.core.model import JobCounts, JobSnapshot, ServiceIdentity
 from airflow_provider_geminibatch.core.vectors import asked_dimensions
 from airflow_provider_geminibatch.gemini.gateway import (
+    NO_LABELS,
     Ambiguous,
     Created,
     CreateReply,
@@ -152,7 +153,15 @@ class InMemoryGateway:
         self.files.setdefault(f"{name}-deleted", (b"", self._clock()))
         return shown
 
-    def create(self, *, model: str, file_name: str, display_name: str, kind: str = "generate") -> CreateReply:
+    def create(
+        self,
+        *,
+        model: str,
+        file_name: str,
+        display_name: str,
+        kind: str = "generate",
+        labels: Mapping[str, str] = NO_LABELS,
+    ) -> CreateReply:
         method = METHODS[kind]
         if model not in self._models or method not in self.model(model).methods:
             return Refused(404, f"models/{model} is not found, or is not supported for {method}")

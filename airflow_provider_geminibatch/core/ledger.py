@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from airflow_provider_geminibatch.core.model import BatchId, JobCounts, ServiceIdentity
+from airflow_provider_geminibatch.core.model import BatchId, JobCounts, ServiceIdentity, state_row
 from airflow_provider_geminibatch.core.prices import PriceList
 from airflow_provider_geminibatch.core.sampling import Span
 
@@ -173,7 +173,7 @@ class CancelMark(Fact, frozen=True, kw_only=True):
 
 
 class End(Fact, frozen=True, kw_only=True):
-    """The job ended: state, counts and times as the service said."""
+    """The job ended: state, counts and times as the service said. ``output``: it did not succeed, and names an output all the same."""
 
     job_name: str
     state: str
@@ -182,6 +182,12 @@ class End(Fact, frozen=True, kw_only=True):
     counts: JobCounts = JobCounts()
     error_code: int | None = None
     error_text: str = ""
+    output: bool = False
+
+    @property
+    def readable(self) -> bool:
+        """True when there are results to be read, of all rows or of some."""
+        return self.output or state_row(self.state).readable
 
 
 class Collected(Fact, frozen=True, kw_only=True):

@@ -60,7 +60,10 @@ class JobCounts(msgspec.Struct, frozen=True):
 
 
 class JobSnapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """A job as the service showed it once. ``name`` is ``batches/…``, ``state`` is without prefix."""
+    """A job as the service showed it once. ``name`` is its resource name in full, ``state`` is without prefix.
+
+    ``input_file`` and ``output_file`` are names that the gateway's ``file`` and ``download`` take.
+    """
 
     name: str
     state: str
@@ -82,8 +85,11 @@ class JobSnapshot(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def readable(self) -> bool:
-        """True when results exist to be read, though their file may come a little later than the state."""
-        return state_row(self.state).readable
+        """True when results exist to be read, though their file may come a little later than the state.
+
+        A job of Vertex AI that failed, expired or was cancelled may have an output for the rows it came to.
+        """
+        return state_row(self.state).readable or (self.ended and bool(self.output_file))
 
 
 class ServiceIdentity(msgspec.Struct, frozen=True):

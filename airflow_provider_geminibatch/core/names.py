@@ -139,6 +139,27 @@ def media_mark(workspace_id: str) -> str:
     return f"{name_mark(workspace_id)}media-"
 
 
+_LABEL_CHARACTERS = 63
+_NOT_IN_LABELS = re.compile(r"[^a-z0-9_-]")
+
+
+def labels_of(batch: BatchId) -> dict[str, str]:
+    """What a job says about whose it is, on routes whose jobs carry labels: the Dag, its run and the task."""
+    return {"dag": _label(batch.dag_id), "run": _label(batch.run_id), "task": _label(batch.task_id)}
+
+
+def _label(text: str) -> str:
+    """A value of a label: lower-case letters, digits, ``_`` and ``-``, at most 63 of them (discovery document of Vertex AI).
+
+    Where that changed the text, a short hash at the end keeps different texts apart.
+    """
+    plain = _NOT_IN_LABELS.sub("_", text.lower())
+    if plain == text and len(plain) <= _LABEL_CHARACTERS:
+        return plain
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{plain[: _LABEL_CHARACTERS - 9]}-{digest}"
+
+
 def batch_path(batch: BatchId) -> str:
     """The folder of a batch, relative to the workspace."""
     return "/".join(

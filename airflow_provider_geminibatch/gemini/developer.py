@@ -24,6 +24,7 @@ from airflow_provider_geminibatch.core.kinds import KINDS
 from airflow_provider_geminibatch.core.model import JobSnapshot, ServiceIdentity
 from airflow_provider_geminibatch.gemini import wire
 from airflow_provider_geminibatch.gemini.gateway import (
+    NO_LABELS,
     Ambiguous,
     CreateReply,
     Download,
@@ -158,7 +159,15 @@ class DeveloperGateway:
     def delete_file(self, name: str) -> bool:
         return self._call("DELETE", f"/{name}", f"delete {name}", absent=(403, 404)) is not None
 
-    def create(self, *, model: str, file_name: str, display_name: str, kind: str = "generate") -> CreateReply:
+    def create(
+        self,
+        *,
+        model: str,
+        file_name: str,
+        display_name: str,
+        kind: str = "generate",
+        labels: Mapping[str, str] = NO_LABELS,
+    ) -> CreateReply:
         body = {"batch": {"displayName": display_name, "inputConfig": {"fileName": file_name}}}
         try:
             answer = self._http.post(f"{self._settings.base}/models/{model}:{KINDS[kind].method}", json=body)

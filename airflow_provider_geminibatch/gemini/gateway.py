@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any, BinaryIO, Literal, Protocol
 
 import msgspec
@@ -70,6 +71,8 @@ class Ambiguous(msgspec.Struct, frozen=True):
 
 CreateReply = Created | Refused | Ambiguous
 
+
+NO_LABELS: Mapping[str, str] = MappingProxyType({})
 
 Tier = Literal["flex", "standard"]
 """How an interactive call is served: flex at the price of batch, within minutes and sheddable; standard at twice that."""
@@ -158,8 +161,19 @@ class Gateway(Protocol):
         """Delete; False when the service answers 403 or 404."""
         ...
 
-    def create(self, *, model: str, file_name: str, display_name: str, kind: str = "generate") -> CreateReply:
-        """The one paid call: sent once, never repeated in here. ``kind`` is that of the requests in the file."""
+    def create(
+        self,
+        *,
+        model: str,
+        file_name: str,
+        display_name: str,
+        kind: str = "generate",
+        labels: Mapping[str, str] = NO_LABELS,
+    ) -> CreateReply:
+        """The one paid call: sent once, never repeated in here. ``kind`` is that of the requests in the file.
+
+        ``labels`` say whose job it is, on routes whose jobs can carry them.
+        """
         ...
 
     def job(self, job_name: str) -> JobSnapshot: ...

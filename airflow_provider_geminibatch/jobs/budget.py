@@ -16,7 +16,7 @@ import msgspec
 from airflow_provider_geminibatch.core.budget import Account, account, upper_usage
 from airflow_provider_geminibatch.core.cost_estimate import CostEstimate, dollars
 from airflow_provider_geminibatch.core.ledger import Charge, Claim, Refusal, ShardFacts, Spending, attempt_path
-from airflow_provider_geminibatch.core.model import Build, ServiceIdentity, Shard, Usage, state_row
+from airflow_provider_geminibatch.core.model import Build, ServiceIdentity, Shard, Usage
 from airflow_provider_geminibatch.core.prices import BATCH_SHARE, Price, batch_cost
 from airflow_provider_geminibatch.core.sampling import Span
 from airflow_provider_geminibatch.jobs.kept import left_out
@@ -286,7 +286,7 @@ def _is_over(facts: ShardFacts) -> bool:
     if last is None or last.refused is not None:
         return last is not None and last.refused is not None and last.refused.code != 429
     end = last.end if last is facts.job_attempt else None
-    return end is not None and (last.collected is not None or not state_row(end.state).readable)
+    return end is not None and (last.collected is not None or not end.readable)
 
 
 def refuse_build(store: Store, build: Build, service: ServiceIdentity, why: str, *, me: str, at: datetime) -> None:

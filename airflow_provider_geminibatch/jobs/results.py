@@ -197,7 +197,7 @@ def answered(
         "input_files": _inputs(facts),
     }  # fmt: skip
     result = ShardResult(shard=shard_name(shard), attempt=attempt.number, job=end.job_name)
-    if not state_row(end.state).readable:
+    if not end.readable:
         why = _why(end)
         if called_off := end.state == "CANCELLED" and attempt.cancel is None:
             why = "job CANCELLED at the service, and not by us"
@@ -274,7 +274,7 @@ def _why(end: End) -> str:
 
 def _ended(desk: Desk, shard: Shard, attempt: Attempt, job_name: str) -> tuple[End, JobSnapshot | None]:
     """The end of the job as it stands on record. The service is not asked about a job whose results are here already."""
-    if attempt.end is not None and (attempt.collected is not None or not state_row(attempt.end.state).readable):
+    if attempt.end is not None and (attempt.collected is not None or not attempt.end.readable):
         return attempt.end, None
     job = desk.gateway.job(job_name)
     if not job.ended:

@@ -21,7 +21,7 @@ from airflow_provider_geminibatch.core.errors import (
     ServiceError,
 )
 from airflow_provider_geminibatch.core.ledger import Attempt, CancelMark, Fenced, JobNamed, Void, attempt_path
-from airflow_provider_geminibatch.core.model import Build, Shard, state_row
+from airflow_provider_geminibatch.core.model import Build, Shard
 from airflow_provider_geminibatch.gemini.gateway import Gateway
 from airflow_provider_geminibatch.jobs.cancel import Target, cancel_jobs
 from airflow_provider_geminibatch.jobs.lookup import sweep
@@ -185,7 +185,7 @@ def _still_open(desk: Desk, shard: Shard, attempt: Attempt, number: int) -> _Ope
 def _collected(desk: Desk, build: Build, shard: Shard) -> _Open | None:
     """Collect what the shard's ended job brought; the shard if that is there and cannot be had yet: it is paid."""
     standing = fact_store.shard_facts(desk.store, shard.ledger).job_attempt
-    if standing is None or standing.end is None or standing.collected or not state_row(standing.end.state).readable:
+    if standing is None or standing.end is None or standing.collected or not standing.end.readable:
         return None
     try:
         answered(desk, None, shard, None)

@@ -40,8 +40,8 @@ from airflow_provider_geminibatch.core.ledger import (
 )
 from airflow_provider_geminibatch.core.manifest import Manifest
 from airflow_provider_geminibatch.core.media import STORAGE_BYTES
-from airflow_provider_geminibatch.core.model import Build, JobSnapshot, Shard
-from airflow_provider_geminibatch.core.names import batch_path, display_name, generation_path, short
+from airflow_provider_geminibatch.core.model import Build, JobSnapshot, Shard, state_row
+from airflow_provider_geminibatch.core.names import batch_path, display_name, generation_path, labels_of, short
 from airflow_provider_geminibatch.core.steps import Evidence, Policy
 from airflow_provider_geminibatch.gemini.gateway import Created, Gateway, Refused
 from airflow_provider_geminibatch.jobs.kept import left_out
@@ -315,7 +315,8 @@ class _Walker:
         if fact_store.get(self._store, attempt_path(shard.ledger, step.attempt, "void"), Void):
             return
         reply = self._gateway.create(
-            model=self._build.model, file_name=step.file_name, display_name=step.display_name, kind=self._build.kind
+            model=self._build.model, file_name=step.file_name, display_name=step.display_name, kind=self._build.kind,
+            labels=labels_of(self._build.batch),
         )  # fmt: skip
         if isinstance(reply, Created):
             self._named(shard, step.attempt, reply.job)
@@ -419,4 +420,5 @@ def end_fact(job: JobSnapshot, *, owner: str, at: datetime) -> End:
     return End(
         owner=owner, at=at, job_name=job.name, state=job.state, created_at=job.created_at, ended_at=job.ended_at,
         counts=job.counts, error_code=job.error_code, error_text=job.error_text,
+        output=job.readable and not state_row(job.state).readable,
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -14,6 +15,7 @@ from airflow_provider_geminibatch.core.names import (
     batch_path,
     display_name,
     generation_path,
+    labels_of,
     parse_wire_key,
     segment,
     text_of,
@@ -121,3 +123,22 @@ def test_batches_lie_where_the_workspace_says() -> None:
 
     assert batch_path(batch) == "batches/my%20dag/manual__1/prepare/map=3"
     assert generation_path(batch, 12) == "batches/my%20dag/manual__1/prepare/map=3/g0012"
+
+
+@given(st.text(), st.text(), st.text(min_size=1))
+def test_labels_keep_to_the_letters_that_labels_may_have(dag: str, run: str, task: str) -> None:
+    labels = labels_of(BatchId(dag, run, task))
+    assert all(re.fullmatch(r"[a-z0-9_-]{0,63}", value) for value in labels.values())
+
+
+@given(st.text(), st.text())
+def test_different_dags_have_different_labels(one: str, other: str) -> None:
+    assert (labels_of(BatchId(one, "r", "t")) == labels_of(BatchId(other, "r", "t"))) is (one == other)
+
+
+def test_a_plain_dag_id_is_its_own_label() -> None:
+    assert labels_of(BatchId("nightly_reviews", "scheduled__2026-11-22T00:00:00+00:00", "submit")) == {
+        "dag": "nightly_reviews",
+        "run": "scheduled__2026-11-22t00_00_00_00_00-71bbca42",
+        "task": "submit",
+    }
