@@ -26,6 +26,7 @@ from airflow_provider_geminibatch.core.value_columns import ValueColumn, value_c
 _LONGEST = 200
 _COUNTS = frozenset({"minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties"})
 _SCHEMAS_BY_NAME = ("properties", "$defs", "definitions", "patternProperties")
+_DEFINITIONS = ("$defs", "definitions", "$id", "$schema")
 _LISTS_OF_SCHEMAS = ("anyOf", "oneOf", "allOf", "prefixItems")
 _DATA = frozenset({"default", "const", "enum", "example", "examples"})
 
@@ -43,6 +44,8 @@ def schema_check(schema: Mapping[str, Any], *, repair: bool = True) -> SchemaChe
 
 def _words(plain: Any) -> frozenset[str]:
     """The answers of a schema that is nothing but a choice of words: as ``text/x.enum`` they come bare, without quotes."""
+    if isinstance(plain, Mapping) and plain.get("anyOf", [None])[1:] == [{"type": "null"}]:
+        plain = plain["anyOf"][0]
     if not isinstance(plain, Mapping) or plain.get("type") != "string":
         return frozenset()
     return frozenset(word for word in plain.get("enum", ()) if isinstance(word, str))
@@ -120,7 +123,8 @@ class _Check:
     def _explain(self, value: Any) -> str:
         try:
             error = best_match(self._slow.iter_errors(value))
-        except (RecursionError, Unresolvable) as problem:
+        except (RecursionError, Unresolvable, ArithmeticError) as problem:
+            # ArithmeticError: jsonschema divides by ``multipleOf`` as floats, which numbers of 400 digits are too large for.
             return f"cannot be checked: {type(problem).__name__}"
         return "" if error is None else _sentence(error)
 
@@ -141,7 +145,9 @@ def json_schema(schema: Any) -> Any:
         return schema
     plain = dict(_respelled(schema))
     if plain.pop("nullable", False) is True:
-        return {"anyOf": [plain, {"type": "null"}]}
+        # Definitions stay where references look for them.
+        shared = {name: plain.pop(name) for name in _DEFINITIONS if name in plain}
+        return {"anyOf": [plain, {"type": "null"}], **shared}
     return plain
 
 
@@ -225,7 +231,7 @@ def _string(rules: Mapping[str, Any]) -> Any:
             raise _Inexpressible
         return Literal[tuple(choices)]
     _only(rules, "minLength", "maxLength")
-    return Annotated[str, _meta(min_length=rules.get("minLength"), max_length=rules.get("maxLength"))]
+    return Annotated[str, _meta(min_length=_count(rules.get("minLength")), max_length=_count(rules.get("maxLength")))]
 
 
 def _number(of: type[int | float]) -> Callable[[Mapping[str, Any]], Any]:
@@ -243,10 +249,17 @@ def _bound(found: Any, of: type[int | float]) -> float | None:
     return None if found is None else of(found)
 
 
+def _count(found: Any) -> int | None:
+    # JSON Schema takes 2.0 for a count, and any size.
+    if found is not None and not (type(found) is int and found < 2**63):
+        raise _Inexpressible
+    return found
+
+
 def _array(rules: Mapping[str, Any]) -> Any:
     _only(rules, "items", "minItems", "maxItems")
     kind: Any = list[_type(rules["items"])] if "items" in rules else list  # type: ignore[misc]
-    return Annotated[kind, _meta(min_length=rules.get("minItems"), max_length=rules.get("maxItems"))]
+    return Annotated[kind, _meta(min_length=_count(rules.get("minItems")), max_length=_count(rules.get("maxItems")))]
 
 
 def _object(rules: Mapping[str, Any]) -> Any:

@@ -82,6 +82,39 @@ def test_a_choice_of_words_may_come_bare_as_the_enum_mime_type_has_it() -> None:
     assert check('"perhaps"').problem
 
 
+def test_a_choice_of_words_or_nothing_may_come_bare_too() -> None:
+    check = schema_check({"type": "STRING", "enum": ["yes", "no"], "nullable": True})
+    for text, value in (("yes", "yes"), ('"no"', "no"), ("null", None)):
+        assert check(text) == Checked(value)
+    assert check("perhaps").problem
+
+
+def test_no_number_however_large_ends_the_reading_of_results() -> None:
+    huge = "1" + "0" * 400
+    for rules in ({"multipleOf": 0.5}, {"maximum": 1.5}, {"enum": [0.5]}, {"exclusiveMinimum": 1e308}):
+        for text in (huge, f"-{huge}", "1e308", "1e999"):
+            checked = schema_check({"type": "number", **rules})(text)
+            assert isinstance(checked.problem, str)
+    assert schema_check({"type": "number", "multipleOf": 0.5})(huge).problem == "cannot be checked: OverflowError"
+
+
+@pytest.mark.parametrize("size", [2.0, 2**63, "9223372036854775808", 2**80])
+def test_a_count_that_is_no_small_whole_number_is_left_to_the_slow_engine(size: Any) -> None:
+    for schema, text in (({"type": "array", "maxItems": size}, "[1]"), ({"type": "string", "maxLength": size}, '"a"')):
+        assert schema_check(schema)(text).problem == ""
+    assert schema_check({"type": "array", "minItems": size})("[1]").problem
+
+
+def test_definitions_beside_nullable_are_found() -> None:
+    schema = {
+        "type": "object", "nullable": True, "properties": {"a": {"$ref": "#/$defs/n"}}, "$defs": {"n": {"type": "integer"}},
+    }  # fmt: skip
+    assert dangling(schema) == ""
+    check = schema_check(schema)
+    assert (check("null").problem, check('{"a": 1}').problem) == ("", "")
+    assert check('{"a": "x"}').problem
+
+
 def test_a_pattern_that_only_the_service_can_read_is_left_to_the_service() -> None:
     check = schema_check({"type": "OBJECT", "properties": {"name": {"type": "STRING", "pattern": r"^\p{L}+$"}}})
     assert check('{"name": "Zoë"}').problem == ""
