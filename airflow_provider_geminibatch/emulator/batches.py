@@ -1,24 +1,24 @@
-"""The batch endpoints: create, get, list, cancel, delete."""
+"""The batch endpoints of the Developer API: create, get, list, cancel, delete."""
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from airflow_provider_geminibatch.emulator.billing import Charge
 from airflow_provider_geminibatch.emulator.blobs import Blob
 from airflow_provider_geminibatch.emulator.catalog import Limits, find_model
+from airflow_provider_geminibatch.emulator.developer_jobs import ENDED, DeveloperJob, timeline
 from airflow_provider_geminibatch.emulator.files import Files, StoredFile
 from airflow_provider_geminibatch.emulator.intake import read_file, read_inline
-from airflow_provider_geminibatch.emulator.jobs import ENDED, Job, Kind, Rows, timeline
-from airflow_provider_geminibatch.emulator.names import Names, make_token, next_page
+from airflow_provider_geminibatch.emulator.jobs import Kind, Rows
+from airflow_provider_geminibatch.emulator.names import Names
 from airflow_provider_geminibatch.emulator.parsing import check_body, field
+from airflow_provider_geminibatch.emulator.register import Register
 from airflow_provider_geminibatch.emulator.results import Output, render
-from airflow_provider_geminibatch.emulator.switches import Scenarios
 from airflow_provider_geminibatch.emulator.wire import Call, Dropped, Json, Reply, over_quota, refused
 
 _METHODS: dict[str, tuple[Kind, str]] = {
@@ -28,32 +28,25 @@ _METHODS: dict[str, tuple[Kind, str]] = {
 
 
 class Batches:
-    """The jobs of all projects, and the endpoints on them."""
+    """The endpoints on the Developer API's jobs of all projects."""
 
     def __init__(
         self,
         seed: int,
         names: Names,
-        scenarios: Scenarios,
+        register: Register,
         limits: Limits,
         files: Files,
         turnaround_hours: tuple[float, float],
         folder: Path | None,
     ) -> None:
-        self._seed, self._names, self._scenarios, self._limits = seed, names, scenarios, limits
+        self._seed, self._names, self._register, self._limits = seed, names, register, limits
         self._files, self._hours, self._folder = files, turnaround_hours, folder
-        self._jobs: dict[str, Job] = {}
         self._outputs: dict[str, Output] = {}
-        self._created = 0
-
-    @property
-    def jobs(self) -> tuple[Job, ...]:
-        """Every job ever created, foreign and deleted ones among them, oldest first."""
-        return tuple(self._jobs.values())
 
     def create(self, call: Call) -> Reply:
         """batches.create: parse everything now, then make a job, as often as asked (documented)."""
-        if self._scenarios.happens("create_not_accepted_connection_dropped"):
+        if self._register.is_dropped():
             lost: Json = field(call.request.json(), "batch", {})
             self._leave_foreign(call, field(lost, "displayName", ""), call.params["model"])
             raise Dropped
@@ -68,13 +61,9 @@ class Batches:
             raise refused("bad_argument")
         self._check_quota(call, model, rows)
         self._leave_foreign(call, name, model)
-        job = self._new(call, model, name, input_file, rows, self._created)
+        job = self._new(call, model, name, input_file, rows, self._register.ordinal)
         job = replace(job, kind=kind, priority=int(field(batch, "priority", 0)))
-        self._jobs[job.id], self._created = job, self._created + 1
-        if self._scenarios.happens("create_reply_lost"):
-            raise Dropped
-        if self._scenarios.happens("create_500_but_created"):
-            raise refused("internal")
+        self._register.accept(job)
         return Reply(body=self._shown(job, call.now))
 
     def get(self, call: Call) -> Reply:
@@ -82,44 +71,38 @@ class Batches:
         return Reply(body=self._shown(self._found(call), call.now))
 
     def list_(self, call: Call) -> Reply:
-        """batches.list, newest first (assumed), without the results of inline requests. `filter` is not read."""
-        if "pageSize" not in call.request.query and self._scenarios.is_on("empty_list_without_page_size"):
-            return Reply(body={})
-        size, token = call.page(50)
-        if self._scenarios.happens("list_empty_page_with_token"):
-            return Reply(body={"nextPageToken": token or make_token(-sys.maxsize)})
-        visible = [(-job.number, job) for job in reversed(self.jobs) if self._is_listed(job, call)]
-        page, following = next_page(visible, size, token)
-        stale = self._scenarios.is_on("list_stale_stats")
+        """batches.list, without the results of inline requests. `filter` is not read."""
+        mine = [job for job in self._register.of(DeveloperJob) if job.project == call.project]
+        page, token = self._register.page(call, mine)
+        stale = self._register.shows_stale_stats()
         shown = [job.operation(call.now, self._output(job, call.now, inline=False), stale=stale) for job in page]
-        body: Json = {"operations": shown} if shown else {}
-        return Reply(body={**body, **({"nextPageToken": following} if following else {})})
+        return Reply(body={**({"operations": shown} if shown else {}), **token})
 
     def cancel(self, call: Call) -> Reply:
         """batches.cancel: terminal at once and without results (as probed); nothing for a job that has ended."""
         job = self._found(call)
         if job.state(call.now) not in ENDED:
-            self._jobs[job.id] = replace(job, cancelled=call.now)
+            self._register.put(replace(job, cancelled=call.now))
         return Reply(body={})
 
     def delete(self, call: Call) -> Reply:
         """batches.delete: out of sight. That it also stops the job is assumed: the documents disagree."""
         job = self._found(call)
         stopped = None if job.state(call.now) in ENDED else call.now
-        self._jobs[job.id] = replace(job, deleted=call.now, cancelled=job.cancelled or stopped)
+        self._register.put(replace(job, deleted=call.now, cancelled=job.cancelled or stopped))
         return Reply(body={})
 
     def generated(self, project: str, now: datetime, file_id: str) -> Iterator[StoredFile]:
         """The result files of a project at that time, or the one of an id."""
-        job_id = file_id.removeprefix("batch-")
-        for job in [self._jobs[job_id]] if job_id in self._jobs else () if file_id else self.jobs:
+        one = self._register.get(file_id.removeprefix("batch-"), DeveloperJob)
+        for job in [one] if one else () if file_id else self._register.of(DeveloperJob):
             if job.project == project and job.output_file and job.has_output(now):
                 blob = self.output(job).lines
                 yield StoredFile(
                     f"batch-{job.id}", job.number, project, "", "application/jsonl", job.ends, blob, job.name
                 )
 
-    def output(self, job: Job) -> Output:
+    def output(self, job: DeveloperJob) -> Output:
         """The output of a job, rendered when it is first wanted."""
         if job.id not in self._outputs:
             # Media have to outlive the processing; that every row is processed at the very end is assumed, and the worst case.
@@ -130,7 +113,7 @@ class Batches:
 
     def charges(self, now: datetime) -> Iterator[Charge]:
         """What the jobs that ended well cost; that cancelled and expired ones cost nothing is assumed."""
-        for job in self.jobs:
+        for job in self._register.of(DeveloperJob):
             if job.ordinal >= 0 and job.state(now) == "BATCH_STATE_SUCCEEDED":
                 output = self.output(job)
                 yield Charge(
@@ -148,7 +131,7 @@ class Batches:
         file_name, inlined = field(config, "fileName", ""), field(config, "requests")
         if bool(file_name) == bool(inlined):
             raise refused("no_source")
-        choose = self._scenarios.row_chooser(self._created, display_name)
+        choose = self._register.chooser(display_name)
         if file_name:
             return read_file(self._files.open_input(call, file_name), kind, choose), file_name
         if len(call.request.body) > self._limits.inline_bytes:
@@ -156,47 +139,42 @@ class Batches:
         return read_inline(inlined.get("requests") or (), choose, self._folder), ""
 
     def _check_quota(self, call: Call, model: str, rows: Rows) -> None:
-        active = [job for job in self.jobs if job.project == call.project and job.state(call.now) not in ENDED]
+        mine = (job for job in self._register.of(DeveloperJob) if job.project == call.project)
+        active = [job for job in mine if job.state(call.now) not in ENDED]
         queued = sum(job.rows.prompt_tokens for job in active if job.model == model)
         found = find_model(model, call.version)
         full = found is not None and queued + rows.prompt_tokens > self._limits.queue_of(found)
         if full or len(active) >= self._limits.concurrent_jobs:
             raise over_quota()
 
-    def _new(self, call: Call, model: str, name: str, input_file: str, rows: Rows, ordinal: int) -> Job:
-        traits = self._scenarios.of_job(ordinal, name) if ordinal >= 0 else {}
+    def _new(self, call: Call, model: str, name: str, input_file: str, rows: Rows, ordinal: int) -> DeveloperJob:
+        traits = self._register.traits(name) if ordinal >= 0 else {}
         starts, ends = timeline(self._seed, name or str(ordinal), self._hours, traits, call.now)
-        return Job(
+        return DeveloperJob(
             self._names.make("batch", 36), self._names.number(), ordinal, call.project, "generate", model, name, input_file, rows,
             created=call.now, starts=starts, ends=ends, traits=traits,
         )  # fmt: skip
 
     def _leave_foreign(self, call: Call, name: str, model: str) -> None:
         """Somebody else's job of the same name, from another file, where that scenario is on."""
-        params = self._scenarios.of_job(self._created, name).get("foreign_job_same_name")
+        params = self._register.namesake(name)
         if params is None:
             return
         blob = Blob()
         blob.append(b'{"key":"foreign","request":{"contents":[{"parts":[{"text":"foreign"}]}]}}\n')
         input_file = f"files/{self._names.make('foreign', 12)}"
-        job = self._new(call, params["model"] or model, name, input_file, Rows(blob, 1, 2, (0,)), -1)
-        self._jobs[job.id] = job
+        self._register.put(self._new(call, params["model"] or model, name, input_file, Rows(blob, 1, 2, (0,)), -1))
 
-    def _found(self, call: Call) -> Job:
-        job = self._jobs.get(call.params["id"])
+    def _found(self, call: Call) -> DeveloperJob:
+        job = self._register.get(call.params["id"], DeveloperJob)
         if job is None or job.deleted or job.project != call.project:
             raise refused("no_batch")
         return job
 
-    def _is_listed(self, job: Job, call: Call) -> bool:
-        late = job.traits.get("listed_late")
-        hidden = late is not None and call.now < job.created + timedelta(hours=late["hours"])
-        return job.project == call.project and job.deleted is None and not hidden
-
-    def _shown(self, job: Job, now: datetime) -> Json:
+    def _shown(self, job: DeveloperJob, now: datetime) -> Json:
         return job.operation(now, self._output(job, now, inline=True))
 
-    def _output(self, job: Job, now: datetime, *, inline: bool) -> Json | None:
+    def _output(self, job: DeveloperJob, now: datetime, *, inline: bool) -> Json | None:
         """What `output` says: the name of the result file, or the inline responses where they are wanted."""
         if not job.has_output(now):
             return None

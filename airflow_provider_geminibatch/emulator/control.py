@@ -56,9 +56,7 @@ class Control:
 
     def _jobs(self, body: Json) -> Json:
         now = self._emulator.clock.now()
-        return {
-            "jobs": [{**job.operation(now, None)["metadata"], "ordinal": job.ordinal} for job in self._emulator.jobs]
-        }
+        return {"jobs": [{**job.shown(now), "ordinal": job.ordinal} for job in self._emulator.jobs]}
 
     def _effects(self, body: Json) -> Json:
         """What the row scenarios did to each job: how many of its rows have which of them, together."""

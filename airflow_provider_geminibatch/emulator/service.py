@@ -20,6 +20,7 @@ from airflow_provider_geminibatch.emulator.interactive import Interactive
 from airflow_provider_geminibatch.emulator.jobs import Job
 from airflow_provider_geminibatch.emulator.log import Entry, Log
 from airflow_provider_geminibatch.emulator.names import Names
+from airflow_provider_geminibatch.emulator.register import Register
 from airflow_provider_geminibatch.emulator.scenarios import Params
 from airflow_provider_geminibatch.emulator.switches import Scenarios, Switch
 from airflow_provider_geminibatch.emulator.wire import (
@@ -99,14 +100,15 @@ class Emulator:
             self.log.clear()
             self._scenarios = scenarios = Scenarios(self._seed)
             self._files = Files(names, scenarios, self._limits, folder, self._generated)
-            self._batches = Batches(self._seed, names, scenarios, self._limits, self._files, self._turnaround, folder)
+            self._register = register = Register(names, scenarios)
+            self._batches = Batches(self._seed, names, register, self._limits, self._files, self._turnaround, folder)
             self._handlers = _handlers(self._files, self._batches, Interactive(self._charges.append, self._files))
 
     @property
     def jobs(self) -> tuple[Job, ...]:
         """Every job that a call created, oldest first, deleted ones among them."""
         with self._lock:
-            return tuple(job for job in self._batches.jobs if job.ordinal >= 0)
+            return tuple(job for job in self._register.jobs if job.ordinal >= 0)
 
     @property
     def switches(self) -> tuple[Switch, ...]:
@@ -135,7 +137,7 @@ class Emulator:
     def state(self, name: str) -> str:
         """The present state of a job, by its resource name."""
         with self._lock:
-            found = {job.name: job for job in self._batches.jobs}[name]
+            found = {job.name: job for job in self._register.jobs}[name]
             return found.state(self.clock.now())
 
     def bill(self) -> Json:
