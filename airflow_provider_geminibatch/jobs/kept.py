@@ -203,12 +203,15 @@ def kept_layers(first: int, root: Build, store: Store, check: SchemaCheck | None
 
 
 def reused_layer(number: int, root: Build, store: Store, check: SchemaCheck | None) -> KeptLayer | None:
-    """What was answered before, if this or an earlier generation looked for it. It costs nothing."""
-    looked = {number for number in _generations(root) if reusing(store, generation_path(root.batch, number))}
+    """What was answered before, if this or an earlier generation looked for it. It costs nothing.
+
+    As a canary, a look-up keeps beside any shard of its build, also one that an earlier generation had sealed and not sent.
+    """
+    looked = [number for number in _generations(root) if reusing(store, generation_path(root.batch, number))]
     found = [
         (place, kept)
         for place, shard in enumerate(root.shards)
-        if shard.generation in looked and (kept := kept_of(store, shard, REUSED))
+        if shard.generation <= max(looked, default=0) and (kept := kept_of(store, shard, REUSED))
     ]
     return KeptLayer(number, root, store, check, tuple(found), NOTHING_SPENT, REUSED) if found else None
 
@@ -218,8 +221,9 @@ def reusing(store: Store, generation: str) -> Reusing | None:
     return fact_store.get(store, f"{generation}/reuse.json", Reusing)
 
 
-def _generations(root: Build) -> set[int]:
-    return {shard.generation for shard in root.shards} | {root.generation}
+def _generations(root: Build) -> range:
+    """From the oldest that sealed a shard of the build up to its own."""
+    return range(min((shard.generation for shard in root.shards), default=root.generation), root.generation + 1)
 
 
 def canary_layer(number: int, root: Build, store: Store, check: SchemaCheck | None) -> KeptLayer | None:
@@ -228,8 +232,7 @@ def canary_layer(number: int, root: Build, store: Store, check: SchemaCheck | No
     The canary of this generation is counted with all it cost or may have; of earlier ones, what they kept for shards that
     are referred to. A canary keeps beside any shard of its build, also one that an earlier generation had sealed and not sent.
     """
-    oldest = min((shard.generation for shard in root.shards), default=root.generation)
-    asked = {number: fact for number in range(oldest, root.generation + 1) if (fact := _canary_of(store, root, number))}
+    asked = {number: fact for number in _generations(root) if (fact := _canary_of(store, root, number))}
     found = [
         (place, kept)
         for place, shard in enumerate(root.shards)

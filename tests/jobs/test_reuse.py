@@ -292,6 +292,33 @@ def test_a_shard_that_somebody_has_meant_to_send_is_left_as_it_is() -> None:
     assert left_out(world.store, world.build(manifest).shards[0]) == frozenset()
 
 
+def next_generation(world: World, manifest: Manifest, number: int) -> Manifest:
+    """A later generation of a batch, with equal rows: it refers to the shards of the first."""
+    build = world.build(manifest)
+    home = f"{generation_path(build.batch, number)}/builds/b{number}"
+    made = msgspec.structs.replace(build, id=f"b{number}", tag="ddddeeeeffff3333", generation=number)
+    world.store.create(f"{home}.json", msgspec.json.encode(made))
+    return Manifest(uri=f"{world.store.uri}/{home}.json", rows=build.rows, shards=len(build.shards))
+
+
+@pytest.mark.parametrize("generation", [2, 3])
+@pytest.mark.parametrize("rows", [3, 5])
+def test_a_shard_that_an_earlier_generation_sealed_and_did_not_send_lands_with_what_is_used_again(
+    generation: int, rows: int
+) -> None:
+    world = World()
+    world.run("one")
+    first = world.seal("two", rows=rows)
+    second = next_generation(world, first, 2)
+    world.reuse(second)
+    last = second if generation == 2 else next_generation(world, first, 3)
+    world.submit(last)
+    world.clock.advance(HOURS)
+    landed = world.load(last)
+    assert world.told("two") == [(f"k{n}", f"row {n}", n < 3) for n in range(rows)]
+    assert landed.manifest.reused_rows == 3
+
+
 def test_a_batch_without_any_job_is_submitted_and_ended_at_once() -> None:
     world = World()
     world.run("one")
