@@ -161,11 +161,13 @@ class LandedRows:
         keys, rows = sealed_keys(batch.store, answered.shard), answered.shard.rows
         same = {"job": answered.job.name if answered.job else None, "shard": answered.result.shard, "round": 0}
         whole, schema = Whole(self.columns, len(self._users), batch.build.model, same), arrow_schema(self.columns)
+        # Where batches disagree about a property it is JSON text here, which a column of its own type cannot give back.
+        spool = answered.spool if answered.spool and {*answered.spool.extras.columns} <= {*self.columns} else None
         with OutcomeReader(answered, batch.store, batch.check, raw=self.raw) as read:
             for start in range(0, rows, GROUP_ROWS):
                 named = list(islice(keys, GROUP_ROWS))
                 group = _Group(self, batch, answered, read, start, named, above.rows(place, start + len(named)))
-                kept = answered.spool.group(start // GROUP_ROWS) if answered.spool else []
+                kept = spool.group(start // GROUP_ROWS) if spool else []
                 ready = group.spooled(kept, whole, schema)
                 yield from ready or record_batches(schema, self.columns, group.rows(range(start, start + len(named))))
         # The keys say at their end whether they are what was sealed.

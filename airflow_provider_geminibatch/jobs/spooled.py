@@ -11,7 +11,7 @@ from typing import Any
 from airflow_provider_geminibatch.core.fast_outcomes import KINDS, Block
 from airflow_provider_geminibatch.core.kinds import VECTOR_COLUMN
 from airflow_provider_geminibatch.core.outcomes import SchemaCheck, VectorCheck
-from airflow_provider_geminibatch.core.vectors import is_vector, vector_kind
+from airflow_provider_geminibatch.core.vectors import vector_kind
 from airflow_provider_geminibatch.jobs.extras import Extras
 from airflow_provider_geminibatch.storage.arrow_parts import column_of, money_of, pyarrow
 from airflow_provider_geminibatch.storage.sinks import Column, Row, arrow_schema, own_columns, weight_of
@@ -110,15 +110,13 @@ class Whole:
 def _found(kept: Any, column: Column, of: Any) -> Any:
     """A column of what was kept.
 
-    Those of vectors and of properties may be missing, or of another type, where batches that land together differ.
+    Those of vectors and of properties may be missing, and vectors of another length, where batches that land together differ.
     """
     pa, _ = pyarrow()
     if column.name not in kept.schema.names:
         return pa.nulls(kept.num_rows, of)
     found = kept.column(column.name)
-    if found.type == of:
-        return found
-    return found.cast(of) if is_vector(column.kind) else column_of(found.to_pylist(), column.kind)
+    return found if found.type == of else found.cast(of)
 
 
 def merged(batches: Sequence[Any], rows: Sequence[int]) -> Any:

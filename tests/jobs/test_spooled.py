@@ -13,14 +13,18 @@ import pytest
 from pyarrow import parquet
 
 from airflow_provider_geminibatch.core.landing import Place
+from airflow_provider_geminibatch.core.manifest import Manifest
+from airflow_provider_geminibatch.core.model import BatchId
 from airflow_provider_geminibatch.core.names import wire_key
 from airflow_provider_geminibatch.core.outcomes import classify
 from airflow_provider_geminibatch.core.verdict import Thresholds
 from airflow_provider_geminibatch.jobs import collect as collecting
 from airflow_provider_geminibatch.jobs import rows as landing_rows
 from airflow_provider_geminibatch.jobs.results import buffered
+from airflow_provider_geminibatch.jobs.submit import read_build
 from airflow_provider_geminibatch.storage import spool as spools
 from airflow_provider_geminibatch.storage.spool import Disk
+from tests.jobs.batches import seal
 from tests.jobs.test_collect import WINDOW, World
 
 SCHEMA = {
@@ -168,3 +172,44 @@ def test_files_of_object_stores_are_read_in_blocks_too(monkeypatch: pytest.Monke
     blocks = list(iter(lambda: file.readlines(5000), []))
     assert b"".join(line for block in blocks for line in block) == data
     assert max(sum(map(len, block)) for block in blocks) < 6000
+
+
+def of_two_schemas() -> tuple[World, Manifest]:
+    """Two batches in one window whose schemas disagree about the kinds of all properties."""
+    world = World(shards=1, rows=2, submitted=False)
+    other = seal(world.store, shards=1, rows=2, batch=BatchId("dag", "run", "other"))
+    kinds = {"n": {"type": "integer"}, "when": {"type": "string", "format": "date-time"}, "more": {"type": "number"}}
+    words = {"n": {"type": "string"}, "when": {"type": "string"}, "only": {"type": "integer"}}
+    said_by = {
+        world.manifest: {"n": 1.0, "when": "2026-01-01T02:00:00+02:00", "more": 2},
+        other: {"n": "x", "when": "y"},
+    }
+    for manifest, properties in ((world.manifest, kinds), (other, words)):
+        build = msgspec.structs.replace(
+            read_build(world.store, manifest.path), response_schema={"type": "object", "properties": properties}
+        )
+        world.store.write(manifest.path, msgspec.json.encode(build))
+        world.submit(manifest)
+        job = list(world.service._lines)[-1]
+        text = msgspec.json.encode(said_by[manifest]).decode()
+        lines = [{"key": wire_key(build.tag, 0, row), "response": said(row, text)} for row in range(2)]
+        world.service._lines[job] = [msgspec.json.encode(line) for line in lines]
+    world.clock.advance(world.service._turnaround * 2)
+    return world, other
+
+
+def test_batches_that_disagree_about_a_property_land_the_same_with_and_without_the_disk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = []
+    for disk in (None, Disk(PLACE)):
+        world, other = of_two_schemas()
+        monkeypatch.setattr(collecting, "disk_for", lambda landing, disk=disk: disk)
+        world.load(world.manifest, other, landing=PLACE, thresholds=ANY)
+        found.append(
+            [(row["value_n"], row["value_when"], row["value_more"], row["value_only"]) for row in world.rows()]
+        )
+    assert found[0] == found[1]
+    assert sorted(found[0]) == sorted(
+        [('"x"', '"y"', None, None)] * 2 + [("1.0", '"2026-01-01T02:00:00+02:00"', 2.0, None)] * 2
+    )
