@@ -50,12 +50,16 @@ class Manifest(msgspec.Struct, frozen=True):
 def parse_manifests(given: object) -> tuple[Manifest, ...]:
     """All manifests in what a stage was handed, in order, without repeats. Raises BadManifest.
 
-    None entries in a sequence (a skipped upstream) are left out.
+    None entries in a sequence (a skipped upstream) are left out. A seal that is named twice, once with its counts and once
+    without, counts once.
     """
-    found = tuple(dict.fromkeys(_walk(given)))
+    found: dict[str, Manifest] = {}
+    for manifest in _walk(given):
+        if (known := found.get(manifest.uri)) is None or known.rows is None:
+            found[manifest.uri] = manifest
     if not found:
         raise BadManifest(_shown(given), "it holds none")
-    return found
+    return tuple(found.values())
 
 
 def _walk(given: object) -> Iterable[Manifest]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import shlex
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -17,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from airflow_provider_geminibatch.core.errors import Rejected
+from airflow_provider_geminibatch.core.errors import Rejected, Unusable
 from airflow_provider_geminibatch.core.kinds import check_of
 from airflow_provider_geminibatch.core.landing import (
     CommitManifest,
@@ -147,8 +148,8 @@ def collect(
     """Collect the answers of one or several batches and commit them as one window. Safe to repeat at any point.
 
     What rounds and rungs answered is laid over the first answers; ``gateways`` gives the service of a rung that asked another.
-    Raises ResultsNotReady while a job runs, ResultsBroken, NotOwner, and, after the commit under ``_rejected/`` stands,
-    Rejected.
+    Raises ResultsNotReady while a job runs, ResultsBroken, NotOwner, Unusable for a batch that is named twice, and, after the
+    commit under ``_rejected/`` stands, Rejected.
     """
     commission = Commission(landing, landing_store, window, owner, run, thresholds, part=part)
     desks: dict[str, Desk] = {}
@@ -177,6 +178,7 @@ def land(
 
     Returns a rejected commit too: whoever asked for it has to raise.
     """
+    _refuse_repeats(batches)
     batches = sorted((_sealed(desks[batch.origin.workspace], batch, complete) for batch in batches), key=_by_path)
     desk, store, place = next(iter(desks.values())), commission.store, commission.landing
     draft = _draft(desk, commission, batches, complete)
@@ -205,6 +207,18 @@ def land(
     if landed.view.absent:
         desk.log.info("%s window %s: still to come: %s", place.name, manifest.window, ", ".join(landed.view.absent))
     return landed
+
+
+def _refuse_repeats(batches: Sequence[AnsweredBatch]) -> None:
+    """Raises Unusable when a batch would land twice, say in two of its generations: its rows would come twice."""
+    times = Counter(batch.origin.batch for batch in batches)
+    twice, most = times.most_common(1)[0]
+    if most > 1:
+        named = ", ".join(f"{one.origin.workspace}/{one.origin.path}" for one in batches if one.origin.batch == twice)
+        raise Unusable(
+            f"what is to land names {twice} {most} times", f"its rows would come more than once ({named})",
+            "Hand over each batch once, in its newest generation.",
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

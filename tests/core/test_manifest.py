@@ -38,6 +38,11 @@ def test_mapped_upstreams_keep_their_order_and_repeats_count_once() -> None:
     assert parse_manifests(iter([OTHER.as_dict(), ONE.as_dict(), OTHER.as_dict(more=1)])) == (OTHER, ONE)
 
 
+def test_a_seal_that_is_named_with_its_counts_and_without_counts_once() -> None:
+    assert parse_manifests([URI, ONE.as_dict(), OTHER.as_dict()]) == (ONE, OTHER)
+    assert parse_manifests([ONE.as_dict(), URI, {"v": 1, "uri": URI}]) == (ONE,)
+
+
 def test_a_manifest_knows_its_workspace_and_its_seal() -> None:
     assert ONE.workspace == "s3://conn@bucket/ws"
     assert ONE.path == "batches/d/r/t/map=-1/g0001/builds/abc.json"

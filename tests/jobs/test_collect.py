@@ -21,6 +21,7 @@ from airflow_provider_geminibatch.core.errors import (
     ResultsBroken,
     ResultsNotReady,
     StoreUnreadable,
+    Unusable,
 )
 from airflow_provider_geminibatch.core.landing import Closed, Committed, Place, ResultsSeal, RunRef
 from airflow_provider_geminibatch.core.ledger import (
@@ -362,6 +363,15 @@ def test_several_batches_land_as_one_window() -> None:
     assert landed.manifest.rows == 6
     assert [origin.batch.map_index for origin in landed.manifest.origins] == [0, 1, 2]
     assert world.load(*manifests, me="l2").manifest == landed.manifest
+
+
+def test_two_generations_of_one_batch_do_not_land_together() -> None:
+    world = World()
+    home = "batches/dag/run/prepare/map=-1/g0002/builds/b2"
+    world.store.create(f"{home}.json", msgspec.json.encode(msgspec.structs.replace(world.build, id="b2", generation=2)))
+    with pytest.raises(Unusable, match=r"prepare.* 2 times: its rows would come more than once .*g0001, .*g0002"):
+        world.load(world.manifest, Manifest(uri=f"{world.store.uri}/{home}.json"))
+    assert list(world.landing.list("")) == []
 
 
 def test_the_ledger_says_what_became_of_the_batch() -> None:
