@@ -9,11 +9,11 @@ from typing import Any
 from airflow_provider_geminibatch.emulator import answers
 from airflow_provider_geminibatch.emulator.billing import Charge, Route
 from airflow_provider_geminibatch.emulator.catalog import Model, find_model, list_models
+from airflow_provider_geminibatch.emulator.effects import bent
 from airflow_provider_geminibatch.emulator.files import Files
 from airflow_provider_geminibatch.emulator.media import unreadable
 from airflow_provider_geminibatch.emulator.names import next_page
 from airflow_provider_geminibatch.emulator.parsing import check_body, field
-from airflow_provider_geminibatch.emulator.results import bent
 from airflow_provider_geminibatch.emulator.switches import marked
 from airflow_provider_geminibatch.emulator.wire import Call, Json, Reply, refused
 
