@@ -187,7 +187,7 @@ class InMemoryGateway:
                 return self._now(job)
         raise JobUnreachable(job_name, 404, "not found")
 
-    def jobs(self, page_token: str = "") -> JobPage:
+    def jobs(self, page_token: str = "", display_name: str = "") -> JobPage:
         return JobPage(tuple(self._now(job) for job in reversed(self.created)), "", self._clock())
 
     def _now(self, job: JobSnapshot) -> JobSnapshot:

@@ -7,7 +7,6 @@ resumable and harmless to repeat, are the SDK's.
 
 from __future__ import annotations
 
-import logging
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -36,25 +35,25 @@ from airflow_provider_geminibatch.gemini.gateway import (
     TokenCount,
     UploadedFile,
 )
+from airflow_provider_geminibatch.gemini.http import (
+    NEVER_SENT,
+    HttpDownload,
+    ask_once,
+    headers_of,
+    named,
+    out_of_reach,
+    page_query,
+    reply_of,
+)
+from airflow_provider_geminibatch.gemini.replies import Reply, error_text, token_count, whole_size
 
 if TYPE_CHECKING:
     from google.genai import Client
 
 ENDPOINT = "https://generativelanguage.googleapis.com"
-PAGE_SIZE = 100
-"""Jobs asked for per list page: without a size the list was seen empty (python-genai#1250); the largest allowed is unknown."""
 
 JSONL_MIME = "jsonl"
 """The MIME type the docs use; the service has intermittently refused it (python-genai#1547), and then plain text works."""
-
-# httpx raises these before a byte of the request is on the wire, so the create certainly did not happen.
-_NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol, httpx.InvalidURL)
-
-
-# Both libraries log every URL at INFO. That is noise in a task's log, and the URL of an upload is what authorises its chunks.
-for _library in ("httpx", "httpx2"):
-    if logging.getLogger(_library).level == logging.NOTSET:
-        logging.getLogger(_library).setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ class DeveloperGateway:
                 return self._upload(source, display_name, "text/plain")
             raise _sdk_error(doing, error) from error
         except _transport_errors() as error:
-            raise ServiceBusy(doing, None, _named(error)) from error
+            raise ServiceBusy(doing, None, named(error)) from error
 
     def _upload(self, source: BinaryIO, display_name: str, mime_type: str) -> UploadedFile:
         sent = self._client().files.upload(
@@ -151,7 +150,7 @@ class DeveloperGateway:
 
     def file_page(self, page_token: str = "") -> FilePage:
         doing = "list of files"
-        page = wire.file_page(_ok(self._send("GET", "/files", doing, params=_page_query(page_token)), doing))
+        page = wire.file_page(_ok(self._send("GET", "/files", doing, params=page_query(page_token)), doing))
         if page is None:
             raise ServiceBusy(doing, 200, "a reply that is not a page")
         return page
@@ -171,17 +170,17 @@ class DeveloperGateway:
         body = {"batch": {"displayName": display_name, "inputConfig": {"fileName": file_name}}}
         try:
             answer = self._http.post(f"{self._settings.base}/models/{model}:{KINDS[kind].method}", json=body)
-        except _NEVER_SENT as error:
-            return Refused(0, f"not sent: {_named(error)}")
+        except NEVER_SENT as error:
+            return Refused(0, f"not sent: {named(error)}")
         except httpx.HTTPError as error:
-            return Ambiguous(_named(error))
-        return wire.create_reply(_reply(answer))
+            return Ambiguous(named(error))
+        return wire.create_reply(reply_of(answer))
 
     def job(self, job_name: str) -> JobSnapshot:
         return _job(job_name, self._send("GET", f"/{job_name}", f"look at {job_name}"))
 
-    def jobs(self, page_token: str = "") -> JobPage:
-        return _page(self._send("GET", "/batches", "list of jobs", params=_page_query(page_token)))
+    def jobs(self, page_token: str = "", display_name: str = "") -> JobPage:
+        return _page(self._send("GET", "/batches", "list of jobs", params=page_query(page_token)))
 
     def cancel(self, job_name: str) -> None:
         self._call("POST", f"/{job_name}:cancel", f"cancel of {job_name}", json={})
@@ -191,30 +190,25 @@ class DeveloperGateway:
         doing = f"generateContent of {model}"
         # A connection is made in the usual time; the answer may take as long as was asked for.
         timeout = httpx.Timeout(timeout_seconds, connect=min(timeout_seconds, self._settings.timeout_seconds))
-        try:
-            answer = self._http.post(url, json=wire.generate_body(request, tier), timeout=timeout)
-        except _NEVER_SENT as error:
-            return GenerateReply(error={"code": 503, "message": f"not sent: {_named(error)}"}, sent=False)
-        except httpx.HTTPError as error:
-            return GenerateReply(error={"code": 504, "message": f"no answer came: {_named(error)}"})
-        return wire.generate_reply(doing, _reply(answer))
+        answer = ask_once(self._http, url, json=wire.generate_body(request, tier), timeout=timeout)
+        return answer if isinstance(answer, GenerateReply) else wire.generate_reply(doing, answer)
 
     def count_tokens(self, model: str, request: Mapping[str, Any]) -> TokenCount:
         doing = f"countTokens of {model}"
         reply = self._send("POST", f"/models/{model}:countTokens", doing, json=wire.count_body(model, request))
-        return wire.token_count(doing, _ok(reply, doing))
+        return token_count(doing, _ok(reply, doing))
 
     def model(self, name: str) -> ModelInfo:
         doing = f"model {name!r}"
         reply = self._send("GET", f"/models/{name}", doing)
         if reply.status == 404:
-            raise ModelUnknown(doing, 404, wire.error_text(reply))
+            raise ModelUnknown(doing, 404, error_text(reply))
         return wire.model_info(_ok(reply, doing).json() or {})
 
     def models(self) -> tuple[ModelInfo, ...]:
         doing, found, token = "list of models", list[ModelInfo](), ""
         while True:
-            reply = _ok(self._send("GET", "/models", doing, params=_page_query(token)), doing)
+            reply = _ok(self._send("GET", "/models", doing, params=page_query(token)), doing)
             page, following = wire.model_page(doing, reply)
             found += page
             if not following or following == token:
@@ -232,26 +226,24 @@ class DeveloperGateway:
                 if answer.status_code not in (200, 206):
                     answer.read()
                     # Asked for what comes after the last byte, a service says that there is nothing (RFC 9110 15.5.17).
-                    if answer.status_code != 416 or wire.whole_size(_headers(answer)) != offset:
-                        raise wire.service_error(doing, _reply(answer))
-                yield _Stream(answer, doing, offset)
+                    if answer.status_code != 416 or whole_size(headers_of(answer)) != offset:
+                        raise wire.service_error(doing, reply_of(answer))
+                yield HttpDownload(answer, doing, offset)
         except httpx.HTTPError as error:
-            raise ServiceBusy(doing, None, _named(error)) from error
+            raise ServiceBusy(doing, None, named(error)) from error
 
     def _call(
         self, method: str, path: str, doing: str, *, absent: tuple[int, ...] = (), json: object = None
-    ) -> wire.Reply | None:
+    ) -> Reply | None:
         """A call that must succeed; None when the status is one of ``absent``, unless the key itself was refused."""
         reply = self._send(method, path, doing, json=json)
-        if reply.status in absent and not wire.is_key_refusal(reply.status, wire.error_text(reply)):
+        if reply.status in absent and not wire.is_key_refusal(reply.status, error_text(reply)):
             return None
         return _ok(reply, doing)
 
-    def _send(self, method: str, path: str, doing: str, **more: Any) -> wire.Reply:
-        try:
-            return _reply(self._http.request(method, self._settings.base + path, **more))
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise ServiceBusy(doing, None, _named(error)) from error
+    def _send(self, method: str, path: str, doing: str, **more: Any) -> Reply:
+        with out_of_reach(doing):
+            return reply_of(self._http.request(method, self._settings.base + path, **more))
 
 
 class DeveloperWatcher:
@@ -265,40 +257,18 @@ class DeveloperWatcher:
         return _job(job_name, await self._get(f"/{job_name}", f"look at {job_name}"))
 
     async def jobs(self, page_token: str = "") -> JobPage:
-        return _page(await self._get("/batches", "list of jobs", params=_page_query(page_token)))
+        return _page(await self._get("/batches", "list of jobs", params=page_query(page_token)))
 
     async def close(self) -> None:
         await self._http.aclose()
 
-    async def _get(self, path: str, doing: str, **more: Any) -> wire.Reply:
-        try:
-            return _reply(await self._http.get(self._settings.base + path, **more))
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise ServiceBusy(doing, None, _named(error)) from error
+    async def _get(self, path: str, doing: str, **more: Any) -> Reply:
+        with out_of_reach(doing):
+            return reply_of(await self._http.get(self._settings.base + path, **more))
 
 
-class _Stream:
-    """``Download`` over an open httpx response."""
-
-    def __init__(self, answer: httpx.Response, doing: str, asked: int) -> None:
-        self._answer, self._doing = answer, doing
-        self.offset, self.size_bytes = wire.extent(answer.status_code, _headers(answer), asked)
-
-    def chunks(self) -> Iterator[bytes]:
-        if self._answer.status_code == 416:
-            return
-        try:
-            yield from self._answer.iter_bytes(1 << 20)
-        except httpx.HTTPError as error:
-            raise ServiceBusy(self._doing, None, _named(error)) from error
-
-
-def _page_query(page_token: str) -> dict[str, str]:
-    return {"pageSize": str(PAGE_SIZE)} | ({"pageToken": page_token} if page_token else {})
-
-
-def _job(job_name: str, reply: wire.Reply) -> JobSnapshot:
-    text = wire.error_text(reply)
+def _job(job_name: str, reply: Reply) -> JobSnapshot:
+    text = error_text(reply)
     if reply.status in (403, 404) and not wire.is_key_refusal(reply.status, text):
         raise JobUnreachable(job_name, reply.status, text)
     body = _ok(reply, f"look at {job_name}").json()
@@ -307,30 +277,22 @@ def _job(job_name: str, reply: wire.Reply) -> JobSnapshot:
     return wire.job_snapshot(body)
 
 
-def _page(reply: wire.Reply) -> JobPage:
+def _page(reply: Reply) -> JobPage:
     page = wire.job_page(_ok(reply, "list of jobs"))
     if page is None:
         raise ServiceBusy("list of jobs", reply.status, "a reply that is not a page")
     return page
 
 
-def _ok(reply: wire.Reply, doing: str) -> wire.Reply:
+def _ok(reply: Reply, doing: str) -> Reply:
     if reply.status != 200:
         raise wire.service_error(doing, reply)
     return reply
 
 
-def _headers(answer: httpx.Response) -> dict[str, str]:
-    return {name.lower(): value for name, value in answer.headers.items()}
-
-
-def _reply(answer: httpx.Response) -> wire.Reply:
-    return wire.Reply(answer.status_code, _headers(answer), answer.content)
-
-
 def _sdk_error(doing: str, error: Any) -> ServiceError:
     body = {"error": {"code": error.code, "message": str(error.message or error.status or "")}}
-    return wire.service_error(doing, wire.Reply(int(error.code or 500), {}, msgspec.json.encode(body)))
+    return wire.service_error(doing, Reply(int(error.code or 500), {}, msgspec.json.encode(body)))
 
 
 def _transport_errors() -> tuple[type[BaseException], ...]:
@@ -340,7 +302,3 @@ def _transport_errors() -> tuple[type[BaseException], ...]:
         base = getattr(sys.modules.get(library), name, None)
         bases += [base] if isinstance(base, type) else []
     return tuple(bases)
-
-
-def _named(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

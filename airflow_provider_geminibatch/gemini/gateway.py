@@ -178,7 +178,12 @@ class Gateway(Protocol):
 
     def job(self, job_name: str) -> JobSnapshot: ...
 
-    def jobs(self, page_token: str = "") -> JobPage: ...
+    def jobs(self, page_token: str = "", display_name: str = "") -> JobPage:
+        """A page of the list, newest first. A display name, or the beginning of one before a ``*``, is for routes that can filter.
+
+        Others show what they always show, so that whoever asks looks at the names all the same.
+        """
+        ...
 
     def cancel(self, job_name: str) -> None:
         """Ask for the end of a job; harmless on an ended one."""

@@ -207,7 +207,7 @@ def test_all_models_are_listed_as_each_is_shown(side: Side) -> None:
 def test_the_list_comes_in_pages(
     emulator: Emulator, developer: DeveloperGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_provider_geminibatch.gemini.developer.PAGE_SIZE", 2)
+    monkeypatch.setattr("airflow_provider_geminibatch.gemini.http.PAGE_SIZE", 2)
     names = {sent(developer, f"gb1-{number}").job.name for number in range(3)}
 
     first = developer.jobs()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_geminibatch.core.errors import KeyRefused, ModelUnknown, ServiceBusy, ServiceError
 from airflow_provider_geminibatch.core.model import JobCounts
-from airflow_provider_geminibatch.gemini import wire
+from airflow_provider_geminibatch.gemini import replies, wire
 from airflow_provider_geminibatch.gemini.gateway import Ambiguous, Created, Refused
 
 PENDING = {
@@ -41,9 +41,9 @@ def succeeded(**output: Any) -> dict[str, Any]:
     }  # type: ignore[dict-item]
 
 
-def reply(status: int, body: object, **headers: str) -> wire.Reply:
+def reply(status: int, body: object, **headers: str) -> replies.Reply:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return wire.Reply(status, {"date": "Sat, 25 Jul 2026 10:00:05 GMT", **headers}, data)
+    return replies.Reply(status, {"date": "Sat, 25 Jul 2026 10:00:05 GMT", **headers}, data)
 
 
 def refusal(code: int, message: str, **more: Any) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def test_no_operation_however_odd_is_an_exception(operation: dict[str, Any]) -> 
     assert isinstance(wire.job_snapshot(operation).ended, bool)
 
 
-@pytest.mark.parametrize("code", sorted(wire.CERTAIN_REFUSALS))
+@pytest.mark.parametrize("code", sorted(replies.CERTAIN_REFUSALS))
 def test_a_refusal_in_the_services_own_form_is_certain(code: int) -> None:
     assert wire.create_reply(reply(code, refusal(code, "no"))) == Refused(code, "no")
 
@@ -117,7 +117,7 @@ def test_a_refusal_in_the_services_own_form_is_certain(code: int) -> None:
     ],
     ids=lambda answer: f"{answer.status}-{answer.body[:12]!r}",
 )
-def test_everything_else_about_a_create_is_ambiguous(answer: wire.Reply) -> None:
+def test_everything_else_about_a_create_is_ambiguous(answer: replies.Reply) -> None:
     assert isinstance(wire.create_reply(answer), Ambiguous)
 
 
@@ -139,8 +139,8 @@ def test_a_created_job_carries_the_services_time() -> None:
         (reply(429, b""), None),
     ],
 )
-def test_advice_to_wait_is_taken_only_when_it_is_one(answer: wire.Reply, seconds: float | None) -> None:
-    assert wire.retry_after(answer) == seconds
+def test_advice_to_wait_is_taken_only_when_it_is_one(answer: replies.Reply, seconds: float | None) -> None:
+    assert replies.retry_after(answer) == seconds
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_advice_to_wait_is_taken_only_when_it_is_one(answer: wire.Reply, seconds
         (reply(418, refusal(418, "teapot")), ServiceError),
     ],
 )
-def test_an_error_is_told_by_its_code_and_its_known_texts(answer: wire.Reply, kind: type[ServiceError]) -> None:
+def test_an_error_is_told_by_its_code_and_its_known_texts(answer: replies.Reply, kind: type[ServiceError]) -> None:
     assert type(wire.service_error("look", answer)) is kind
 
 
@@ -168,11 +168,11 @@ def test_an_unreadable_page_is_not_an_empty_one() -> None:
 
 
 def test_a_long_error_text_is_shortened() -> None:
-    assert len(wire.error_text(reply(400, refusal(400, "x" * 5000)))) == 2000
+    assert len(replies.error_text(reply(400, refusal(400, "x" * 5000)))) == 2000
 
 
-def counted(**body: Any) -> wire.Reply:
-    return wire.Reply(200, {}, json.dumps(body).encode())
+def counted(**body: Any) -> replies.Reply:
+    return replies.Reply(200, {}, json.dumps(body).encode())
 
 
 def test_a_count_has_its_cached_part_and_its_modalities() -> None:
@@ -181,7 +181,7 @@ def test_a_count_has_its_cached_part_and_its_modalities() -> None:
             {"modality": "TEXT", "tokenCount": 1037}, {"modality": "IMAGE", "tokenCount": 258},
         ],
     )  # fmt: skip
-    count = wire.token_count("count", reply)
+    count = replies.token_count("count", reply)
     assert (count.total, count.cached) == (1295, 1000)
     assert count.modalities == (("TEXT", 1037), ("IMAGE", 258))
 
@@ -189,7 +189,7 @@ def test_a_count_has_its_cached_part_and_its_modalities() -> None:
 @pytest.mark.parametrize("body", [{}, {"totalTokens": 0}, {"totalTokens": "many"}, {"tokens": 5}])
 def test_a_reply_without_a_count_is_an_error_and_never_zero(body: dict[str, Any]) -> None:
     with pytest.raises(ServiceError, match="without totalTokens"):
-        wire.token_count("count", counted(**body))
+        replies.token_count("count", counted(**body))
 
 
 def test_the_request_that_is_counted_names_the_model_that_is_asked() -> None:
@@ -214,4 +214,4 @@ def test_the_request_that_is_counted_names_the_model_that_is_asked() -> None:
 def test_where_a_download_begins_and_how_large_the_whole_is(
     status: int, headers: dict[str, str], found: tuple[int, int | None]
 ) -> None:
-    assert wire.extent(status, headers, 10 if status != 200 else 0) == found
+    assert replies.extent(status, headers, 10 if status != 200 else 0) == found
