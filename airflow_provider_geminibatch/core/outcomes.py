@@ -73,6 +73,10 @@ class SchemaCheck(Protocol):
     def __call__(self, text: str) -> Checked: ...
 
 
+# Vectors land in single precision, which is what the service has: the largest number of it.
+_MOST_FLOAT = (2 - 2**-23) * 2.0**127
+
+
 class VectorCheck(NamedTuple):
     """Holds vectors against the length that was asked for; None, and any length will do."""
 
@@ -84,9 +88,11 @@ class VectorCheck(NamedTuple):
 
     def problem(self, values: Sequence[float]) -> str:
         """What is wrong with a vector; an empty text for nothing."""
-        if self.dimensions is None or len(values) == self.dimensions:
-            return ""
-        return f"the vector has {len(values):,} dimensions, where {self.dimensions:,} were asked for"
+        if self.dimensions is not None and len(values) != self.dimensions:
+            return f"the vector has {len(values):,} dimensions, where {self.dimensions:,} were asked for"
+        if not (max(values) <= _MOST_FLOAT and min(values) >= -_MOST_FLOAT):
+            return "the vector holds a number beyond single precision"
+        return ""
 
 
 class Finish(NamedTuple):
@@ -185,7 +191,7 @@ class _Candidate(msgspec.Struct, frozen=True, gc=False):
     finishMessage: Any = None  # noqa: N815
 
 
-class _Feedback(msgspec.Struct, frozen=True, gc=False):
+class Feedback(msgspec.Struct, frozen=True, gc=False):
     blockReason: str | None = None  # noqa: N815
     safetyRatings: Any = None  # noqa: N815
 
@@ -205,7 +211,7 @@ class _Embedding(msgspec.Struct, frozen=True, gc=False):
 
 class _Response(msgspec.Struct, frozen=True, gc=False):
     candidates: list[_Candidate] | None = None
-    promptFeedback: _Feedback | None = None  # noqa: N815
+    promptFeedback: Feedback | None = None  # noqa: N815
     usageMetadata: _Usage | None = None  # noqa: N815
     modelVersion: str | None = None  # noqa: N815
     responseId: str | None = None  # noqa: N815
@@ -283,8 +289,11 @@ def outcome_of(wire: Wire, check: SchemaCheck | None) -> Outcome:
 
 def _failure(status: object) -> Outcome | None:
     """A google.rpc.Status (or what stands in its place) as an outcome; None when it says that all is well."""
+    if isinstance(status, str):
+        status = _in_words(status)
     if isinstance(status, dict):
-        code, message = _code(status.get("code")), status.get("message") or status.get("status")
+        code = _code(status.get("code")) or _code(status.get("status"))
+        message = status.get("message") or status.get("status")
     else:
         code, message = None, status
     if (not code and not message) or message == "OK" or (isinstance(status, dict) and status.get("code") == 0):
@@ -293,6 +302,28 @@ def _failure(status: object) -> Outcome | None:
         message if isinstance(message, str) and message else f"code {code}" if code else "an error without a message"
     )
     return Outcome(kind=Outcomes.FAILED, reason=reason, code=code, transient=code in _TRANSIENT)
+
+
+def _in_words(text: str) -> object:
+    """A status that is a text: the name of a code, or words and then the error as JSON, as Vertex AI has it; else itself.
+
+    Seen: ``Bad Request: {"error": {"code": 400, "message": "…"}}`` (python-genai #1313, #509).
+    """
+    if text in _CODES:
+        return {"status": text}
+    before, brace, rest = text.partition("{")
+    try:
+        found = msgspec.json.decode(brace + rest) if brace else None
+    except UNREADABLE:
+        return text
+    error = found.get("error", found) if isinstance(found, dict) else None
+    if not isinstance(error, dict) or not (_code(error.get("code")) or _code(error.get("status"))):
+        return text
+    message = error.get("message")
+    return {
+        **error,
+        "message": f"{before.rstrip()} {message}".strip() if message and isinstance(message, str) else text,
+    }
 
 
 def _code(found: object) -> int | None:
@@ -313,6 +344,10 @@ def _of_response(response: _Response, check: SchemaCheck | None) -> Outcome:
         return Outcome(kind=kind, reason=reason, notes=None if ratings is None else {"safetyRatings": ratings})
     found = [_of_candidate(candidate, check) for candidate in candidates]
     chosen = next((outcome for outcome in found if outcome.usable), found[0])
+    if blocked and chosen.kind is Outcomes.EMPTY:
+        chosen = found[0] = msgspec.structs.replace(
+            found[0], kind=Outcomes.BLOCKED, reason=f"prompt blocked: {blocked}"
+        )
     return chosen if len(found) == 1 else _with_alternatives(chosen, found)
 
 
@@ -347,6 +382,9 @@ def _of_candidate(candidate: _Candidate, check: SchemaCheck | None) -> Outcome:
         return Outcome(kind=row.kind, reason=finish + silence, **common)
     if not said:
         kind, reason = (Outcomes.ANSWER, "") if extra else (Outcomes.EMPTY, _why_silent(parts))
+        if check and extra and "functionCall" not in extra:
+            # A call is what tools are for; anything else is not what the schema asks for.
+            kind, reason = Outcomes.INVALID, "no text that could be held against the schema"
         return Outcome(kind=kind, reason=reason, **common)
     value, problem, repaired = check(text or "") if check else Checked(None)
     kind = Outcomes.INVALID if problem else Outcomes.ANSWER
@@ -441,6 +479,7 @@ __all__ = [
     "MOST_TOKENS",
     "UNREADABLE",
     "Checked",
+    "Feedback",
     "Line",
     "Outcome",
     "SchemaCheck",

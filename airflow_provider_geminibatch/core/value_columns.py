@@ -7,7 +7,7 @@ Types come from the schema alone, never from values. A kind is a word, or JSON t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import msgspec
@@ -147,9 +147,10 @@ def _bool(value: Any) -> bool | None:
 def _timestamp(value: Any) -> datetime | None:
     try:
         moment = msgspec.convert(value, datetime) if isinstance(value, str) else None
-    except msgspec.ValidationError:
+        # In UTC it may be of a year that no calendar here has: 9999-12-31T23:59:59-05:00.
+        return moment.astimezone(UTC) if moment is not None and moment.tzinfo is not None else None
+    except (msgspec.ValidationError, OverflowError):
         return None
-    return moment if moment is not None and moment.tzinfo is not None else None
 
 
 _READERS: dict[str, Callable[[Any], Any]] = {

@@ -167,6 +167,15 @@ def test_a_vector_is_an_answer_exactly_if_it_has_the_length(values: list[float],
         assert (found.kind, found.value) == (Outcomes.INVALID, None)
 
 
+@pytest.mark.parametrize("number", [1e39, -1e39, 1e308])
+@pytest.mark.parametrize("length", [None, 2])
+def test_a_number_that_single_precision_does_not_have_is_no_part_of_a_vector(number: float, length: int | None) -> None:
+    line = msgspec.json.encode({"key": "t-0-0", "response": {"embedding": {"values": [0.5, number]}}})
+    found = classify(line, VectorCheck(length)).outcome
+    assert (found.kind, found.value) == (Outcomes.INVALID, None)
+    assert found.reason == "the vector holds a number beyond single precision"
+
+
 @pytest.mark.parametrize(
     ("model", "warned"), [("gemini-embedding-2", ["taskType", "title"]), ("gemini-embedding-001", [])]
 )

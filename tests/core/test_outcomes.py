@@ -53,6 +53,59 @@ def test_a_status_that_says_all_is_well_takes_no_answer_away(said: Any) -> None:
         assert classify(line).outcome.kind == "answer"
 
 
+@pytest.mark.parametrize(
+    ("said", "reason", "code", "transient"),
+    [
+        ({"message": "later", "status": "UNAVAILABLE"}, "later", 14, True),
+        ({"status": "INVALID_ARGUMENT"}, "INVALID_ARGUMENT", 3, False),
+        ({"code": "RESOURCE_EXHAUSTED", "message": "m"}, "m", 8, True),
+        ({"code": "13", "message": "m"}, "m", 13, True),
+        ({"code": "NEW_CODE", "status": "INTERNAL", "message": "m"}, "m", 13, True),
+        ("INTERNAL", "INTERNAL", 13, True),
+        ("words", "words", None, False),
+        ('Bad Request: {"error": {"code": 400, "message": "no", "status": "INVALID_ARGUMENT"}}', "Bad Request: no", 400, False),
+        ('Failed to get it: {"error": {"code": 503, "message": "busy"}}', "Failed to get it: busy", 503, True),
+        ('{"code": 429, "message": "slow"}', "slow", 429, True),
+        ('Bad: {"error": {"code": 503}}', 'Bad: {"error": {"code": 503}}', 503, True),
+        ('Bad: {"error": {"code": 0}}', 'Bad: {"error": {"code": 0}}', None, False),
+        ('Bad: {"error": ', 'Bad: {"error": ', None, False),
+        ("Bad: {}", "Bad: {}", None, False),
+    ],
+)  # fmt: skip
+def test_a_code_is_found_wherever_the_error_has_it(said: Any, reason: str, code: int | None, transient: bool) -> None:
+    for line in ({"error": said}, {"status": said}, {"response": {"error": said}}):
+        found = classify(msgspec.json.encode({"key": "k", **line})).outcome
+        assert (found.kind, found.reason, found.code, found.transient) == (Outcomes.FAILED, reason, code, transient)
+
+
+def test_a_blocked_prompt_beside_silent_candidates_is_blocked() -> None:
+    silent = {"content": {"role": "model"}, "finishReason": "STOP"}
+    response = {"promptFeedback": {"blockReason": "SAFETY"}, "candidates": [silent]}
+    found = classify(msgspec.json.encode({"key": "k", "response": response})).outcome
+    assert (found.kind, found.reason, found.extra) == (Outcomes.BLOCKED, "prompt blocked: SAFETY", None)
+    response["candidates"] = [silent, silent]
+    found = classify(msgspec.json.encode({"key": "k", "response": response})).outcome
+    assert (found.kind, found.extra) == (Outcomes.BLOCKED, {"alternatives": [None]})
+    response["candidates"] = [silent, {**silent, "content": {"parts": [{"text": "said"}]}}]
+    assert classify(msgspec.json.encode({"key": "k", "response": response})).outcome.kind is Outcomes.ANSWER
+
+
+@pytest.mark.parametrize(
+    ("part", "kind"),
+    [
+        ({"inlineData": {"mimeType": "image/png", "data": "aQ=="}}, Outcomes.INVALID),
+        ({"executableCode": {"code": "1"}}, Outcomes.INVALID),
+        ({"functionCall": {"name": "f"}}, Outcomes.ANSWER),
+    ],
+)
+def test_what_is_no_text_does_not_fit_a_schema(part: dict[str, Any], kind: Outcomes) -> None:
+    response = {"candidates": [{"content": {"parts": [part]}, "finishReason": "STOP"}]}
+    line = msgspec.json.encode({"key": "k", "response": response})
+    assert classify(line).outcome.kind is Outcomes.ANSWER
+    found = classify(line, lambda text: Checked({})).outcome
+    assert (found.kind, found.value, found.extra) == (kind, None, {next(iter(part)): [next(iter(part.values()))]})
+
+
 def test_a_line_without_a_key_keeps_its_outcome() -> None:
     line = classify(b'{"error":{"code":7,"message":"The caller does not have permission"}}')
     assert (line.key, line.outcome.kind, line.readable) == (None, Outcomes.FAILED, True)

@@ -69,6 +69,9 @@ def test_what_describes_no_object_has_no_columns(schema: Any) -> None:
         ("timestamp", "2026-11-22T10:00:00Z", datetime(2026, 11, 22, 10, tzinfo=UTC)),
         ("timestamp", "2026-11-22T10:00:00", None),
         ("timestamp", "yesterday", None),
+        ("timestamp", "9999-12-31T23:59:59Z", datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)),
+        ("timestamp", "9999-12-31T23:59:59-05:00", None),
+        ("timestamp", "0001-01-01T00:00:00+05:00", None),
         ('{"list":"int64"}', [1, "x"], [1, None]),
         ('{"list":"int64"}', {"a": 1}, None),
         (
@@ -103,3 +106,8 @@ def test_whatever_the_values_are_the_column_has_its_type(kind: str, values: list
 
     cells = [reader(kind)(value) for value in values]
     assert column_of(cells, kind).type == arrow_type(kind)
+
+
+def test_a_time_is_in_utc_wherever_it_lands() -> None:
+    found = reader("timestamp")("2026-11-22T10:00:00+02:00")
+    assert found.isoformat() == "2026-11-22T08:00:00+00:00"
