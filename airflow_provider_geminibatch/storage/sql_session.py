@@ -32,6 +32,12 @@ _TOLD = {
     "3D000": "the database is not there",
     "28P01": "the password was refused",
     "53100": "the disk is full",
+    "54000": "a key, or a whole row, is longer than the database takes: an index on a key holds some 2,700 bytes",
+    **dict.fromkeys(
+        ("22P02", "22003", "22007", "42804"),
+        "a column of the table has another type than what lands now, as after a change of the response schema: alter its type, "
+        "or land in another table",
+    ),
 }
 
 
@@ -154,7 +160,7 @@ class _Chunks(io.RawIOBase):
                 self._rest = next(self._chunks)
         except StopIteration:
             return b""
-        except BaseException as error:
+        except BaseException as error:  # whatever it is: psycopg2 would tell of it only that reading failed
             self.error = error
             raise
         end = len(self._rest) if size < 0 else size
@@ -198,7 +204,7 @@ class Database:
                     session.run(statement.format(lock_seconds=self.lock_seconds))
                 yield session
                 connection.commit()
-        except Exception as error:  # as above
+        except Exception as error:  # drivers' errors have no class in common
             if not is_database_error(error):
                 raise
             raise StoreUnwritable(self.uri, _why(error)) from None

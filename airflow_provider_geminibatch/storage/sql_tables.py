@@ -22,7 +22,7 @@ from airflow_provider_geminibatch.core.errors import StoreUnreadable, StoreUnwri
 from airflow_provider_geminibatch.core.landing import SQL, CommitManifest
 from airflow_provider_geminibatch.storage.sinks import Column
 from airflow_provider_geminibatch.storage.sql_session import Database, Session
-from airflow_provider_geminibatch.storage.sql_words import MARK, kind_of, quoted, sql_names
+from airflow_provider_geminibatch.storage.sql_words import MARK, json_text, kind_of, quoted, sql_names
 
 ACCEPTED, REJECTED, EARLY = "accepted", "rejected", "early"
 _SUFFIXES = {ACCEPTED: "", REJECTED: "__rejected", EARLY: "__early"}
@@ -140,6 +140,8 @@ class Tables:
         # An UPDATE locks the row in every database; not all know SELECT … FOR UPDATE.
         sql = f"UPDATE {self.commits} SET turns = turns + 1 WHERE place = {MARK} AND {_HERE}"
         session.run(sql, ACCEPTED, window, part)
+        if not self._has_lock(session, ACCEPTED, window, part):
+            raise StoreUnwritable(self.database.uri, f"somebody deleted the row of window {window} in {self.commits}")
 
     def delete(self, session: Session, place: str, mine: CommitManifest) -> None:
         """The rows of a window, or of a part of it."""
@@ -161,15 +163,15 @@ class Tables:
         values = {
             "commit_id": mine.commit, "verdict": mine.verdict.value, "row_count": mine.rows,
             "committed_at": mine.committed_at.isoformat(), "owner": str(mine.owner),
-            "columns": msgspec.json.encode(columns).decode(), "manifest": msgspec.json.encode(mine).decode(),
+            "columns": json_text(columns), "manifest": json_text(mine),
         }  # fmt: skip
         assigned = ", ".join(f"{quoted(name)} = {MARK}" for name in values)
         sql = f"UPDATE {self.commits} SET {assigned} WHERE place = {MARK} AND {_HERE}"
         session.run(sql, *values.values(), place_of(mine), mine.window, mine.part)
 
     def forget(self, session: Session, place: str, mine: CommitManifest) -> None:
-        """The manifest of a place."""
-        sql = f"DELETE FROM {self.commits} WHERE place = {MARK} AND {_HERE}"
+        """Take the manifest of a place away. Its row stays: who commits there next may have looked for it already."""
+        sql = f"UPDATE {self.commits} SET commit_id = NULL, manifest = NULL WHERE place = {MARK} AND {_HERE}"
         session.run(sql, place, mine.window, mine.part)
 
     def stream(self, session: Session, entry: Entry) -> Iterator[tuple[Any, ...]]:
@@ -201,7 +203,7 @@ class Tables:
         places = dict.fromkeys((ACCEPTED, place_of(mine)))
         with self.database.reading() as session:
             if not any(self._missing(session, table, its) for table, its, _ in tables) and all(
-                self._has_lock(session, place, mine) for place in places
+                self._has_lock(session, place, mine.window, mine.part) for place in places
             ):
                 return
         for table, its, key in tables:
@@ -233,13 +235,13 @@ class Tables:
             for statement in statements:
                 session.run(statement)
 
-    def _has_lock(self, session: Session, place: str, mine: CommitManifest) -> bool:
+    def _has_lock(self, session: Session, place: str, window: str, part: str) -> bool:
         sql = f"SELECT turns FROM {self.commits} WHERE place = {MARK} AND {_HERE}"
-        return bool(session.fetch(sql, place, mine.window, mine.part))
+        return bool(session.fetch(sql, place, window, part))
 
     def _make_lock(self, place: str, mine: CommitManifest) -> None:
         with self.database.reading() as session:
-            if self._has_lock(session, place, mine):
+            if self._has_lock(session, place, mine.window, mine.part):
                 return
         sql = f"INSERT INTO {self.commits} (place, landed_window, landed_part, turns) VALUES ({', '.join([MARK] * 4)})"
         with self.database.writing() as session:

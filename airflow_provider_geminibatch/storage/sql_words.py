@@ -94,7 +94,7 @@ def _short_enough(name: str) -> str:
 
 def encoders(words: Words, kinds: Sequence[str]) -> list[Callable[[Any], Any]]:
     """What turns the cells of a row into parameters."""
-    special: dict[str, Callable[[Any], Any]] = {"string": _text, "name": _text, "json": _json}
+    special: dict[str, Callable[[Any], Any]] = {"string": _text, "name": _text, "json": json_text}
     if words.decimal_as_text:
         special |= {"decimal": lambda value: format(value, "f"), "timestamp": datetime.isoformat}
     return [_unless_none(special.get(kind_of(words, kind))) for kind in kinds]
@@ -120,7 +120,8 @@ _encode = msgspec.json.Encoder(decimal_format="string").encode
 _ESCAPED_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 
 
-def _json(value: Any) -> str:
+def json_text(value: Any) -> str:
+    """A value as JSON that every database takes: without the character 0."""
     text = _encode(value).decode()
     return _ESCAPED_NUL.sub(r"\1\\ufffd", text) if "\\u0000" in text else text
 
@@ -164,4 +165,16 @@ def _copied(cell: Any) -> str:
     return cell.isoformat() if isinstance(cell, datetime) else str(cell)
 
 
-__all__ = ["MARK", "WORDS", "Words", "bound", "copy_chunks", "decoders", "encoders", "kind_of", "quoted", "sql_names"]
+__all__ = [
+    "MARK",
+    "WORDS",
+    "Words",
+    "bound",
+    "copy_chunks",
+    "decoders",
+    "encoders",
+    "json_text",
+    "kind_of",
+    "quoted",
+    "sql_names",
+]

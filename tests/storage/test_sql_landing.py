@@ -22,7 +22,7 @@ from airflow_provider_geminibatch.core.errors import (
     WindowNotLanded,
 )
 from airflow_provider_geminibatch.core.kinds import VECTOR_COLUMN
-from airflow_provider_geminibatch.core.landing import CommitManifest, Origin
+from airflow_provider_geminibatch.core.landing import CommitManifest, JobRef, Origin
 from airflow_provider_geminibatch.core.model import Owner
 from airflow_provider_geminibatch.core.vectors import vector_kind
 from airflow_provider_geminibatch.core.verdict import Verdicts
@@ -151,6 +151,43 @@ def test_a_person_accepts_a_rejected_window_and_its_rows_move(base: Base) -> Non
     assert keys_of(landing) == ["d"]
 
 
+def test_a_commit_is_not_lost_that_comes_while_a_person_accepts_the_one_before(
+    base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    landing = base.landing()
+    put(landing, "c1", "a", verdict=Verdicts.REJECTED)
+    prepare = Tables.prepare
+
+    def prepare_and_accept(tables: Tables, *about: Any) -> None:
+        prepare(tables, *about)
+        base.landing().accept("w", reason="good enough", who="ada", now=NOW)
+
+    monkeypatch.setattr(Tables, "prepare", prepare_and_accept)
+    second = put(landing, "c2", "b", "c", verdict=Verdicts.REJECTED)
+    assert landing.manifest("w", rejected=True) == second
+    assert (base.keys(), base.keys("__rejected")) == (["a"], ["b", "c"])
+
+
+def test_a_window_whose_row_to_lock_is_gone_is_not_committed_unlocked(
+    base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    landing = base.landing()
+    put(landing, "c1", "a")
+    prepare = Tables.prepare
+
+    def prepare_and_delete(tables: Tables, *about: Any) -> None:
+        prepare(tables, *about)
+        base.run(f"DELETE FROM {base.schema + '.' if base.schema else ''}notes__commits")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Tables, "prepare", prepare_and_delete)
+        with pytest.raises(StoreUnwritable, match="somebody deleted the row of window w"):
+            put(landing, "c2", "b")
+    assert base.keys() == ["a"]
+    put(landing, "c2", "b")
+    assert keys_of(landing) == base.keys() == ["b"]
+
+
 def test_another_task_and_an_older_generation_are_refused_and_change_nothing(base: Base) -> None:
     landing = base.landing()
     put(landing, "c1", "a", origins=(origin(2),))
@@ -203,6 +240,33 @@ def test_every_value_comes_back_as_it_was_but_for_the_character_0(base: Base) ->
     wanted["value"] = VALUE | {"nul": "a\ufffdb"}
     assert found == wanted
     assert list(found) == [*(column.name for column in COLUMNS), "region %", 'we"ird']
+
+
+def test_a_character_0_in_a_name_keeps_no_window_from_landing(base: Base) -> None:
+    landing = base.landing()
+    job = JobRef(name="batches/1", shard="s", rows=1, state="FAILED", error="a\0b")
+    made = draft("c1", "a", jobs=(job,))
+    landing.commit(made, lambda: Given([(*row("a"), "eu")], "re\0gion"), Noted())
+    [found] = landing.rows("w")
+    assert (found["key"], found["re\ufffdgion"]) == ("a", "eu")
+
+
+def test_what_the_database_cannot_take_is_told_without_a_word_of_the_row(base: Base) -> None:
+    class Typed(Given):
+        def __init__(self, kind: str, *rows: Row) -> None:
+            self.columns, self._rows = (*COLUMNS, Column("value_score", kind)), rows  # type: ignore[assignment]
+
+    if base.kind == "sqlite":  # which takes any value anywhere, and keys of any length
+        return
+    landing = base.landing()
+    landing.commit(draft("c1", "a"), lambda: Typed("int64", (*row("a"), 1)), Noted())
+    with pytest.raises(StoreUnwritable, match="has another type than what lands now") as caught:
+        landing.commit(draft("c2", "a"), lambda: Typed("float64", (*row("a"), 0.5)), Noted())
+    assert "0.5" not in str(caught.value)
+    key = "".join(chr(0x4E00 + at * 7919 % 20_000) for at in range(3_000))
+    with pytest.raises(StoreUnwritable, match="longer than the database takes"):
+        put(landing, "c3", key)
+    assert [found["value_score"] for found in landing.rows("w")] == [1]
 
 
 def test_typed_columns_keep_their_types_and_what_has_none_lands_as_json(base: Base) -> None:
