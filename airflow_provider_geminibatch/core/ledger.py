@@ -41,6 +41,8 @@ class Opening(Fact, frozen=True, kw_only=True):
     fingerprint: str
     service: ServiceIdentity | None = None
     max_tries: int | None = None
+    chosen: str = ""
+    """Why the batch is where it is, if there was a choice between locations or connections."""
 
 
 class Checked(Fact, frozen=True, kw_only=True):

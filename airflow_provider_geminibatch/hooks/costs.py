@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_geminibatch.core.cost_estimate import CostEstimate
     from airflow_provider_geminibatch.core.model import Build
+    from airflow_provider_geminibatch.jobs.price_list import PriceBook
 
 log = logging.getLogger(__name__)
 
@@ -50,17 +51,27 @@ def note_prices(ledgers: Iterable[tuple[Manifest, Store]], models: Iterable[str 
     Where none is named, and for models that it does not have, who needs a price first takes the usual ones. Raises Unusable
     for a file that holds no prices, SourceUnreadable for one that cannot be read.
     """
-    from airflow_provider_geminibatch.jobs.price_list import open_book, standing_prices
+    from airflow_provider_geminibatch.core.ledger import Opening
+    from airflow_provider_geminibatch.jobs.price_list import standing_prices
     from airflow_provider_geminibatch.jobs.submit import read_build
+    from airflow_provider_geminibatch.storage import facts
 
-    uri = config.prices()
-    if not uri:
+    if not config.prices():
         return
-    book = open_book(uri, _read)
+    book = price_book()
     for manifest, store in ledgers:
         build = read_build(store, manifest.path)
+        opening = facts.get(store, f"{_generation(build)}/batch.json", Opening)
+        service = opening.service if opening else None
         for model in {build.model, *(model for model in models if model)}:
-            standing_prices(store, _generation(build), model, me=me, now=utc_now, book=book)
+            standing_prices(store, _generation(build), model, me=me, now=utc_now, book=book, service=service)
+
+
+def price_book() -> PriceBook:
+    """Every price that can be known here. Raises Unusable, SourceUnreadable."""
+    from airflow_provider_geminibatch.jobs.price_list import open_book
+
+    return open_book(config.prices(), _read)
 
 
 def _read(uri: str) -> bytes:
@@ -121,4 +132,4 @@ def _generation(build: Build) -> str:
     return generation_path(build.batch, build.generation)
 
 
-__all__ = ["XCOM_KEY", "note_prices", "record_estimate", "show_estimate", "usd_limit"]
+__all__ = ["XCOM_KEY", "note_prices", "price_book", "record_estimate", "show_estimate", "usd_limit"]

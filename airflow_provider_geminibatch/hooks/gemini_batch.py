@@ -64,6 +64,10 @@ class GeminiBatchHook(BaseHook):
         """Which service the connection points at, without asking the service."""
         return self.settings().identity
 
+    def locations(self) -> tuple[str, ...]:
+        """The locations that the connection lists, in its order; none on a route that has no locations."""
+        return ()
+
     @classmethod
     async def aconnect(cls, conn_id: str) -> DeveloperWatcher:
         """A watcher for an event loop, to be closed by the caller. Airflow itself masks the key here."""

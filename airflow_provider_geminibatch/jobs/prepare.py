@@ -71,19 +71,22 @@ def prepare(
     on_clear: str = "adopt",
     files: Files = PlainFiles(),  # noqa: B008 - has no state
     split: Callable[[], Split | None] = lambda: None,
+    chosen: str = "",
 ) -> Prepared:
     """The sealed build of a batch: the one that stands, or a new one from the rows that ``source()`` gives.
 
     ``max_tries`` tells a clear from a retry: it moves when a finished task is cleared. A retry reads no rows. A clear
     reads them again and comes to the same build if they are equal; with ``on_clear="resubmit"`` it never does. ``files`` is
     the door to the media that rows name. ``split`` gives the same source in parts, where it is large (``jobs.parts``); it is
-    asked only when rows are read.
+    asked only when rows are read. ``chosen`` is why the batch goes to ``service``; it goes on record with it.
     Raises BadInput (BadRows, EmptySource, SourceUnreadable, Unusable), DeclarationChanged, ServiceChanged, StoreError,
     LedgerUnreadable.
     """
     if on_clear not in ("adopt", "resubmit"):
         raise Unusable("on_clear", f"{on_clear!r} is not known", "Use 'adopt' or 'resubmit'.")
-    work = _Preparation(declaration, source, store, workspace_id, batch, service, me, max_tries, now, log, files, split)
+    work = _Preparation(
+        declaration, source, store, workspace_id, batch, service, me, max_tries, now, log, files, split, chosen
+    )
     lives = _lives(store, batch)
     if not lives:
         return work.open(1, ())
@@ -111,6 +114,11 @@ def _lives(store: Store, batch: BatchId) -> list[Opening]:
         if opening is None:
             return lives
         lives.append(opening)
+
+
+def kept_lives(store: Store, batch: BatchId) -> tuple[Opening, ...]:
+    """The openings of a batch since a person last gave it up, oldest first."""
+    return _not_given_up(store, _lives(store, batch))
 
 
 def _not_given_up(store: Store, lives: list[Opening]) -> tuple[Opening, ...]:
@@ -157,6 +165,7 @@ class _Preparation:
     log: logging.Logger
     files: Files
     split: Callable[[], Split | None]
+    chosen: str
 
     @property
     def fingerprint(self) -> str:
@@ -389,6 +398,7 @@ class _Preparation:
             fingerprint=build.fingerprint,
             service=self.service,
             max_tries=self.max_tries,
+            chosen=self.chosen,
         )
         stands = facts.put(self.store, _opening_path(self.batch, build.generation), opening)
         if stands.build == build.id:
@@ -426,4 +436,4 @@ def _home(build: Build) -> str:
     return f"{generation_path(build.batch, build.generation)}/builds/{build.id}"
 
 
-__all__ = ["Declaration", "Prepared", "prepare"]
+__all__ = ["Declaration", "Prepared", "kept_lives", "prepare"]

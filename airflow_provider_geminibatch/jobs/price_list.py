@@ -14,7 +14,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_geminibatch.core.ledger import Priced
-from airflow_provider_geminibatch.core.model import Build
+from airflow_provider_geminibatch.core.model import Build, ServiceIdentity
 from airflow_provider_geminibatch.core.names import generation_path, segment
 from airflow_provider_geminibatch.core.prices import (
     LONG_PROMPT_TOKENS,
@@ -39,8 +39,16 @@ class PriceBook:
 
     overrides: Mapping[str, PriceList] = field(default_factory=dict)
 
-    def find(self, model: str) -> PriceList | None:
-        """The prices of a model, or None where nobody knows them."""
+    def find(self, model: str, service: ServiceIdentity | None = None) -> PriceList | None:
+        """The prices of a model, or None where nobody knows them.
+
+        The user's own may be for one location or route only: ``"gemini-3.8-flash at europe-west4"``, ``"… at developer"``.
+        """
+        for place in (service.location, service.route) if service else ():
+            there = f" at {place}"
+            own = {name.removesuffix(there): prices for name, prices in self.overrides.items() if name.endswith(there)}
+            if found := of_model(own, model):
+                return found
         return of_model(self.overrides, model) or table_prices(model) or library_prices(model)
 
 
@@ -50,16 +58,24 @@ def open_book(uri: str, read: Callable[[str], bytes]) -> PriceBook:
 
 
 def standing_prices(
-    store: Store, generation: str, model: str, *, me: str, now: Callable[[], datetime], book: PriceBook | None = None
+    store: Store,
+    generation: str,
+    model: str,
+    *,
+    me: str,
+    now: Callable[[], datetime],
+    book: PriceBook | None = None,
+    service: ServiceIdentity | None = None,
 ) -> PriceList | None:
     """The prices that a generation is counted by: those on record, else those of the book, which are put on record.
 
-    What nobody knows is not written down, so that a price that becomes known later counts.
+    What nobody knows is not written down, so that a price that becomes known later counts. ``service`` is where the generation
+    is, for prices of the book that differ by place.
     """
     path = prices_path(generation, model)
     standing = facts.get(store, path, Priced)
     if standing is None:
-        found = (book or PriceBook()).find(model)
+        found = (book or PriceBook()).find(model, service)
         if found is None:
             return None
         standing = facts.put(store, path, Priced(owner=me, at=now(), model=model, prices=found))
