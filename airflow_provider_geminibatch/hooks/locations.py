@@ -30,7 +30,7 @@ ConnIds = str | Sequence[str]
 def conn_ids(given: ConnIds) -> tuple[str, ...]:
     """The connections that a task names, in its order. Raises Unusable."""
     named = given.split(",") if isinstance(given, str) else given
-    found = tuple(dict.fromkeys(name.strip() for name in named if isinstance(name, str) and name.strip()))
+    found = tuple(dict.fromkeys(name.strip() for name in named if name.strip()))
     if not found:
         raise Unusable(
             "gemini_conn_id", f"{given!r} names no connection", "Name one of type 'geminibatch', or several."

@@ -171,7 +171,7 @@ def test_of_two_writers_the_first_price_stands() -> None:
     store = MemoryStore("memory://prices")
     other = PriceList((Price(Decimal(1), Decimal(1)),), "theirs")
 
-    def find(model: str) -> PriceList:
+    def find(model: str, service: object = None) -> PriceList:
         standing(store, PriceBook({"m": other}))
         return OWN
 
