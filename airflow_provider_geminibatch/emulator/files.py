@@ -15,6 +15,7 @@ from airflow_provider_geminibatch.emulator.catalog import Limits
 from airflow_provider_geminibatch.emulator.clock import timestamp
 from airflow_provider_geminibatch.emulator.names import Names, next_page
 from airflow_provider_geminibatch.emulator.parsing import check_body, field
+from airflow_provider_geminibatch.emulator.ranges import byte_range
 from airflow_provider_geminibatch.emulator.switches import Scenarios
 from airflow_provider_geminibatch.emulator.wire import Call, Json, Reply, over_storage, refused
 
@@ -265,24 +266,17 @@ class Files:
 
 def base_url(call: Call, prefix: str = "") -> str:
     """Scheme, host and version as the client sees them, with what goes before the version."""
-    headers = call.request.headers
-    host = headers.get("x-forwarded-host") or headers.get("host", "localhost")
-    return f"{headers.get('x-forwarded-proto', 'http')}://{host}/{prefix}{call.version}"
+    return f"{call.request.origin}/{prefix}{call.version}"
 
 
 def _range(header: str, size: int) -> tuple[int, int]:
-    """Start and end (exclusive) of a Range header; anything that is not one simple range means the whole."""
-    found = re.fullmatch(r"bytes=(\d*)-(\d*)", header.strip())
-    if not found or not any(found.groups()):
-        return 0, size
-    first, last = found.groups()
-    start = int(first) if first else max(size - int(last), 0)
-    end = min(int(last) + 1, size) if first and last else size
-    if start >= end:
+    """Start and end (exclusive) of a Range header. Raises the 416 of one that asks for nothing there is."""
+    span = byte_range(header, size)
+    if span is None:
         refusal = refused("bad_range", size=size)
         refusal.headers["content-range"] = f"bytes */{size}"
         raise refusal
-    return start, end
+    return span
 
 
 __all__ = ["FILE_LIFE", "RESULT_LIFE", "Files", "StoredFile", "base_url"]

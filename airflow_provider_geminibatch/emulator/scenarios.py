@@ -204,6 +204,13 @@ _TABLE = (
         {"times": 1, "after": 0},
     ),
     Scenario(
+        "upload_reply_lost",
+        "call",
+        "An upload to Cloud Storage is done, and the connection drops without a reply.",
+        "assumed",
+        {"times": 1, "after": 0},
+    ),
+    Scenario(
         "mime_refused",
         "call",
         "An upload whose MIME type matches `mime` is refused when it is finalised.",

@@ -96,6 +96,7 @@ def _request(scope: Message, body: bytes) -> Request:
         headers={name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]},
         body=body,
         peer=(scope.get("client") or ("",))[0],
+        raw_path=scope.get("raw_path", b"").decode("latin-1"),
     )
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from airflow_provider_geminibatch.emulator import billing
 from airflow_provider_geminibatch.emulator.batches import Batches
+from airflow_provider_geminibatch.emulator.buckets import Buckets
 from airflow_provider_geminibatch.emulator.catalog import Limits
 from airflow_provider_geminibatch.emulator.clock import Clock
 from airflow_provider_geminibatch.emulator.control import Control
@@ -22,6 +24,7 @@ from airflow_provider_geminibatch.emulator.log import Entry, Log
 from airflow_provider_geminibatch.emulator.names import Names
 from airflow_provider_geminibatch.emulator.register import Register
 from airflow_provider_geminibatch.emulator.scenarios import Params
+from airflow_provider_geminibatch.emulator.storage_api import STORAGE_ENDPOINTS, storage_handlers, storage_path
 from airflow_provider_geminibatch.emulator.switches import Scenarios, Switch
 from airflow_provider_geminibatch.emulator.wire import (
     Call,
@@ -54,7 +57,10 @@ ENDPOINTS: tuple[tuple[str, str, str], ...] = (
     ("models.embed", "POST", f"{_VERSION}/models/(?P<model>[^/:]+):embedContent"),
     ("models.get", "GET", f"{_VERSION}/models/(?P<model>[^/:]+)"),
     ("models.list", "GET", f"{_VERSION}/models"),
+    *STORAGE_ENDPOINTS,
 )
+# Calls that are authorised by the URL of their session.
+_SESSIONS = ("files.chunk", "storage.chunk", "storage.cancel_upload")
 _ROUTES = tuple((endpoint, method, re.compile(path)) for endpoint, method, path in ENDPOINTS)
 _NO_PROJECT = ""
 
@@ -63,7 +69,8 @@ class Emulator:
     """A Gemini Developer API for batches, in memory, on its own clock.
 
     `turnaround` bounds how many hours a job takes. `keys` maps each accepted API key to its project; without it any key
-    will do, for one project. `state_dir` is where files beyond 8 MiB lie. With equal arguments and a clock that is only
+    will do, for one project. `state_dir` is where files beyond 8 MiB lie. `buckets` are those of Cloud Storage; without it
+    any bucket is there once it is named. With equal arguments and a clock that is only
     stepped, equal requests get equal replies.
     """
 
@@ -77,6 +84,7 @@ class Emulator:
         keys: Mapping[str, str] | None = None,
         limits: Limits | None = None,
         state_dir: Path | str | None = None,
+        buckets: Iterable[str] | None = None,
     ) -> None:
         low, high = turnaround
         if not 0 <= low <= high:
@@ -86,6 +94,7 @@ class Emulator:
         self._seed, self._turnaround, self._limits = seed, (float(low), float(high)), limits or Limits()
         self._given_keys = None if keys is None else dict(keys)
         self._folder = Path(state_dir) if state_dir else None
+        self._bucket_names = None if buckets is None else tuple(buckets)
         # In-process callers and the server's thread take turns.
         self._lock = threading.RLock()
         self._control = Control(self)
@@ -102,7 +111,18 @@ class Emulator:
             self._files = Files(names, scenarios, self._limits, folder, self._generated)
             self._register = register = Register(names, scenarios)
             self._batches = Batches(self._seed, names, register, self._limits, self._files, self._turnaround, folder)
-            self._handlers = _handlers(self._files, self._batches, Interactive(self._charges.append, self._files))
+            self._buckets = Buckets(self._bucket_names, self.clock, folder)
+            self._handlers = {
+                **_handlers(self._files, self._batches, Interactive(self._charges.append, self._files)),
+                **storage_handlers(self._buckets, names, scenarios, self.handle),
+            }
+
+    @property
+    def buckets(self) -> Buckets:
+        """What lies in Cloud Storage."""
+        with self._lock:
+            self._settle(self.clock.now())
+            return self._buckets
 
     @property
     def jobs(self) -> tuple[Job, ...]:
@@ -168,11 +188,16 @@ class Emulator:
         handler = self._handlers.get(call.endpoint)
         if handler is None:
             raise refused("no_path", path=call.request.path)
-        if call.endpoint != "files.chunk":  # an upload session is authorised by its URL
+        if call.endpoint.startswith("storage."):
+            self._settle(call.now)
+        elif call.endpoint not in _SESSIONS:
             project = self._project(call.request)
             call = Call(call.request, call.endpoint, call.params, project, call.now)
         self._interfere(call.endpoint)
         return handler(call)
+
+    def _settle(self, now: datetime) -> None:
+        """Let what writes to Cloud Storage by the clock write what is due."""
 
     def _project(self, request: Request) -> str:
         key = request.headers.get("x-goog-api-key") or request.query.get("key")
@@ -206,13 +231,15 @@ class Emulator:
 
 def _routed(request: Request) -> tuple[str, Mapping[str, str]]:
     """The endpoint of a request and what its path names; an unknown path has an empty endpoint."""
-    path = request.path
+    stored = storage_path(request)
+    path = stored or request.path
     if request.query.get("upload_id"):
         path = f"{path}/session/{request.query['upload_id']}"
     for endpoint, method, pattern in _ROUTES:
         found = pattern.fullmatch(path) if method == request.method else None
         if found:
-            return endpoint, {name: value for name, value in found.groupdict().items() if value}
+            named = {name: value for name, value in found.groupdict().items() if value}
+            return endpoint, {name: unquote(value) for name, value in named.items()} if stored else named
     return "", {}
 
 

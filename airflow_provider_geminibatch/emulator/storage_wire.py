@@ -66,7 +66,7 @@ class StorageRefused(Refused):
         return Reply(self.code, headers=headers, stream=iter((text,)), length=len(text))
 
 
-def storage_refused(name: str, **facts: object) -> StorageRefused:
+def storage_refused(name: str, /, **facts: object) -> StorageRefused:
     """The refusal of that name, with its text filled in."""
     text = _REFUSALS[name]
     return StorageRefused(name, text, text.message.format(**facts))
@@ -97,7 +97,7 @@ class Conditions:
     def of(cls, query: Mapping[str, str], prefix: str = "if") -> Conditions:
         """The conditions in the parameters of a call; `ifSource` is the prefix of those on what is copied."""
         names = ("GenerationMatch", "GenerationNotMatch", "MetagenerationMatch", "MetagenerationNotMatch")
-        return cls(*(_number(query, f"{prefix}{name}") for name in names))
+        return cls(*(number(query, f"{prefix}{name}") for name in names))
 
     def check(self, found: Version | None, *, reading: bool = False) -> None:
         """Raise the 412 of a condition that does not hold, or the 304 of a reader that has this version already."""
@@ -109,7 +109,8 @@ class Conditions:
             raise storage_refused("not_modified" if reading else "precondition")
 
 
-def _number(query: Mapping[str, str], name: str) -> int | None:
+def number(query: Mapping[str, str], name: str) -> int | None:
+    """A parameter that is a whole number, or None. Raises the 400 of one that is none."""
     text = query.get(name)
     if text is None:
         return None
@@ -124,4 +125,4 @@ def base64_text(digest: bytes) -> str:
     return base64.b64encode(digest).decode()
 
 
-__all__ = ["Conditions", "StorageRefused", "base64_text", "storage_refused"]
+__all__ = ["Conditions", "StorageRefused", "base64_text", "number", "storage_refused"]

@@ -21,6 +21,14 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     peer: str = "127.0.0.1"
+    raw_path: str = ""
+    """The path as it was sent, percent-encoded."""
+
+    @property
+    def origin(self) -> str:
+        """Scheme and host as the client sees them."""
+        host = self.headers.get("x-forwarded-host") or self.headers.get("host", "localhost")
+        return f"{self.headers.get('x-forwarded-proto', 'http')}://{host}"
 
     def json(self) -> Json:
         """The body as a JSON object. Raises the 400 of a payload that is none."""
