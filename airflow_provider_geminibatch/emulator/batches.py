@@ -10,6 +10,7 @@ from pathlib import Path
 
 from airflow_provider_geminibatch.emulator.billing import Charge
 from airflow_provider_geminibatch.emulator.blobs import Blob
+from airflow_provider_geminibatch.emulator.caches import Caches
 from airflow_provider_geminibatch.emulator.catalog import Limits, find_model
 from airflow_provider_geminibatch.emulator.developer_jobs import ENDED, DeveloperJob, timeline
 from airflow_provider_geminibatch.emulator.files import Files, StoredFile
@@ -37,11 +38,12 @@ class Batches:
         register: Register,
         limits: Limits,
         files: Files,
+        caches: Caches,
         turnaround_hours: tuple[float, float],
         folder: Path | None,
     ) -> None:
         self._seed, self._names, self._register, self._limits = seed, names, register, limits
-        self._files, self._hours, self._folder = files, turnaround_hours, folder
+        self._files, self._caches, self._hours, self._folder = files, caches, turnaround_hours, folder
         self._outputs: dict[str, Output] = {}
 
     def create(self, call: Call) -> Reply:
@@ -107,8 +109,9 @@ class Batches:
         if job.id not in self._outputs:
             # Media have to outlive the processing; that every row is processed at the very end is assumed, and the worst case.
             self._outputs[job.id] = render(
-                job, self._seed, self._folder, lambda file_id: self._files.unusable(job.project, file_id, job.ends)
-            )
+                job, self._seed, self._folder, lambda file_id: self._files.unusable(job.project, file_id, job.ends),
+                lambda request: self._caches.merge(job.project, job.ends, request),
+            )  # fmt: skip
         return self._outputs[job.id]
 
     def charges(self, now: datetime) -> Iterator[Charge]:
@@ -117,7 +120,8 @@ class Batches:
             if job.ordinal >= 0 and job.state(now) == "BATCH_STATE_SUCCEEDED":
                 output = self.output(job)
                 yield Charge(
-                    "batch", job.model, job.created, output.answered, output.prompt_tokens, output.output_tokens
+                    "batch", job.model, job.created, output.answered, output.prompt_tokens, output.output_tokens,
+                    output.cached_tokens,
                 )
 
     def _model(self, call: Call) -> str:

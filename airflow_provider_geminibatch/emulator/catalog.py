@@ -31,6 +31,10 @@ class Price(NamedTuple):
 
 # What batch and flex cost of the interactive price.
 BATCH_SHARE = Decimal("0.5")
+# What cached tokens cost of the interactive price of input.
+CACHED_SHARE = Decimal("0.1")
+# USD for a million tokens kept in a cache for an hour; no source that could be read gives it for other models.
+CACHE_STORAGE: Mapping[str, Decimal] = {"gemini-3.8-flash": Decimal("0.50")}
 
 
 def _usd(text: str | None) -> Decimal | None:
@@ -121,6 +125,8 @@ class Limits:
 
 __all__ = [
     "BATCH_SHARE",
+    "CACHED_SHARE",
+    "CACHE_STORAGE",
     "MODELS",
     "PRICES_AS_OF",
     "PRICES_SOURCE",

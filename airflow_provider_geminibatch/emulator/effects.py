@@ -38,10 +38,14 @@ class Row:
     index: int
     request: Json
     job: Job | _Call
+    cached_tokens: int = 0
 
     def answer(self) -> Json:
         make = answers.generate if self.job.kind == "generate" else answers.embed
-        return {"response": make(self.request, self.job.model)}
+        response = make(self.request, self.job.model)
+        if self.cached_tokens:
+            response["usageMetadata"]["cachedContentTokenCount"] = self.cached_tokens
+        return {"response": response}
 
 
 def bodies(row: Row, effects: Effects, dead: Json | None) -> list[Json]:
@@ -150,6 +154,8 @@ def _candidate(body: Json, candidate: Json, tokens: int) -> Json:
     used = body["response"]["usageMetadata"]
     thoughts = used.get("thoughtsTokenCount", 0)
     usage = answers.usage(used["promptTokenCount"], tokens, thoughts)
+    if cached := used.get("cachedContentTokenCount"):
+        usage["cachedContentTokenCount"] = cached
     return {"response": {**body["response"], "candidates": [candidate], "usageMetadata": usage}}
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from airflow_provider_geminibatch.emulator.answers import read_prompt
 from airflow_provider_geminibatch.emulator.blobs import Blob
 from airflow_provider_geminibatch.emulator.jobs import Effects, Kind, Rows
-from airflow_provider_geminibatch.emulator.parsing import conforms, explain_line
+from airflow_provider_geminibatch.emulator.parsing import conforms, explain_line, field
 from airflow_provider_geminibatch.emulator.scenarios import Params
 from airflow_provider_geminibatch.emulator.wire import Json, refused
 
@@ -18,6 +18,9 @@ SHARD_ROWS = 1000
 _LINE: dict[Kind, str] = {"generate": "GenerateLine", "embed": "EmbedLine"}
 _REQUEST: dict[Kind, str] = {"generate": "GenerateContentRequest", "embed": "EmbedContentRequest"}
 _MOST_ERRORS = 100  # assumed; a message has to end somewhere
+
+# What belongs into a cache where there is one (a 400 that users reported).
+_IN_CACHE = ("systemInstruction", "tools", "toolConfig")
 
 Chooser = Callable[[int, str, str], dict[str, Params]]
 
@@ -86,6 +89,8 @@ def _rows(blob: Blob, lines: Iterable[tuple[int, str, Json]], choose: Chooser) -
         chosen = choose(count, key, text)
         if chosen:
             effects[count] = chosen
+        if field(request, "cachedContent") and any(field(request, name) for name in _IN_CACHE):
+            raise refused("beside_cache")
         tokens += read_prompt(request).tokens
         count += 1
     if not count:

@@ -8,6 +8,7 @@ from typing import Any
 
 from airflow_provider_geminibatch.emulator import answers
 from airflow_provider_geminibatch.emulator.billing import Charge, Route
+from airflow_provider_geminibatch.emulator.caches import Caches
 from airflow_provider_geminibatch.emulator.catalog import Model, find_model, list_models
 from airflow_provider_geminibatch.emulator.effects import bent
 from airflow_provider_geminibatch.emulator.files import Files
@@ -23,8 +24,8 @@ _ROUTES: Mapping[str, Route] = {"flex": "flex", "priority": "priority"}
 class Interactive:
     """The models and the calls to them, each charged through `charge`."""
 
-    def __init__(self, charge: Callable[[Charge], None], files: Files) -> None:
-        self._charge, self._files = charge, files
+    def __init__(self, charge: Callable[[Charge], None], files: Files, caches: Caches) -> None:
+        self._charge, self._files, self._caches = charge, files, caches
 
     def get_model(self, call: Call) -> Reply:
         """models.get."""
@@ -43,14 +44,20 @@ class Interactive:
         dead = unreadable(body, lambda file_id: self._files.unusable(call.project, file_id, call.now))
         if dead:
             raise refused(dead[0], file=dead[1])
-        response = answers.generate(body, model.name)
+        merged = self._caches.merge(call.project, call.now, body)
+        if merged is None:
+            raise refused("no_cache")
+        response = answers.generate(merged.request, model.name)
+        if merged.cached_tokens:
+            response["usageMetadata"]["cachedContentTokenCount"] = merged.cached_tokens
         if effects := marked(json.dumps(body)):
             response = bent(response, body, model.name, effects)
         tier = str(field(body, "serviceTier", "standard")).lower().removeprefix("service_tier_")
         used = response["usageMetadata"]
         output = used.get("candidatesTokenCount", 0) + used.get("thoughtsTokenCount", 0)
         route = _ROUTES.get(tier, "standard")
-        self._charge(Charge(route, model.name, call.now, 1, used["promptTokenCount"], output))
+        cached = used.get("cachedContentTokenCount", 0)
+        self._charge(Charge(route, model.name, call.now, 1, used["promptTokenCount"], output, cached))
         return Reply(body=response, headers={"x-gemini-service-tier": route})
 
     def count_tokens(self, call: Call) -> Reply:

@@ -211,6 +211,13 @@ _TABLE = (
         {"times": 1, "after": 0},
     ),
     Scenario(
+        "cache_reply_lost",
+        "call",
+        "A prompt cache is created, and the connection drops without a reply.",
+        "assumed",
+        {"times": 1, "after": 0},
+    ),
+    Scenario(
         "mime_refused",
         "call",
         "An upload whose MIME type matches `mime` is refused when it is finalised.",

@@ -14,6 +14,7 @@ from urllib.parse import unquote
 from airflow_provider_geminibatch.emulator import billing
 from airflow_provider_geminibatch.emulator.batches import Batches
 from airflow_provider_geminibatch.emulator.buckets import Buckets
+from airflow_provider_geminibatch.emulator.caches import CACHE_ENDPOINTS, Caches, cache_handlers
 from airflow_provider_geminibatch.emulator.catalog import Limits
 from airflow_provider_geminibatch.emulator.clock import Clock
 from airflow_provider_geminibatch.emulator.control import Control
@@ -57,6 +58,7 @@ ENDPOINTS: tuple[tuple[str, str, str], ...] = (
     ("models.embed", "POST", f"{_VERSION}/models/(?P<model>[^/:]+):embedContent"),
     ("models.get", "GET", f"{_VERSION}/models/(?P<model>[^/:]+)"),
     ("models.list", "GET", f"{_VERSION}/models"),
+    *CACHE_ENDPOINTS,
     *STORAGE_ENDPOINTS,
 )
 # Calls that are authorised by the URL of their session.
@@ -110,10 +112,14 @@ class Emulator:
             self._scenarios = scenarios = Scenarios(self._seed)
             self._files = Files(names, scenarios, self._limits, folder, self._generated)
             self._register = register = Register(names, scenarios)
-            self._batches = Batches(self._seed, names, register, self._limits, self._files, self._turnaround, folder)
+            self._caches = caches = Caches(names, lambda: scenarios.happens("cache_reply_lost") is not None)
+            self._batches = Batches(
+                self._seed, names, register, self._limits, self._files, caches, self._turnaround, folder
+            )
             self._buckets = Buckets(self._bucket_names, self.clock, folder)
             self._handlers = {
-                **_handlers(self._files, self._batches, Interactive(self._charges.append, self._files)),
+                **_handlers(self._files, self._batches, Interactive(self._charges.append, self._files, caches)),
+                **cache_handlers(caches),
                 **storage_handlers(self._buckets, names, scenarios, self.handle),
             }
 
@@ -164,7 +170,7 @@ class Emulator:
         """What was asked so far would have cost; see `billing.bill` for the shape."""
         with self._lock:
             charges = [*self._batches.charges(self.clock.now()), *self._charges]
-            return billing.bill(charges, len(self.jobs))
+            return billing.bill(charges, len(self.jobs), self._caches.charges(self.clock.now()))
 
     def handle(self, request: Request) -> Reply:
         """Answer one request. Raises Dropped where the connection is to end without a reply."""

@@ -135,6 +135,12 @@ REFUSALS: Mapping[str, Text] = {
     "inactive_file": Text(
         400, "FAILED_PRECONDITION", "The File {file} is not in an ACTIVE state and usage is not allowed."
     ),
+    "no_cache": Text(403, _DENIED, "CachedContent not found (or permission denied)"),
+    "beside_cache": Text(
+        400,
+        _BAD,
+        "CachedContent can not be used with GenerateContent request setting system_instruction, tools or tool_config.",
+    ),
     "no_model": Text(
         404,
         _MISSING,
