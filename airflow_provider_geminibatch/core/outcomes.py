@@ -458,8 +458,8 @@ def _usage(response: _Response) -> Usage:
     )
 
 
-MOST_TOKENS = 2**62
-"""No count reaches it, so that two of them can be added in an int64."""
+MOST_TOKENS = 2**53
+"""No count reaches it, so that those of all lines that answer one row can be added in an int64."""
 
 _to_int: Callable[[Any], int] = int
 

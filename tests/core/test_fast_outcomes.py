@@ -50,7 +50,7 @@ def test_near_misses_come_to_the_same(lines: list[bytes]) -> None:
         assert rows_of(read_lines(lines, check)) == [alone(line, check) for line in lines]
 
 
-COUNTS = st.integers(-3, 2**64) | st.sampled_from(["7", "x", None, 2.0, 1e300, 2**62, 2**62 - 1])
+COUNTS = st.integers(-3, 2**64) | st.sampled_from(["7", "x", None, 2.0, 1e300, 2**53, 2**53 - 1])
 TEXTS = st.sampled_from(['{"a":1}', '{"a":1,}', '{"a":"x"}', "{", "hello", "", " ", "é\u2028"])
 
 

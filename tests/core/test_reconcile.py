@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_geminibatch.core.model import Outcomes, Usage
 from airflow_provider_geminibatch.core.names import wire_key
-from airflow_provider_geminibatch.core.outcomes import MISSING, Line, Outcome
+from airflow_provider_geminibatch.core.outcomes import MISSING, MOST_TOKENS, Line, Outcome
 from airflow_provider_geminibatch.core.reconcile import LineCounts, Reconciled, distrust, reconcile, settled
 
 TAG = "aaaabbbbcccc2222"
@@ -153,3 +153,9 @@ def test_the_order_of_lines_means_nothing(rows: int, orders: tuple[list[Line], l
 @given(st.lists(outcomes, min_size=1, max_size=4).flatmap(lambda made: st.tuples(st.just(made), st.permutations(made))))
 def test_the_choice_among_lines_of_one_row_is_pure(orders: tuple[list[Outcome], list[Outcome]]) -> None:
     assert settled(orders[0]) == settled(orders[1])
+
+
+def test_what_many_lines_of_one_row_cost_together_still_fits_a_column() -> None:
+    usage = Usage(prompt=MOST_TOKENS - 1, total=MOST_TOKENS - 1)
+    spent = settled([answer(str(number), usage=usage) for number in range(1_000)]).usage
+    assert spent.prompt == 1_000 * (MOST_TOKENS - 1) < 2**63
