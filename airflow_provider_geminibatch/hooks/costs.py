@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
@@ -94,8 +94,17 @@ def show_estimate(context: Context, ledgers: Sequence[tuple[Manifest, Store]], *
     _push(context, told)
 
 
-def record_estimate(context: Context, ledgers: Sequence[tuple[Manifest, Store]], *, service: str, me: str) -> None:
-    """As ``show_estimate``, and on record, where the real cost is held against it. What is on record is not estimated again."""
+def record_estimate(
+    context: Context,
+    ledgers: Sequence[tuple[Manifest, Store]],
+    *,
+    service: str | Callable[[Manifest], str],
+    me: str,
+) -> None:
+    """As ``show_estimate``, and on record, where the real cost is held against it. What is on record is not estimated again.
+
+    ``service`` is that of all batches, or says which each is at.
+    """
     from airflow_provider_geminibatch.jobs.cost_estimate import cost_fact, note_cost
     from airflow_provider_geminibatch.jobs.submit import read_build
 
@@ -105,7 +114,7 @@ def record_estimate(context: Context, ledgers: Sequence[tuple[Manifest, Store]],
         standing = cost_fact(build, store)
         if standing is not None:
             told.append(standing.as_dict())
-        elif estimate := _quick(build, store, service, me):
+        elif estimate := _quick(build, store, service if isinstance(service, str) else service(manifest), me):
             note_cost(build, store, estimate, me=me, now=utc_now, log=log)
             told.append(estimate.as_dict())
     _push(context, told)

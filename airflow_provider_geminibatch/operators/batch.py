@@ -26,9 +26,9 @@ from airflow_provider_geminibatch.hooks.commands import command_left, command_ur
 from airflow_provider_geminibatch.hooks.costs import note_prices, record_estimate, show_estimate, usd_limit
 from airflow_provider_geminibatch.hooks.errors import airflow_errors
 from airflow_provider_geminibatch.hooks.gateways import Gateways
-from airflow_provider_geminibatch.hooks.gemini_batch import GeminiBatchHook
 from airflow_provider_geminibatch.hooks.kill import cancel_if_failed
 from airflow_provider_geminibatch.hooks.landing import Landing, open_landing, outlets_with
+from airflow_provider_geminibatch.hooks.locations import home_of
 from airflow_provider_geminibatch.hooks.outlook import (
     OnLate,
     expected,
@@ -200,7 +200,7 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
         me, ledger = attempt_of(context).me, [(manifest, open_workspace(manifest.workspace).store)]
         note_prices(ledger, [rung.model for rung in self.on_deadline], me=me)
         note = record_estimate if self.budget == "upper_bound" or self.max_cost_usd is None else show_estimate
-        note(context, ledger, service=str(GeminiBatchHook(self.gemini_conn_id).identity()), me=me)
+        note(context, ledger, service=self._service(*ledger[0]), me=me)
 
     def _walked(self, context: Context, manifest: Manifest) -> Landed | Waiting:
         """Everything that can be done now."""
@@ -209,7 +209,7 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
 
         attempt = attempt_of(context)
         batch = attempt.batch
-        with Gateways(self.gemini_conn_id) as gateways:
+        with Gateways(self._home(manifest)) as gateways:
             return walk(
                 manifest,
                 store=open_workspace(manifest.workspace).store,
@@ -230,6 +230,10 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
                 part=self.to.place.own_part(self.part),
                 files=AirflowFiles(),
             )
+
+    def _home(self, manifest: Manifest) -> str:
+        """The connection, with its location, that the batch is at."""
+        return home_of(manifest, open_store(manifest.workspace), self.gemini_conn_id)
 
     def _stuck_at(self, manifest: Manifest) -> datetime | None:
         """When that share of similar jobs would have ended, counted from the first intent; None when nobody knows."""
@@ -288,8 +292,9 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
         log.info("%s", estimate.sentence(now))
         note_estimate(ledger, estimate, deadline, owner=attempt_of(context).me, now=now)
         context["ti"].xcom_push(key="estimate", value=outlook(estimate, deadline, late=was_late))
-        conn_id = waiting.conn_id or self.gemini_conn_id
-        ledgers = _ledgers(manifest, self.gemini_conn_id)
+        gateways = Gateways(self._home(manifest))
+        conn_id = gateways.address(waiting.conn_id)
+        ledgers = _ledgers(manifest, gateways)
         return GeminiBatchTrigger(
             conn_id=conn_id,
             job_names=waiting.job_names,
@@ -312,7 +317,7 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
             pause_until(waiting.until or utc_now() + self._cap())
             return
         watch = Watch(names=waiting.job_names, since=utc_now(), deadline=waiting.until, cap=self._cap(), enough=1)
-        with Gateways(self.gemini_conn_id) as gateways:
+        with Gateways(self._home(manifest)) as gateways:
             word = command_uri(manifest)
             # Word that was left before has been heard.
             wished = None if command_left(word) else lambda: command_left(word) is not None
@@ -336,7 +341,8 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
         if ti is None or self._prepared_as is None:
             return
         try:
-            owner, jobs = attempt_of({"ti": ti}).me, _ledgers(self._prepared_as, self.gemini_conn_id)
+            owner, manifest = attempt_of({"ti": ti}).me, self._prepared_as
+            jobs = _ledgers(manifest, Gateways(self._home(manifest)))
         except GeminiBatchError as error:
             log.warning("The jobs could not be cancelled. %s", error)
             return
@@ -356,7 +362,7 @@ def _current_ti() -> Any:
         return None
 
 
-def _ledgers(manifest: Manifest, own: str) -> dict[str, dict[str, str]]:
+def _ledgers(manifest: Manifest, gateways: Gateways) -> dict[str, dict[str, str]]:
     """For each open job of the batch, also of its rounds and rungs, the URI of its attempt in the ledger, by connection."""
     from airflow_provider_geminibatch.jobs.ending import read_batch
     from airflow_provider_geminibatch.jobs.layers import build_path, rounds_of, rungs_of
@@ -364,8 +370,9 @@ def _ledgers(manifest: Manifest, own: str) -> dict[str, dict[str, str]]:
 
     store = open_store(manifest.workspace)
     root = read_build(store, manifest.path)
+    own = gateways.address(None)
     builds = [(own, root), *((own, one.build) for one in rounds_of(store, root))]
-    builds += [(one.fact.conn_id or own, one.build) for one in rungs_of(store, root)]
+    builds += [(gateways.address(one.fact.conn_id), one.build) for one in rungs_of(store, root)]
     found: dict[str, dict[str, str]] = {}
     for conn_id, build in builds:
         if build is None:

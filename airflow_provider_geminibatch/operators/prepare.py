@@ -13,12 +13,14 @@ from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperat
 from airflow_provider_geminibatch.core import limits
 from airflow_provider_geminibatch.core.errors import EmptySource, Unusable
 from airflow_provider_geminibatch.core.kinds import KINDS
+from airflow_provider_geminibatch.core.locations import Needs
 from airflow_provider_geminibatch.core.template import AnyTemplate
 from airflow_provider_geminibatch.hooks import config
 from airflow_provider_geminibatch.hooks.attempt import attempt_of
 from airflow_provider_geminibatch.hooks.costs import note_prices, show_estimate
 from airflow_provider_geminibatch.hooks.errors import airflow_errors
 from airflow_provider_geminibatch.hooks.gemini_batch import GeminiBatchHook
+from airflow_provider_geminibatch.hooks.locations import ConnIds, home_of, settled_location
 from airflow_provider_geminibatch.hooks.storage import AirflowFiles, files_door, open_workspace
 from airflow_provider_geminibatch.jobs.wait import utc_now
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from airflow_provider_geminibatch.jobs.parts import Split
     from airflow_provider_geminibatch.jobs.prepare import Declaration, Prepared
     from airflow_provider_geminibatch.storage.sources import Source
+    from airflow_provider_geminibatch.storage.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +77,9 @@ class GeminiBatchPrepareOperator(BaseOperator):
         default as many as there are CPUs for this task. The build is the same for any number.
     :param on_clear: ``adopt``: a clear with equal rows keeps jobs and answers. ``resubmit``: it pays again.
     :param on_empty: ``fail`` or ``skip`` when the source has no rows.
-    :param gemini_conn_id: Connection of type ``geminibatch``; only its endpoint is looked at here.
+    :param gemini_conn_id: Connection of type ``geminibatch``, or several in the order you prefer, each perhaps with
+        ``@location``. Of several locations or connections one is chosen here, once for the batch, by the turnaround of earlier
+        jobs and by price; one log line says why.
     """
 
     template_fields: Sequence[str] = (
@@ -105,7 +110,7 @@ class GeminiBatchPrepareOperator(BaseOperator):
         processes: int | None = None,
         on_clear: str = "adopt",
         on_empty: str = "fail",
-        gemini_conn_id: str = GeminiBatchHook.default_conn_name,
+        gemini_conn_id: ConnIds = GeminiBatchHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -141,19 +146,26 @@ class GeminiBatchPrepareOperator(BaseOperator):
         """Say what the batch is expected to cost, in the log and as XCom ``cost``."""
         ledger, me = [(manifest, open_workspace(manifest.workspace).store)], attempt_of(context).me
         note_prices(ledger, (), me=me)
-        show_estimate(context, ledger, service=str(GeminiBatchHook(self.gemini_conn_id).identity()), me=me)
+        show_estimate(context, ledger, service=self._service(*ledger[0]), me=me)
+
+    def _service(self, manifest: Manifest, store: Store) -> str:
+        """The service that the batch is at."""
+        return str(GeminiBatchHook(home_of(manifest, store, self.gemini_conn_id)).identity())
 
     def _prepared(self, context: Context, source: Source) -> Prepared:
         from airflow_provider_geminibatch.jobs.prepare import prepare
 
         workspace, attempt = open_workspace(self.workspace), attempt_of(context)
+        needs = Needs(model=self.model.strip().removeprefix("models/"), kind=self.kind)
+        choice = settled_location(workspace.store, attempt.batch, self.gemini_conn_id, needs)
         return prepare(
-            self._declaration(source.name),
+            self._declaration(source.name, choice.candidate.service.route),
             lambda: source.rows(AirflowFiles()),
             store=workspace.store,
             workspace_id=workspace.id,
             batch=attempt.batch,
-            service=GeminiBatchHook(self.gemini_conn_id).identity(),
+            service=choice.candidate.service,
+            chosen=choice.why,
             me=attempt.me,
             max_tries=attempt.max_tries,
             on_clear=self.on_clear,
@@ -170,7 +182,7 @@ class GeminiBatchPrepareOperator(BaseOperator):
         path = getattr(source, "path", None)
         return split_of(source, AirflowFiles(), processes=processes, door=files_door(path) if path else None)
 
-    def _declaration(self, source_name: str) -> Declaration:
+    def _declaration(self, source_name: str, route: str) -> Declaration:
         from airflow_provider_geminibatch.jobs.prepare import Declaration
 
         return Declaration(
@@ -179,6 +191,7 @@ class GeminiBatchPrepareOperator(BaseOperator):
             kind=self.kind,
             columns=self.columns,
             source_name=source_name,
+            route=route,
             allow_fields=config.allow_fields(),
             listing=_listing(config.models()),
             repair=self.repair,

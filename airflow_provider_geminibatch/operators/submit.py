@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
@@ -17,7 +17,9 @@ from airflow_provider_geminibatch.hooks import config
 from airflow_provider_geminibatch.hooks.attempt import attempt_of, in_backfill
 from airflow_provider_geminibatch.hooks.costs import note_prices, record_estimate, usd_limit
 from airflow_provider_geminibatch.hooks.errors import airflow_errors
+from airflow_provider_geminibatch.hooks.gateways import Gateways
 from airflow_provider_geminibatch.hooks.gemini_batch import GeminiBatchHook
+from airflow_provider_geminibatch.hooks.locations import ConnIds, home_of
 from airflow_provider_geminibatch.hooks.storage import AirflowFiles, open_workspace
 from airflow_provider_geminibatch.jobs.wait import pause_until, utc_now
 
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Result = dict[str, Any]
+At = Callable[[Manifest], "Gateway"]
+"""The service that a batch is at."""
 
 
 class GeminiBatchSubmitOperator(BaseOperator):
@@ -44,7 +48,7 @@ class GeminiBatchSubmitOperator(BaseOperator):
     certainty needs time, the task waits without a worker.
 
     :param prepared: What Prepare returned: its manifest, the JSON text of one, the URI of a seal, or a list of those.
-    :param gemini_conn_id: Connection of type ``geminibatch``.
+    :param gemini_conn_id: Connection of type ``geminibatch``, or several: each batch goes where it was prepared for.
     :param max_cost_usd: What the jobs may cost at most, all builds together; else nothing is sent, and the error says why.
     :param budget: ``upper_bound``: what they could cost at the very most has to fit, which is a guarantee. ``estimate``: the
         high end of an estimate has to, for which the service counts a sample (free).
@@ -61,7 +65,7 @@ class GeminiBatchSubmitOperator(BaseOperator):
         self,
         *,
         prepared: Any,
-        gemini_conn_id: str = GeminiBatchHook.default_conn_name,
+        gemini_conn_id: ConnIds = GeminiBatchHook.default_conn_name,
         max_cost_usd: Decimal | float | str | None = None,
         budget: str = "upper_bound",
         canary: Canary | None = None,
@@ -114,21 +118,25 @@ class GeminiBatchSubmitOperator(BaseOperator):
 
         attempt = attempt_of(context)
         ledgers = [(manifest, open_workspace(manifest.workspace).store) for manifest in manifests]
-        gateway: Gateway = GeminiBatchHook(self.gemini_conn_id).gateway()
-        try:
+        homes = {manifest.uri: home_of(manifest, store, self.gemini_conn_id) for manifest, store in ledgers}
+        with Gateways(next(iter(homes.values()))) as gateways:
+
+            def at(manifest: Manifest) -> Gateway:
+                return gateways(homes[manifest.uri])
+
             note_prices(ledgers, (), me=attempt.me)
-            self._reused = self._look_back(ledgers, attempt.me, gateway)
+            self._reused = self._look_back(ledgers, attempt.me, at)
             if self.budget == "upper_bound" and self.canary:
-                self._afford(ledgers, context, gateway, charging=False)
-            if waits := self._canaries(manifests, context, gateway):
+                self._afford(ledgers, context, at, charging=False)
+            if waits := self._canaries(manifests, context, at):
                 return waits
-            self._afford(ledgers, context, gateway)
-            record_estimate(context, ledgers, service=str(gateway.identity), me=attempt.me)
+            self._afford(ledgers, context, at)
+            record_estimate(context, ledgers, service=lambda manifest: str(at(manifest).identity), me=attempt.me)
             return [
                 submit(
                     manifest,
                     store=store,
-                    gateway=gateway,
+                    gateway=at(manifest),
                     me=attempt.me,
                     task=str(attempt.batch),
                     max_tries=attempt.max_tries,
@@ -140,11 +148,9 @@ class GeminiBatchSubmitOperator(BaseOperator):
                 )
                 for manifest, store in ledgers
             ]
-        finally:
-            gateway.close()
 
     def _afford(
-        self, ledgers: Sequence[tuple[Manifest, Store]], context: Context, gateway: Gateway, *, charging: bool = True
+        self, ledgers: Sequence[tuple[Manifest, Store]], context: Context, at: At, *, charging: bool = True
     ) -> None:
         """Charge all builds to the budget before anything of them is sent, each once."""
         from airflow_provider_geminibatch.core.steps import sends_again
@@ -153,9 +159,11 @@ class GeminiBatchSubmitOperator(BaseOperator):
         limit, attempt = usd_limit(self.max_cost_usd), attempt_of(context)
         if limit is None:
             return
-        service, me = str(gateway.identity), attempt.me
+        me, gateways = attempt.me, {_build_id(manifest): at(manifest) for manifest, _ in ledgers}
 
         def estimating(build: Build, store: Store) -> CostEstimate:
+            gateway = gateways[build.id]
+            service = str(gateway.identity)
             found = estimate_cost(build, store, service=service, me=me, now=utc_now, log=log, gateway=gateway)
             note_cost(build, store, found, me=me, now=utc_now, log=log)
             return found
@@ -164,7 +172,7 @@ class GeminiBatchSubmitOperator(BaseOperator):
         again = partial(sends_again, task=str(attempt.batch), max_tries=attempt.max_tries)
         afford(ledgers, limit, me=me, now=utc_now, estimating=by_estimate, charging=charging, again=again)
 
-    def _look_back(self, ledgers: Sequence[tuple[Manifest, Store]], me: str, gateway: Gateway) -> dict[str, int]:
+    def _look_back(self, ledgers: Sequence[tuple[Manifest, Store]], me: str, at: At) -> dict[str, int]:
         """Keep what was answered before, for every build; how many rows that are, by the URI of its seal."""
         from airflow_provider_geminibatch.jobs.results import Desk
         from airflow_provider_geminibatch.jobs.reuse import reuse_answers
@@ -173,11 +181,11 @@ class GeminiBatchSubmitOperator(BaseOperator):
         found: dict[str, int] = {}
         if (reuse := reuse_of(self.reuse)) is not None:
             for manifest, store in ledgers:
-                desk = Desk(store, gateway, me, utc_now, log)
+                desk = Desk(store, at(manifest), me, utc_now, log)
                 found[manifest.uri] = reuse_answers(desk, read_build(store, manifest.path), reuse).reused
         return found
 
-    def _canaries(self, manifests: tuple[Manifest, ...], context: Context, gateway: Gateway) -> list[Waiting]:
+    def _canaries(self, manifests: tuple[Manifest, ...], context: Context, at: At) -> list[Waiting]:
         """Let all canaries pass before anything is sent: what has to be waited for, or nothing. Without one, what an earlier
         one brought that was not finished is kept."""
         from airflow_provider_geminibatch.jobs.budget import charged_usd
@@ -188,7 +196,7 @@ class GeminiBatchSubmitOperator(BaseOperator):
 
         me, limit, backfill = attempt_of(context).me, usd_limit(self.max_cost_usd), in_backfill(context)
         desks = [
-            Desk(open_workspace(manifest.workspace).store, gateway, me, utc_now, log, files=AirflowFiles())
+            Desk(open_workspace(manifest.workspace).store, at(manifest), me, utc_now, log, files=AirflowFiles())
             for manifest in manifests
         ]
         roots = [read_build(desk.store, manifest.path) for desk, manifest in zip(desks, manifests, strict=True)]
@@ -220,6 +228,11 @@ class GeminiBatchSubmitOperator(BaseOperator):
             for manifest, end in zip(manifests, ends, strict=True)
         ]
         return results[0] if len(results) == 1 and isinstance(self.prepared, str | Mapping) else results
+
+
+def _build_id(manifest: Manifest) -> str:
+    """The build that a manifest names, told by its seal's place."""
+    return manifest.path.rpartition("/")[2].removesuffix(".json")
 
 
 def _policy() -> Any:
