@@ -53,9 +53,10 @@ from airflow_provider_geminibatch.jobs.kept import KeptLayer
 from airflow_provider_geminibatch.jobs.layers import BuiltLayer, Gateways, given_up_in, layers_of, rungs_of
 from airflow_provider_geminibatch.jobs.price_list import prices_of_build, standing_prices
 from airflow_provider_geminibatch.jobs.report import counted, note_report
-from airflow_provider_geminibatch.jobs.results import Answered, Desk, answered, is_open, shard_name, stray_spent
+from airflow_provider_geminibatch.jobs.results import Answered, Desk, answered, is_open, shard_name
 from airflow_provider_geminibatch.jobs.reuse_index import index_answers
 from airflow_provider_geminibatch.jobs.rows import AnsweredBatch, LandedRows, money
+from airflow_provider_geminibatch.jobs.strays import stray_spent
 from airflow_provider_geminibatch.jobs.submit import read_build
 from airflow_provider_geminibatch.storage import facts as fact_store
 from airflow_provider_geminibatch.storage.landing_store import LandingStore, view_of
@@ -367,8 +368,8 @@ def _spending(desk: Desk, batches: Sequence[AnsweredBatch]) -> dict[str, Any]:
     if spent.cost_usd is None:
         models = ", ".join(_models(batches))
         desk.log.warning("no price is known for %s: the cost of this window is unknown, not zero", models)
-    strays = [(batch, shard, stray) for batch in batches for shard in _all_shards(batch) for stray in shard.strays]
-    strayed = sum_of(stray_spent(replace(desk, store=batch.store), shard, stray) for batch, shard, stray in strays)
+    strays = [(its, shard, stray) for its, shard in _desks_of(desk, batches) for stray in shard.strays]
+    strayed = sum_of(stray_spent(its, shard, stray) for its, shard, stray in strays)
     return {
         "strays": tuple(_stray_ref(shard, stray) for _, shard, stray in strays),
         "tokens": spent.tokens,
@@ -389,6 +390,15 @@ def _all_shards(batch: AnsweredBatch) -> Iterator[Answered]:
     yield from batch.shards
     for layer in batch.layers:
         yield from layer.shards
+
+
+def _desks_of(desk: Desk, batches: Sequence[AnsweredBatch]) -> Iterator[tuple[Desk, Answered]]:
+    """Every shard with the desk whose service has its jobs: a rung may have asked another one."""
+    for batch in batches:
+        own = replace(desk, store=batch.store)
+        yield from ((own, shard) for shard in batch.shards)
+        for layer in batch.layers:
+            yield from ((layer.desk if isinstance(layer, BuiltLayer) else own, shard) for shard in layer.shards)
 
 
 def _asked(batches: Sequence[AnsweredBatch]) -> int:

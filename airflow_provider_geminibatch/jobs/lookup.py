@@ -8,6 +8,7 @@ from datetime import datetime
 
 import msgspec
 
+from airflow_provider_geminibatch.core.errors import JobUnreachable
 from airflow_provider_geminibatch.core.ledger import ShardFacts, Stray, attempt_path
 from airflow_provider_geminibatch.core.model import JobSnapshot, Shard
 from airflow_provider_geminibatch.gemini.gateway import Gateway, JobPage
@@ -61,6 +62,15 @@ def pages(gateway: Gateway) -> Iterator[JobPage]:
             return
 
 
+def _shown(gateway: Gateway, name: str, log: logging.Logger) -> JobSnapshot:
+    """The job; without anything known of it when the service does not show it (any more): the answers do not depend on it."""
+    try:
+        return gateway.job(name)
+    except JobUnreachable as error:
+        log.warning("%s", error)
+        return JobSnapshot(name=name, state="UNKNOWN")
+
+
 def find_strays(
     store: Store,
     gateway: Gateway,
@@ -76,7 +86,8 @@ def find_strays(
     Those are the second jobs of one create, and jobs of attempts that had been proven absent and came to life after all;
     the latter are cancelled and noted. Only a shard with such an attempt costs a sweep.
     """
-    strays = [gateway.job(name) for attempt in facts.attempts if attempt.job for name in attempt.job.extras]
+    extras = (name for attempt in facts.attempts if attempt.job for name in attempt.job.extras)
+    strays = [_shown(gateway, name, log) for name in extras]
     absent = {attempt.claim.display_name: attempt for attempt in facts.attempts if attempt.absent}
     for job in (job for page in (pages(gateway) if absent else ()) for job in page.jobs):
         attempt = absent.get(job.display_name)

@@ -23,7 +23,6 @@ from airflow_provider_geminibatch.core.fast_outcomes import Block, read_lines
 from airflow_provider_geminibatch.core.landing import JobRef, ShardResult
 from airflow_provider_geminibatch.core.ledger import Attempt, Collected, End, ShardFacts, attempt_path
 from airflow_provider_geminibatch.core.model import JobSnapshot, Outcomes, Shard, Usage, state_row
-from airflow_provider_geminibatch.core.names import segment
 from airflow_provider_geminibatch.core.outcomes import Outcome, SchemaCheck, classify, with_raw
 from airflow_provider_geminibatch.core.prices import NOTHING_SPENT, Price, PriceList, Spent, of_picos, row_costs
 from airflow_provider_geminibatch.core.reconcile import KINDS, LineCounts, Reconciled, Reconciler, distrust
@@ -178,7 +177,7 @@ def answered(
     """
     facts = fact_store.shard_facts(desk.store, shard.ledger)
     if given_up or (unless_open and is_open(facts)):
-        return _open(shard, facts, given_up)
+        return _open(shard, facts, prices, given_up)
     if facts.needless:
         return _without_need(shard)
     strays = tuple(find_strays(desk.store, desk.gateway, shard, facts, me=desk.me, now=desk.now, log=desk.log))
@@ -209,7 +208,7 @@ def answered(
     except ResultsNotReady:
         if not unless_ready:
             raise
-        return _open(shard, facts, given_up)
+        return _open(shard, facts, prices)
     desk.log.info("%s: %s", end.job_name, _summary(read.found, not_asked))
     result = msgspec.structs.replace(result, path=collected.path, sha256=collected.sha256)
     return Answered(
@@ -240,12 +239,22 @@ def is_open(facts: ShardFacts) -> bool:
     return last is None or last.refused is None or last.refused.code == 429
 
 
-def _open(shard: Shard, facts: ShardFacts, given_up: bool) -> Answered:
+def _open(shard: Shard, facts: ShardFacts, prices: PriceList | None, given_up: bool = False) -> Answered:
     attempt = facts.job_attempt or facts.last
     job = attempt.job.job_name if attempt and attempt.job else ""
     why = f"{job or 'the shard'} {'had not ended when it was given up' if given_up else 'has not ended'}"
     result = ShardResult(shard=shard_name(shard), attempt=attempt.number if attempt else 0, job=job, failure=why)
-    return Answered(shard, result, failure=Outcome(kind=Outcomes.MISSING, reason=why, transient=True))
+    nothing = Outcome(kind=Outcomes.MISSING, reason=why, transient=True)
+    if not (given_up and attempt and job):
+        return Answered(shard, result, failure=nothing)
+    # Nobody takes what it brings, and it is paid.
+    end = attempt.end
+    ended_at = end.ended_at if end else None
+    stray = JobSnapshot(
+        name=job, state=end.state if end else "RUNNING", created_at=end.created_at if end else None, ended_at=ended_at
+    )  # fmt: skip
+    price = prices.at(ended_at or attempt.claim.at) if prices else None
+    return Answered(shard, result, failure=nothing, price=price, strays=(stray,))
 
 
 def _without_need(shard: Shard) -> Answered:
@@ -435,19 +444,6 @@ def _read(desk: Desk, shard: Shard, sealed: Collected, check: SchemaCheck | None
             # Without a length from the service, a cut between two chunks looks like an end.
             raise ResultsBroken(f"the results of {shard}", "the last line is cut off")
     return _Read(found, lines.spent, lines.versions, lines.sizes, spool)
-
-
-def stray_spent(desk: Desk, answered: Answered, stray: JobSnapshot) -> Spent:
-    """What a stray job cost, as far as it ended with results; a cancelled one reports no tokens."""
-    job = desk.gateway.job(stray.name)
-    if not (job.readable and job.output_file):
-        return NOTHING_SPENT
-    path = f"{answered.shard.ledger}/stray-{segment(job.name)}.results.jsonl"
-    fetch(desk.gateway, desk.store, job.output_file, path, what=job.name, log=desk.log, pause=desk.pause)
-    with Lines(desk.store, path, None, answered.price) as lines:
-        for _ in lines:
-            pass
-    return lines.spent
 
 
 def _summary(found: Reconciled, not_asked: int) -> str:
