@@ -6,7 +6,7 @@ million tokens. A price that the sources do not give is None and is reported as 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -58,6 +58,8 @@ class Model:
     prices: tuple[Price, ...]
     input_limit: int = 1_048_576
     output_limit: int = 65_536
+    locations: tuple[str, ...] = ()
+    """Where Vertex AI offers it; everywhere unless told."""
 
     def price_at(self, moment: datetime) -> Price:
         """The price on that day."""
@@ -74,6 +76,23 @@ class Model:
             "supportedGenerationMethods": list(self.methods),
         }
 
+    def publisher_resource(self, name: str) -> Json:
+        """The model as Vertex AI shows it, which says nothing of batches; version and stage are assumed."""
+        return {
+            "name": f"publishers/google/models/{name}",
+            "versionId": "default",
+            "openSourceCategory": "PROPRIETARY",
+            "launchStage": "PUBLIC_PREVIEW" if self.is_preview else "GA",
+        }
+
+    @property
+    def is_preview(self) -> bool:
+        """Whether its name says that it is a preview."""
+        return "-preview" in self.name
+
+
+# On Vertex AI newer models may be at `global` only: reported of 3.5 Flash-Lite and of a Pro preview.
+_GLOBAL = ("global",)
 
 # The queue of 3.8 Flash is not in the table of limits; that of 3.7 Flash is assumed for it.
 _MODELS = (
@@ -81,9 +100,9 @@ _MODELS = (
     Model("gemini-3.7-flash", _GENERATE, 3_000_000, _FLASH),
     Model("gemini-3.6-flash", _GENERATE, 3_000_000, _FLASH),
     Model("gemini-3.5-flash", _GENERATE, 3_000_000, (_price("1.50", "9.00"),)),
-    Model("gemini-3.5-flash-lite", _GENERATE, 10_000_000, (_price("0.30", "2.50"),)),
+    Model("gemini-3.5-flash-lite", _GENERATE, 10_000_000, (_price("0.30", "2.50"),), locations=_GLOBAL),
     Model("gemini-3.1-flash-lite", _GENERATE, 10_000_000, (_price("0.25", "1.50"),)),
-    Model("gemini-3.1-pro-preview", _GENERATE, 5_000_000, (_price("2", "12"),)),
+    Model("gemini-3.1-pro-preview", _GENERATE, 5_000_000, (_price("2", "12"),), locations=_GLOBAL),
     Model("gemini-2.5-pro", _GENERATE, 5_000_000, (_price("1.25", None),)),
     Model("gemini-2.5-flash", _GENERATE, 3_000_000, (_price("0.30", None),)),
     Model("gemini-2.5-flash-lite", _GENERATE, 10_000_000, (_price(None, "0.40"),)),
@@ -108,14 +127,27 @@ def list_models(version: str) -> list[Json]:
     return [model.resource(name) for name, model in {**MODELS, **latest}.items()]
 
 
+def find_vertex_model(name: str, location: str, elsewhere: Mapping[str, Sequence[str]]) -> Model | None:
+    """The model of that name (without `publishers/google/models/`, a version after `@` is not looked at) at a location.
+
+    `elsewhere` says of single models where they are, in place of the catalogue.
+    """
+    model = MODELS.get(name.partition("@")[0])
+    places = elsewhere.get(model.name, model.locations) if model else ()
+    return model if not places or location in places else None
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The quotas of a project. `enqueued_tokens` overrides the queue of single models."""
+    """The quotas of a project, and what a job of Vertex AI takes. `enqueued_tokens` overrides the queue of single models."""
 
     concurrent_jobs: int = 100
     storage_bytes: int = 20 * 2**30
     file_bytes: int = 2 * 2**30
     inline_bytes: int = 20 * 2**20
+    vertex_rows: int = 200_000
+    vertex_embedding_rows: int = 1_000_000
+    vertex_input_bytes: int = 2**30
     enqueued_tokens: Mapping[str, int] = field(default_factory=dict)
 
     def queue_of(self, model: Model) -> int:
@@ -134,5 +166,6 @@ __all__ = [
     "Model",
     "Price",
     "find_model",
+    "find_vertex_model",
     "list_models",
 ]

@@ -15,6 +15,8 @@ import re
 from collections.abc import Mapping
 from functools import cache
 
+from airflow_provider_geminibatch.emulator.vertex_fields import VERTEX_TABLE
+
 _TABLE: Mapping[str, Mapping[str, str]] = {
     "GenerateContentRequest": {
         "model": "string",
@@ -194,12 +196,13 @@ def snake(name: str) -> str:
     return re.sub(r"([A-Z])", lambda found: "_" + found[1].lower(), name)
 
 
+_MESSAGES = {**_TABLE, **VERTEX_TABLE}
 # Both spellings of every field, made once.
 MESSAGES: Mapping[str, Mapping[str, str]] = {
     message: {spelling: kind for name, kind in fields.items() for spelling in (name, snake(name))}
-    for message, fields in _TABLE.items()
+    for message, fields in _MESSAGES.items()
 }
 
-SNAKE: Mapping[str, str] = {name: snake(name) for fields in _TABLE.values() for name in fields}
+SNAKE: Mapping[str, str] = {name: snake(name) for fields in _MESSAGES.values() for name in fields}
 
 __all__ = ["MESSAGES", "SNAKE", "snake"]

@@ -25,7 +25,7 @@ def unreadable(request: Mapping[str, Any], look: Look) -> tuple[str, str] | None
     Files of the Files API have to be there. Web addresses are taken as they are; that everything else is refused as an invalid
     argument is assumed.
     """
-    for uri in _uris(request):
+    for uri in uris(request):
         found = _FILE.fullmatch(uri)
         fault = look(found[1]) if found else "" if _WEB.match(uri) else "bad_argument"
         if fault:
@@ -39,7 +39,8 @@ def row_error(fault: tuple[str, str]) -> Json:
     return {"error": {"code": _CODES[name], "message": REFUSALS[name].message.format(file=file)}}
 
 
-def _uris(request: Mapping[str, Any]) -> Iterator[str]:
+def uris(request: Mapping[str, Any]) -> Iterator[str]:
+    """The URIs of its media."""
     contents = field(request, "contents", ())
     for content in filter(None, contents if isinstance(contents, list | tuple) else ()):
         for part in filter(None, content.get("parts") or ()):
@@ -48,4 +49,4 @@ def _uris(request: Mapping[str, Any]) -> Iterator[str]:
                 yield str(field(data, "fileUri", ""))
 
 
-__all__ = ["Look", "row_error", "unreadable"]
+__all__ = ["Look", "row_error", "unreadable", "uris"]

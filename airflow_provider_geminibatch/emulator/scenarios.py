@@ -26,14 +26,26 @@ class Scenario:
 
 
 _TABLE = (
-    Scenario("late", "job", "The job takes `hours`; from 48 on it expires.", "reported", {"hours": 30.0}),
-    Scenario("never_finishes", "job", "The job runs without progress and expires after 48 h.", "reported"),
+    Scenario(
+        "late",
+        "job",
+        "The job takes `hours`; from 48 on it expires, on Vertex AI once it has waited for 72.",
+        "reported",
+        {"hours": 30.0},
+    ),
+    Scenario(
+        "never_finishes",
+        "job",
+        "The job runs without progress and expires after 48 h; on Vertex AI it is cut after 24 h, CANCELLED.",
+        "reported",
+    ),
     Scenario(
         "job_failed",
         "job",
-        "The job ends as FAILED with an `error` of `code` and `message`, without output.",
+        "The job ends as FAILED with an `error` of `code` and `message`, without output; "
+        "on Vertex AI with the share `done` of its rows.",
         "assumed",
-        {"code": 13, "message": "Internal error encountered."},
+        {"code": 13, "message": "Internal error encountered.", "done": 0.0},
     ),
     Scenario(
         "unknown_state",
@@ -58,11 +70,59 @@ _TABLE = (
         {"minutes": 10.0},
     ),
     Scenario("output_only_in_response", "job", "The output is named in `response` only.", "reported"),
-    Scenario("shuffled", "job", "The rows of the output come in any order.", "reported"),
+    Scenario("shuffled", "job", "The rows of the output come in any order; on Vertex AI they always do.", "reported"),
+    Scenario(
+        "queued",
+        "job",
+        "A Vertex AI job waits in the queue for `hours`; from 72 on it expires.",
+        "documented",
+        {"hours": 40.0},
+    ),
+    Scenario(
+        "cut",
+        "job",
+        "A Vertex AI job is cut 24 h after its start, with the share `done` of its rows written and charged; "
+        "that it ends as `state` is assumed.",
+        "documented",
+        {"done": 0.6, "state": "JOB_STATE_CANCELLED"},
+    ),
+    Scenario(
+        "partially_succeeded",
+        "job",
+        "A Vertex AI job ends as PARTIALLY_SUCCEEDED, with the share `done` of its rows.",
+        "assumed",
+        {"done": 0.9},
+    ),
+    Scenario(
+        "sharded_output",
+        "job",
+        "The output of a Vertex AI job is in `shards` objects, `predictions.jsonl-00000-of-00003` and so on.",
+        "reported",
+        {"shards": 3},
+    ),
+    Scenario(
+        "incremental_output",
+        "job",
+        "From the middle of its run on a Vertex AI job names its folder, with an `incremental_predictions.jsonl` that stays.",
+        "reported",
+    ),
+    Scenario(
+        "output_decoys",
+        "job",
+        "`predictions.jsonl.metadata` and `row_count.json` lie beside the output of a Vertex AI job.",
+        "reported",
+    ),
+    Scenario(
+        "extras_dropped",
+        "job",
+        "The rows of a Vertex AI job come back without the fields that were beside their request, the key among them.",
+        "assumed",
+    ),
     Scenario(
         "failed_rows",
         "row",
-        "The row is an error of one of `codes` in turn, under `error`, `status` or `response.error`.",
+        "The row is an error of one of `codes` in turn, under `error`, `status` or `response.error`; "
+        "on Vertex AI in the text of `status`.",
         "reported",
         {"codes": (3, 7, 8, 13, 14), "under": "error", "message": ""},
     ),
@@ -117,7 +177,10 @@ _TABLE = (
     ),
     Scenario("short_vector", "row", "An embedding row has half of the numbers that were asked for.", "assumed"),
     Scenario(
-        "opaque_refusal", "row", "A create whose file holds the row is refused without a word on which.", "reported"
+        "opaque_refusal",
+        "row",
+        "A create whose file holds the row is refused without a word on which; a Vertex AI job fails so, with INTERNAL.",
+        "reported",
     ),
     Scenario(
         "burst_429",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -27,6 +27,10 @@ from airflow_provider_geminibatch.emulator.register import Register
 from airflow_provider_geminibatch.emulator.scenarios import Params
 from airflow_provider_geminibatch.emulator.storage_api import STORAGE_ENDPOINTS, storage_handlers, storage_path
 from airflow_provider_geminibatch.emulator.switches import Scenarios, Switch
+from airflow_provider_geminibatch.emulator.vertex import Vertex
+from airflow_provider_geminibatch.emulator.vertex_models import VertexModels
+from airflow_provider_geminibatch.emulator.vertex_places import Places, split_uri
+from airflow_provider_geminibatch.emulator.vertex_routes import VERTEX_ENDPOINTS, vertex_handlers, vertex_project
 from airflow_provider_geminibatch.emulator.wire import (
     Call,
     Dropped,
@@ -60,6 +64,7 @@ ENDPOINTS: tuple[tuple[str, str, str], ...] = (
     ("models.list", "GET", f"{_VERSION}/models"),
     *CACHE_ENDPOINTS,
     *STORAGE_ENDPOINTS,
+    *VERTEX_ENDPOINTS,
 )
 # Calls that are authorised by the URL of their session.
 _SESSIONS = ("files.chunk", "storage.chunk", "storage.cancel_upload")
@@ -72,7 +77,8 @@ class Emulator:
 
     `turnaround` bounds how many hours a job takes. `keys` maps each accepted API key to its project; without it any key
     will do, for one project. `state_dir` is where files beyond 8 MiB lie. `buckets` are those of Cloud Storage; without it
-    any bucket is there once it is named. With equal arguments and a clock that is only
+    any bucket is there once it is named. `tokens` maps each accepted access token of Vertex AI to the id of its project,
+    `locations` models to where alone they are offered there. With equal arguments and a clock that is only
     stepped, equal requests get equal replies.
     """
 
@@ -87,6 +93,8 @@ class Emulator:
         limits: Limits | None = None,
         state_dir: Path | str | None = None,
         buckets: Iterable[str] | None = None,
+        tokens: Mapping[str, str] | None = None,
+        locations: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         low, high = turnaround
         if not 0 <= low <= high:
@@ -95,6 +103,8 @@ class Emulator:
         self.log = Log()
         self._seed, self._turnaround, self._limits = seed, (float(low), float(high)), limits or Limits()
         self._given_keys = None if keys is None else dict(keys)
+        self._tokens = None if tokens is None else dict(tokens)
+        self._elsewhere = dict(locations or {})
         self._folder = Path(state_dir) if state_dir else None
         self._bucket_names = None if buckets is None else tuple(buckets)
         # In-process callers and the server's thread take turns.
@@ -117,10 +127,15 @@ class Emulator:
                 self._seed, names, register, self._limits, self._files, caches, self._turnaround, folder
             )
             self._buckets = Buckets(self._bucket_names, self.clock, folder)
+            self._vertex = Vertex(
+                self._seed, names, register, self._limits, Places(self._buckets, self._limits.vertex_input_bytes),
+                lambda uri: self._buckets.get(*split_uri(uri)) is not None, self._turnaround, self._elsewhere,
+            )  # fmt: skip
             self._handlers = {
                 **_handlers(self._files, self._batches, Interactive(self._charges.append, self._files, caches)),
                 **cache_handlers(caches),
                 **storage_handlers(self._buckets, names, scenarios, self.handle),
+                **vertex_handlers(self._vertex, VertexModels(self._charges.append, self._elsewhere)),
             }
 
     @property
@@ -134,6 +149,7 @@ class Emulator:
     def jobs(self) -> tuple[Job, ...]:
         """Every job that a call created, oldest first, deleted ones among them."""
         with self._lock:
+            self._settle(self.clock.now())
             return tuple(job for job in self._register.jobs if job.ordinal >= 0)
 
     @property
@@ -156,21 +172,24 @@ class Emulator:
             self._scenarios.switch_off(name)
 
     def revoke(self, key: str) -> None:
-        """Refuse an API key from now on."""
+        """Refuse an API key or an access token from now on."""
         with self._lock:
             self._revoked.add(key)
 
     def state(self, name: str) -> str:
         """The present state of a job, by its resource name."""
         with self._lock:
-            found = {job.name: job for job in self._register.jobs}[name]
-            return found.state(self.clock.now())
+            now = self.clock.now()
+            self._settle(now)
+            return {job.name: job for job in self._register.jobs}[name].state(now)
 
     def bill(self) -> Json:
         """What was asked so far would have cost; see `billing.bill` for the shape."""
         with self._lock:
-            charges = [*self._batches.charges(self.clock.now()), *self._charges]
-            return billing.bill(charges, len(self.jobs), self._caches.charges(self.clock.now()))
+            now = self.clock.now()
+            self._settle(now)
+            charges = [*self._batches.charges(now), *self._vertex.charges(now), *self._charges]
+            return billing.bill(charges, len(self.jobs), self._caches.charges(now))
 
     def handle(self, request: Request) -> Reply:
         """Answer one request. Raises Dropped where the connection is to end without a reply."""
@@ -194,16 +213,19 @@ class Emulator:
         handler = self._handlers.get(call.endpoint)
         if handler is None:
             raise refused("no_path", path=call.request.path)
-        if call.endpoint.startswith("storage."):
-            self._settle(call.now)
-        elif call.endpoint not in _SESSIONS:
+        self._settle(call.now)
+        if call.endpoint.startswith("vertex."):
+            project = vertex_project(call, self._seed, self._tokens, self._revoked)
+            call = Call(call.request, call.endpoint, call.params, project, call.now)
+        elif not call.endpoint.startswith("storage.") and call.endpoint not in _SESSIONS:
             project = self._project(call.request)
             call = Call(call.request, call.endpoint, call.params, project, call.now)
         self._interfere(call.endpoint)
         return handler(call)
 
     def _settle(self, now: datetime) -> None:
-        """Let what writes to Cloud Storage by the clock write what is due."""
+        """Let what writes by the clock write what is due."""
+        self._vertex.settle(now)
 
     def _project(self, request: Request) -> str:
         key = request.headers.get("x-goog-api-key") or request.query.get("key")

@@ -10,6 +10,7 @@ import pytest
 
 from airflow_provider_geminibatch.emulator import Emulator, Server, running
 from airflow_provider_geminibatch.emulator.wire import Reply, Request
+from tests.emulator.vertex_api import VertexApi
 
 START = datetime(2026, 11, 1, 6, 0, tzinfo=UTC)
 FLASH = "gemini-3.8-flash"
@@ -97,6 +98,11 @@ def emulator() -> Emulator:
 @pytest.fixture
 def api(emulator: Emulator) -> Api:
     return Api(emulator)
+
+
+@pytest.fixture
+def vertex(emulator: Emulator) -> VertexApi:
+    return VertexApi(emulator)
 
 
 @pytest.fixture
