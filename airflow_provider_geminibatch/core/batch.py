@@ -173,7 +173,7 @@ class BatchSummary(msgspec.Struct, frozen=True, kw_only=True):
     not_ready: str = ""
     """Why results that are paid cannot be had yet: a job that succeeded and does not name its output."""
     rounds: tuple[int, ...] = ()
-    """Rows of each round that was opened."""
+    """For each round that was opened, how many rows were worth asking then."""
     rungs: tuple[Climbed, ...] = ()
     command: str = ""
     command_reason: str = ""

@@ -82,6 +82,9 @@ _WORTH = {
 }
 
 
+_NEARLY = 1.02
+
+
 def worth(outcome: Outcome) -> str:
     """Why a row is worth asking again, or an empty text: what was blocked, or failed for good, would be so again."""
     if outcome.kind is Outcomes.FAILED:
@@ -89,12 +92,15 @@ def worth(outcome: Outcome) -> str:
     return _WORTH.get(outcome.kind, "")
 
 
-def higher_cap(cap: int, factor: float, most: int | None = None) -> int | None:
-    """The larger allowance for a truncated request; None when there is none to give."""
+def higher_cap(cap: int, factor: float, most: int | None = None, used: int = 0) -> int | None:
+    """The larger allowance for a truncated request that used so many tokens; None when there is none to give.
+
+    What was cut in a round before had been given more than its own ``cap`` already; a model stops a little before its allowance.
+    """
     raised = int(cap * factor)
     if most is not None:
         raised = min(raised, most)
-    return raised if raised > cap else None
+    return raised if raised > cap and raised > used * _NEARLY else None
 
 
 __all__ = ["At", "Said", "chosen", "higher_cap", "landing", "overlaid", "paid", "worth"]

@@ -218,7 +218,10 @@ class Round(Fact, frozen=True, kw_only=True):
     number: int
     build: str
     rows: int
+    left: int = 0
+    """Rows that were worth asking and could not be asked better than before."""
     reasons: dict[str, int] = {}
+    """Why the rows are asked again, by outcome."""
     corrected: int = 0
     """How many of the rows were asked again with their answer and what was wrong with it."""
 

@@ -11,13 +11,14 @@ import hashlib
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
 import msgspec
 
 from airflow_provider_geminibatch.core import limits
+from airflow_provider_geminibatch.core.budget import OUTPUT_TOKENS
 from airflow_provider_geminibatch.core.correction import corrected
 from airflow_provider_geminibatch.core.errors import ServiceError, StoreUnreadable
 from airflow_provider_geminibatch.core.layers import At, higher_cap, worth
@@ -60,19 +61,18 @@ def open_round(
     path = f"{generation_of(root)}/rounds/{number:02d}.json"
     if (standing := fact_store.get(desk.store, path, Round)) is not None:
         return standing
-    reasons: Counter[str] = Counter()
     again = Again(cap_factor**number, most_of(desk.gateway, root.model), correct=reask_invalid)
-    asked = _asking(desk, root, _counted(rows, reasons), again)
-    build = _build(desk, root, asked, root.model)
+    build = _build(desk, root, _asking(desk, root, rows, again), root.model)
     mine = Round(
         owner=desk.me, at=desk.now(), number=number, build=build.id if build else "", rows=build.rows if build else 0,
-        reasons=dict(reasons), corrected=again.corrected,
+        left=again.left, reasons=dict(again.reasons), corrected=again.corrected,
     )  # fmt: skip
     standing = fact_store.put(desk.store, path, mine)
     if standing.build != mine.build:
         _discard(desk, build)
-    why = ", ".join(f"{rows} {reason}" for reason, rows in standing.reasons.items())
+    why = ", ".join(f"{rows} {reason}" for reason, rows in standing.reasons.items()) or "none"
     told = f"; {standing.corrected} of them are told what was wrong" if standing.corrected else ""
+    told += f"; {standing.left} truncated ones can be given no more" if standing.left else ""
     desk.log.info("%s: round %d asks %d rows again: %s%s", root.batch, number, standing.rows, why, told)
     return standing
 
@@ -93,18 +93,15 @@ def build_rung(desk: Desk, root: Build, rung: RungFact, rows: Iterable[Asked]) -
     return standing
 
 
-def _counted(rows: Iterable[Asked], reasons: Counter[str]) -> Iterator[Asked]:
-    for at, outcome in rows:
-        reasons[outcome.kind.value] += 1
-        yield at, outcome
+def most_of(gateway: Gateway, model: str) -> int:
+    """The largest allowance of a model, as the service says; where it does not, what no model is known to exceed.
 
-
-def most_of(gateway: Gateway, model: str) -> int | None:
-    """The largest allowance of a model, where the service says it."""
+    A request beyond it would be refused, and with it its file.
+    """
     try:
-        return gateway.model(model).output_token_limit
+        return gateway.model(model).output_token_limit or OUTPUT_TOKENS
     except ServiceError:
-        return None
+        return OUTPUT_TOKENS
 
 
 @dataclass
@@ -116,11 +113,24 @@ class Again:
     correct: bool = False
     corrected: int = 0
     """How many were told what was wrong."""
+    left: int = 0
+    """How many were not asked."""
+    reasons: Counter[str] = field(default_factory=Counter)
+    """Why the others are, by outcome."""
 
     def request(self, request: bytes, outcome: Outcome) -> bytes | None:
         """What to ask; None where asking again would be no better than before."""
+        asked = self._asked(request, outcome)
+        if asked is None:
+            self.left += 1
+        else:
+            self.reasons[outcome.kind.value] += 1
+        return asked
+
+    def _asked(self, request: bytes, outcome: Outcome) -> bytes | None:
         if outcome.kind is Outcomes.TRUNCATED and self.cap_factor > 1:
-            return _raised(request, self.cap_factor, self.most)
+            used = outcome.usage.candidates + outcome.usage.thoughts
+            return _raised(request, self.cap_factor, self.most, used)
         if outcome.kind is Outcomes.INVALID and self.correct:
             told = corrected(msgspec.json.decode(request), outcome.text, outcome.reason)
             if told is not None:
@@ -153,24 +163,24 @@ def sealed_requests(store: Store, shard: Shard) -> Iterator[tuple[int, str, dict
                 raise StoreUnreadable(f"{store.uri}/{shard.path}", why) from None
 
 
-def _raised(request: bytes, factor: float, most: int | None) -> bytes | None:
+def _raised(request: bytes, factor: float, most: int | None, used: int) -> bytes | None:
     """The request with a larger ``maxOutputTokens``; None when it has none, or none larger can be had."""
     fields: dict[str, Any] = msgspec.json.decode(request)
-    raised = with_higher_cap(fields, factor, most)
+    raised = with_higher_cap(fields, factor, most, used)
     return None if raised is fields else encode_json(raised)
 
 
-def with_higher_cap(request: dict[str, Any], factor: float, most: int | None = None) -> dict[str, Any]:
-    """The request with a larger ``maxOutputTokens``; the same one where there is none to raise."""
-    for field in ("generationConfig", "generation_config"):
-        config = request.get(field)
+def with_higher_cap(request: dict[str, Any], factor: float, most: int | None = None, used: int = 0) -> dict[str, Any]:
+    """The request with a larger ``maxOutputTokens`` than the truncated answer used; the same one where there is none to raise."""
+    for place in ("generationConfig", "generation_config"):
+        config = request.get(place)
         if not isinstance(config, dict):
             continue
         for name in ("maxOutputTokens", "max_output_tokens"):
             cap = config.get(name)
-            raised = higher_cap(cap, factor, most) if isinstance(cap, int) else None
+            raised = higher_cap(cap, factor, most, used) if type(cap) is int else None
             if raised is not None:
-                return {**request, field: {**config, name: raised}}
+                return {**request, place: {**config, name: raised}}
     return request
 
 

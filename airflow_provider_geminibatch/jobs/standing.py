@@ -85,7 +85,7 @@ class Standing:
             begun_at=begun_at,
             tally=seen.tally,
             not_ready=seen.not_ready,
-            rounds=tuple(one.fact.rows for one in opened),
+            rounds=tuple(one.fact.rows + one.fact.left for one in opened),
             rungs=tuple(_climbed(rung, seen) for rung in rungs),
             command=command.command if command else "",
             command_reason=f"{command.owner}: {command.reason}" if command else "",

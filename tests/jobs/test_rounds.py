@@ -11,14 +11,23 @@ from typing import Any
 import msgspec
 import pytest
 
-from airflow_provider_geminibatch.core.errors import GeminiBatchError, StoreUnreadable
+from airflow_provider_geminibatch.core.capabilities import ModelInfo
+from airflow_provider_geminibatch.core.errors import GeminiBatchError, ServiceBusy, StoreUnreadable
 from airflow_provider_geminibatch.core.ledger import Round, RungFact
-from airflow_provider_geminibatch.core.model import Build, Outcomes
+from airflow_provider_geminibatch.core.model import BatchId, Build, Outcomes, Usage
 from airflow_provider_geminibatch.core.names import wire_key
 from airflow_provider_geminibatch.core.outcomes import Outcome
 from airflow_provider_geminibatch.jobs.layers import build_path, rounds_of, rungs_of, sealed_places
 from airflow_provider_geminibatch.jobs.results import Desk
-from airflow_provider_geminibatch.jobs.rounds import Asked, build_rung, open_round, with_higher_cap, worthy, write_rows
+from airflow_provider_geminibatch.jobs.rounds import (
+    Asked,
+    build_rung,
+    most_of,
+    open_round,
+    with_higher_cap,
+    worthy,
+    write_rows,
+)
 from airflow_provider_geminibatch.jobs.submit import read_build
 from airflow_provider_geminibatch.storage import facts as fact_store
 from airflow_provider_geminibatch.storage.stores import MemoryStore
@@ -98,8 +107,53 @@ def test_wherever_opening_is_interrupted_one_round_stands(at: int, way: str) -> 
 def test_what_cannot_be_asked_better_makes_an_empty_round() -> None:
     world = World()
     round_ = world.open([((0, 0), TRUNCATED)])
-    assert (round_.rows, round_.build, world.files()) == (0, "", [])
+    assert (round_.rows, round_.left, round_.reasons, round_.build, world.files()) == (0, 1, {}, "", [])
     assert rounds_of(world.store, world.root)[0].build is None
+
+
+def capped(cap: int) -> World:
+    """A world whose requests have an allowance, of a model that gives 20 tokens at most."""
+    world = World()
+    world.root = read_build(
+        world.store,
+        seal(
+            world.store, rows=3, batch=BatchId("dag", "run", "capped"), generationConfig={"maxOutputTokens": cap}
+        ).path,
+    )
+    world.service.model = lambda model: ModelInfo(model, output_token_limit=20)  # type: ignore[method-assign]
+    return world
+
+
+def cut(tokens: int) -> Outcome:
+    return Outcome(kind=Outcomes.TRUNCATED, usage=Usage(candidates=tokens - 3, thoughts=3))
+
+
+@pytest.mark.parametrize(
+    ("number", "used", "asked"),
+    [(1, 8, 16), (1, 0, 16), (2, 16, 20), (2, 8, 20), (3, 20, None), (3, 0, 20), (3, 16, 20)],
+)
+def test_what_was_cut_at_the_largest_allowance_is_not_asked_again_with_just_that(
+    number: int, used: int, asked: int | None
+) -> None:
+    world = capped(8)
+    round_ = world.open([((0, 0), cut(used) if used else TRUNCATED), ((0, 2), EMPTY)], number=number)
+    caps = [line["request"]["generationConfig"]["maxOutputTokens"] for line in world.lines(world.build(round_))]
+    assert caps == ([asked] if asked else []) + [8]
+    assert (round_.rows, round_.left) == (len(caps), 0 if asked else 1)
+    assert round_.reasons == ({"truncated": 1} if asked else {}) | {"empty": 1}
+
+
+def test_where_the_service_does_not_say_what_a_model_gives_no_more_is_asked_for_than_any_gives() -> None:
+    world = World()
+    for answer in (ModelInfo("m"), ServiceBusy("model", 503, "busy")):
+
+        def said(model: str, answer: Any = answer) -> ModelInfo:
+            if isinstance(answer, ServiceBusy):
+                raise answer
+            return answer  # type: ignore[no-any-return]
+
+        world.service.model = said  # type: ignore[method-assign]
+        assert most_of(world.service, "m") == 65_536
 
 
 def test_a_row_whose_answer_did_not_fit_is_told_what_was_wrong_if_that_is_allowed() -> None:

@@ -194,6 +194,28 @@ def test_rounds_shrink_or_stop() -> None:
     assert landed.counts["empty"] == 2
 
 
+def test_rows_that_can_be_given_no_more_keep_no_others_from_a_further_round() -> None:
+    cut = {"candidates": [{"content": {"parts": [{"text": "ro"}]}, "finishReason": "MAX_TOKENS"}]}
+    patience = at_first(EMPTY, "row 3", times=2)
+
+    def answer(request: Mapping[str, Any]) -> dict[str, Any]:
+        return (
+            cut
+            if text_of(request) in ("row 0", "row 1")
+            else patience(request)
+            if text_of(request) == "row 3"
+            else late(request)
+        )
+
+    late = at_first(EMPTY, "row 2", times=1)
+    world = World(rows=4, answer=answer)
+    world.on(BatchPolicy(max_rounds=3, thresholds=ALL))
+    assert [job.counts.total for job in world.service.created] == [4, 2, 1]
+    assert [(row[1], row[3]) for row in world.told()] == [("truncated", 0)] * 2 + [("answer", 1), ("answer", 2)]
+    first = world.fact("rounds/01.json", Round)
+    assert (first.rows, first.left, first.reasons) == (2, 2, {"empty": 2})
+
+
 def test_several_rounds_each_smaller_than_the_one_before() -> None:
     patience = {"row 0": 1, "row 1": 2, "row 2": 3}
     asked: dict[str, int] = {}
