@@ -1,42 +1,99 @@
 """Many result lines at once: the same outcomes as ``outcomes.classify``, column by column, at a fraction of the cost.
 
-Most lines are one candidate with one part of text. They are told by a few looks at the decoded line; every other shape goes
-to ``outcomes``, which stays the only place that decides what it means.
+Most lines are one finished candidate with one part of text. A type that takes nothing else tells them while they are decoded;
+every other shape goes to ``outcomes``, which stays the only place that decides what it means.
 """
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from operator import add
-from typing import Any
+from typing import Annotated, Any, Literal
+
+import msgspec
 
 from airflow_provider_geminibatch.core.model import Outcomes
 from airflow_provider_geminibatch.core.outcomes import (
     MOST_TOKENS,
     UNREADABLE,
+    Feedback,
     Line,
     Outcome,
     SchemaCheck,
-    Wire,
-    count_of,
-    decode_line,
-    key_of,
+    classify,
     notes_of,
-    odd_line,
-    outcome_of,
-    plain_text,
 )
 
 KINDS = tuple(Outcomes)
 NUMBER = {kind: number for number, kind in enumerate(KINDS)}
 _ANSWER, _INVALID = NUMBER[Outcomes.ANSWER], NUMBER[Outcomes.INVALID]
 
-Cells = tuple[Any, ...]
-"""A line: key, kind by number, readable, text, value, extra, error, code, finish reason, then the counts of tokens (prompt,
-tools', candidates, thoughts, cached, total), the version of the model, what repaired the value, thoughts."""
+_Well = Literal["", "OK"] | None
+_Tokens = Annotated[int, msgspec.Meta(ge=0, lt=MOST_TOKENS)]
 
-_NO_COUNTS = (0, 0, 0, 0, 0, 0)
+
+class _Part(msgspec.Struct, frozen=True, gc=False):
+    text: str
+    thought: None = None
+    functionCall: None = None  # noqa: N815 - the wire's names
+    inlineData: None = None  # noqa: N815
+    fileData: None = None  # noqa: N815
+    executableCode: None = None  # noqa: N815
+    codeExecutionResult: None = None  # noqa: N815
+
+
+class _Content(msgspec.Struct, frozen=True, gc=False):
+    parts: tuple[_Part]
+
+
+class _Candidate(msgspec.Struct, frozen=True, gc=False):
+    content: _Content
+    finishReason: Literal["STOP"]  # noqa: N815
+    groundingMetadata: Any = None  # noqa: N815
+    citationMetadata: Any = None  # noqa: N815
+    urlContextMetadata: Any = None  # noqa: N815
+    safetyRatings: Any = None  # noqa: N815
+    avgLogprobs: Any = None  # noqa: N815
+    logprobsResult: Any = None  # noqa: N815
+    finishMessage: Any = None  # noqa: N815
+
+
+class _Usage(msgspec.Struct, frozen=True, gc=False):
+    promptTokenCount: _Tokens = 0  # noqa: N815
+    toolUsePromptTokenCount: _Tokens = 0  # noqa: N815
+    candidatesTokenCount: _Tokens = 0  # noqa: N815
+    thoughtsTokenCount: _Tokens = 0  # noqa: N815
+    cachedContentTokenCount: _Tokens = 0  # noqa: N815
+    totalTokenCount: _Tokens = 0  # noqa: N815
+
+
+class _Response(msgspec.Struct, frozen=True, gc=False):
+    candidates: tuple[_Candidate]
+    usageMetadata: _Usage  # noqa: N815
+    modelVersion: str = ""  # noqa: N815
+    responseId: str | None = None  # noqa: N815
+    promptFeedback: Feedback | None = None  # noqa: N815
+    embedding: None = None
+    tokenCount: None = None  # noqa: N815
+    error: _Well = None
+
+
+class _Plain(msgspec.Struct, frozen=True, gc=False):
+    """The line of an answer that is one text, and of nothing else. What it refuses may still be any outcome."""
+
+    key: Annotated[str, msgspec.Meta(min_length=1)]
+    response: _Response
+    error: _Well = None
+    status: _Well = None
+
+
+_decode = msgspec.json.Decoder(_Plain).decode
+_IN_PLACE = _Plain("-", _Response((_Candidate(_Content((_Part("-"),)), "STOP"),), _Usage()))
+"""Stands where a line is that is not plain, so that columns keep their places."""
+
+_TRIES = 16
+"""After so many lines that were not plain, they have to be the fewer of a block for it to be tried on."""
 
 
 class Block:
@@ -47,14 +104,31 @@ class Block:
         "thoughts", "told", "total", "value", "version",
     )  # fmt: skip
 
-    def __init__(self, cells: Sequence[Cells]) -> None:
-        columns = tuple(zip(*cells, strict=True)) if cells else ((),) * 18
-        self.keys, self.kinds, self.readable, self.text, self.value, self.extra = columns[:6]
-        self.error, self.code, self.finish = columns[6:9]
-        prompt, tools, self.candidates, self.thoughts, self.cached, self.total = map(_counts, columns[9:15])
+    def __init__(self, plain: Sequence[_Plain]) -> None:
+        count, responses = len(plain), [line.response for line in plain]
+        self.keys: list[str | None] = [line.key for line in plain]
+        self.kinds, self.readable = [_ANSWER] * count, [True] * count
+        candidates = [response.candidates[0] for response in responses]
+        self.text: list[str | None] = [candidate.content.parts[0].text for candidate in candidates]
+        self.value: list[Any] = [None] * count
+        self.extra: list[dict[str, Any] | None] = [notes_of(candidate) for candidate in candidates]
+        self.error: list[str | None] = [None] * count
+        self.code: list[int | None] = [None] * count
+        self.finish: list[str | None] = ["STOP"] * count
+        usages = [response.usageMetadata for response in responses]
+        self.prompt = [usage.promptTokenCount for usage in usages]
         # Tokens that tools bring into the prompt are reported apart and billed as input.
-        self.prompt: Sequence[int] = _counts(tuple(map(add, prompt, tools))) if any(tools) else prompt
-        self.version, self.repaired, self.told = columns[15:]
+        tools = [usage.toolUsePromptTokenCount for usage in usages]
+        if any(tools):
+            both = map(add, self.prompt, tools)
+            self.prompt = [tokens if tokens < MOST_TOKENS else 0 for tokens in both]
+        self.candidates = [usage.candidatesTokenCount for usage in usages]
+        self.thoughts = [usage.thoughtsTokenCount for usage in usages]
+        self.cached = [usage.cachedContentTokenCount for usage in usages]
+        self.total = [usage.totalTokenCount for usage in usages]
+        self.version = [response.modelVersion for response in responses]
+        self.repaired: list[str | None] = [None] * count
+        self.told: list[str | None] = [None] * count
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -64,56 +138,60 @@ class Block:
         """Tokens: prompt, candidates, thoughts, cached, total."""
         return self.prompt, self.candidates, self.thoughts, self.cached, self.total
 
+    def hold(self, check: SchemaCheck, odd: AbstractSet[int]) -> None:
+        """Hold the texts against the response schema, but those of ``odd`` lines."""
+        for at, text in enumerate(self.text):
+            if text is None or at in odd:
+                continue
+            self.value[at], problem, repaired = check(text)
+            if problem or repaired:
+                self.error[at], self.repaired[at] = problem or None, repaired or None
+                self.kinds[at] = _INVALID if problem else _ANSWER
 
-def _counts(found: Sequence[Any]) -> Sequence[int]:
-    """Counts as numbers; nearly always they are."""
-    if not found or (set(map(type, found)) == {int} and min(found) >= 0 and max(found) < MOST_TOKENS):
-        return found
-    return [count_of(one) for one in found]
+    def put(self, at: int, line: Line) -> None:
+        """Put an outcome in its place."""
+        outcome, usage = line.outcome, line.outcome.usage
+        self.keys[at], self.kinds[at], self.readable[at] = line.key, NUMBER[outcome.kind], line.readable
+        self.text[at], self.value[at], self.extra[at], *rest = landing_cells(outcome)
+        self.error[at], self.code[at], self.finish[at] = rest
+        self.prompt[at], self.candidates[at], self.thoughts[at] = usage.prompt, usage.candidates, usage.thoughts
+        self.cached[at], self.total[at], self.version[at] = usage.cached, usage.total, outcome.model_version
+        self.repaired[at], self.told[at] = outcome.repaired or None, outcome.thoughts
 
 
 def read_lines(lines: Sequence[bytes], check: SchemaCheck | None = None) -> Block:
     """The outcomes of result lines, in their order."""
-    return Block([_cells(line, check) for line in lines])
-
-
-def _cells(line: bytes, check: SchemaCheck | None, decode: Callable[[bytes], Wire] = decode_line) -> Cells:
-    try:
-        wire = decode(line)
-    except UNREADABLE as error:
-        return cells_of(odd_line(line, error))
-    text = plain_text(wire)
-    if text is None:
-        return cells_of(Line(key_of(wire.key), outcome_of(wire, check)))
-    response = wire.response
-    assert response is not None and response.candidates is not None  # or there were no text
-    kind, value, problem, repaired = _ANSWER, None, None, None
+    plain, odd = _decoded(lines)
+    block = Block(plain)
+    odd.update(_wordless(block.text))
     if check is not None:
-        value, problem, repaired = check(text)
-        if problem:
-            kind = _INVALID
-    meta = response.usageMetadata
-    counts = (
-        (0, 0, 0, 0, 0, 0) if meta is None else
-        (meta.promptTokenCount, meta.toolUsePromptTokenCount, meta.candidatesTokenCount, meta.thoughtsTokenCount,
-         meta.cachedContentTokenCount, meta.totalTokenCount)
-    )  # fmt: skip
-    if meta is None and response.tokenCount:
-        counts = (response.tokenCount, 0, 0, 0, 0, response.tokenCount)
-    return (
-        key_of(wire.key), kind, True, text, value, notes_of(response.candidates[0]), problem or None, None, "STOP", *counts,
-        response.modelVersion or "", repaired or None, None,
-    )  # fmt: skip
+        block.hold(check, odd)
+    for at in odd:
+        block.put(at, classify(lines[at], check))
+    return block
 
 
-def cells_of(line: Line) -> Cells:
-    """An outcome as cells."""
-    outcome, usage = line.outcome, line.outcome.usage
-    return (
-        line.key, NUMBER[outcome.kind], line.readable, *landing_cells(outcome),
-        usage.prompt, 0, usage.candidates, usage.thoughts, usage.cached, usage.total,
-        outcome.model_version, outcome.repaired or None, outcome.thoughts,
-    )  # fmt: skip
+def _decoded(lines: Sequence[bytes]) -> tuple[list[_Plain], set[int]]:
+    """The lines, and which of them are not plain."""
+    plain, odd, rest = list[_Plain](), set[int](), iter(lines)
+    while len(plain) < len(lines):
+        try:
+            # What was decoded before a line that is not plain stays.
+            plain.extend(map(_decode, rest))
+        except UNREADABLE:
+            odd.add(len(plain))
+            plain.append(_IN_PLACE)
+            if _TRIES < len(odd) > len(plain) // 2:
+                odd.update(range(len(plain), len(lines)))
+                plain.extend([_IN_PLACE] * (len(lines) - len(plain)))
+    return plain, odd
+
+
+def _wordless(texts: Sequence[str | None]) -> list[int]:
+    """Where a text says nothing."""
+    if all(texts) and not any(map(str.isspace, texts)):  # type: ignore[arg-type]
+        return []
+    return [at for at, text in enumerate(texts) if not text or text.isspace()]
 
 
 def landing_cells(outcome: Outcome) -> tuple[Any, ...]:
@@ -122,9 +200,4 @@ def landing_cells(outcome: Outcome) -> tuple[Any, ...]:
     return outcome.text, outcome.value, extra, outcome.reason or None, outcome.code, outcome.finish_reason or None
 
 
-def numbers(found: Sequence[int]) -> array[int]:
-    """Counts in eight bytes each."""
-    return array("q", found)
-
-
-__all__ = ["KINDS", "NUMBER", "Block", "Cells", "cells_of", "landing_cells", "numbers", "read_lines"]
+__all__ = ["KINDS", "NUMBER", "Block", "landing_cells", "read_lines"]

@@ -391,7 +391,7 @@ def _of_candidate(candidate: _Candidate, check: SchemaCheck | None) -> Outcome:
     return Outcome(kind=kind, value=value, reason=problem, repaired=repaired, **common)
 
 
-def notes_of(candidate: _Candidate) -> dict[str, Any] | None:
+def notes_of(candidate: Any) -> dict[str, Any] | None:
     """What the service says about a candidate, by its own names; None when it says nothing."""
     if (
         candidate.avgLogprobs is None
@@ -404,27 +404,6 @@ def notes_of(candidate: _Candidate) -> dict[str, Any] | None:
     ):
         return None
     return {name: said for name in _NOTES if (said := getattr(candidate, name)) is not None}
-
-
-def plain_text(wire: Wire) -> str | None:
-    """The text of the shape that nearly all lines have, one finished candidate of one part; None for any other shape."""
-    response = wire.response
-    if response is None or not (wire.error is wire.status is response.error is response.embedding is None):
-        return None
-    candidates = response.candidates
-    if candidates is None or len(candidates) != 1:
-        return None
-    candidate = candidates[0]
-    content = candidate.content
-    if candidate.finishReason != "STOP" or content is None or content.parts is None or len(content.parts) != 1:
-        return None
-    part = content.parts[0]
-    if part.thought or not (
-        part.functionCall is part.inlineData is part.fileData is part.executableCode is part.codeExecutionResult is None
-    ):
-        return None
-    text = part.text
-    return text if text and not text.isspace() else None
 
 
 def _payloads(parts: Sequence[_Part]) -> dict[str, Any] | None:
@@ -487,12 +466,7 @@ __all__ = [
     "Wire",
     "classify",
     "count_of",
-    "decode_line",
-    "key_of",
     "notes_of",
-    "odd_line",
-    "outcome_of",
-    "plain_text",
     "raw_text",
     "with_raw",
 ]

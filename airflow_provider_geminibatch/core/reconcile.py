@@ -82,6 +82,8 @@ class Reconciler:
         self, keys: Sequence[str | None], kinds: Sequence[int], readable: Sequence[bool], places: Iterable[int]
     ) -> list[int]:
         """Take lines, each with its place in the file. Gives the row of each line that is the first of its row, else -1."""
+        if (rows_of := self._all_awaited(keys)) is not None:
+            return self._take(rows_of, kinds, places)
         prefix, places_of, kinds_of, found = self._prefix, self._places, self._kinds, list[int]()
         start, ends, rows = len(prefix), (len(prefix) + _DIGITS, len(prefix) + _MOST_DIGITS), self._rows
         for at, (key, place) in enumerate(zip(keys, places, strict=True)):
@@ -103,6 +105,34 @@ class Reconciler:
                 found.append(_NOWHERE)
         self._total += len(found)
         return found
+
+    def _all_awaited(self, keys: Sequence[str | None]) -> list[int] | None:
+        """The rows of lines that are all under keys of this shard as we write them; None where any is not."""
+        if None in keys or not keys:
+            return None
+        apart = "\n" + self._prefix
+        # As many line feeds as keys, each before the prefix: then each key begins with it and what is between are their ends.
+        text = "\n" + "\n".join(keys)  # type: ignore[arg-type]
+        first, *tails = text.split(apart)
+        if first or not len(tails) == len(keys) == text.count("\n") or {*map(len, tails)} != {_DIGITS}:
+            return None
+        digits = "".join(tails)
+        if not (digits.isascii() and digits.isdecimal()):
+            return None
+        rows = list(map(int, tails))
+        return rows if max(rows) < self._rows else None
+
+    def _take(self, rows: list[int], kinds: Sequence[int], places: Iterable[int]) -> list[int]:
+        """Take lines whose rows are known."""
+        places_of, kinds_of = self._places, self._kinds
+        for at, (row, kind, place) in enumerate(zip(rows, kinds, places, strict=True)):
+            if places_of[row] == _NOWHERE:
+                kinds_of[row], places_of[row] = kind, place
+            else:
+                self._again.setdefault(row, []).append(place)
+                rows[at] = _NOWHERE
+        self._total += len(rows)
+        return rows
 
     def _other(self, key: str | None, readable: bool) -> int | None:
         if key is None:

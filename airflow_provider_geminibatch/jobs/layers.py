@@ -242,29 +242,32 @@ def _sealed_segments(store: Store, root: Build) -> Counter[str] | None:
     return Counter(result.shard.partition(".")[0] for result in named if ".seg-" in result.shard)
 
 
-_decode_key = msgspec.json.Decoder(tuple[str, dict[str, Any]]).decode
-_decode_place = msgspec.json.Decoder(tuple[Any, Any, tuple[int, int]]).decode
+_decode_keys = msgspec.json.Decoder(list[tuple[str, dict[str, Any]]]).decode
+_decode_places = msgspec.json.Decoder(list[tuple[Any, Any, tuple[int, int]]]).decode
 
 
 def sealed_keys(store: Store, shard: Shard) -> Iterator[tuple[str, dict[str, Any]]]:
     """Key and passed-through columns of every row. Raises StoreUnreadable at the end when the file is not the sealed one."""
-    return _sealed(store, shard, _decode_key)
+    return _sealed(store, shard, _decode_keys)
 
 
 def sealed_places(store: Store, shard: Shard) -> Iterator[At]:
     """The root's row that each row of a round or rung asks again. Raises as ``sealed_keys``."""
-    return (line[2] for line in _sealed(store, shard, _decode_place))
+    return (line[2] for line in _sealed(store, shard, _decode_places))
 
 
-def _sealed(store: Store, shard: Shard, decode: Callable[[bytes], Any]) -> Iterator[Any]:
+def _sealed(store: Store, shard: Shard, decode: Callable[[bytes], list[Any]]) -> Iterator[Any]:
     digest, rows = hashlib.sha256(), 0
     with buffered(store.open(shard.keys_path)) as file:
         while lines := file.readlines(KEY_BYTES):
             digest.update(b"".join(lines))
             try:
-                yield from list(map(decode, lines))
+                found = decode(b"[%b]" % b",".join(lines))
             except msgspec.MsgspecError as error:
                 raise _not_sealed(store, shard, f"between lines {rows + 1} and {rows + len(lines)}: {error}") from None
+            if len(found) != len(lines):
+                raise _not_sealed(store, shard, f"between lines {rows + 1} and {rows + len(lines)}: not one row each")
+            yield from found
             rows += len(lines)
     if (rows, digest.hexdigest()) != (shard.rows, shard.keys_sha256):
         raise _not_sealed(store, shard, "rows or checksum differ")

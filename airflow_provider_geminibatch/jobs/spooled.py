@@ -41,20 +41,20 @@ def cells(spool: Spool, rows: Sequence[int], raws: Sequence[bytes], block: Block
     picos = None if None in costs else [cost or 0 for cost in costs]
     arrays = {
         ROW: column_of(rows, "int64"),
-        "outcome": column_of([_NAMES[kind] for kind in block.kinds], "string"),
+        "outcome": _mostly_same([_NAMES[kind] for kind in block.kinds]),
         "text": column_of(block.text, "string"),
         "value": column_of((None,) * len(block) if vectors else block.value, "json"),
         "extra": column_of(block.extra, "json"),
         "error": column_of(block.error, "string"),
         "code": column_of(block.code, "int64"),
-        "finish_reason": column_of(block.finish, "string"),
+        "finish_reason": _mostly_same(block.finish),
         "tokens_prompt": column_of(block.prompt, "int64"),
         "tokens_candidates": column_of(block.candidates, "int64"),
         "tokens_thoughts": column_of(block.thoughts, "int64"),
         "tokens_cached": column_of(block.cached, "int64"),
         "tokens_total": column_of(block.total, "int64"),
         "cost_usd": money_of(picos, len(block)) if picos is not None else _partly(costs),
-        "model": column_of([version or None for version in block.version], "string"),
+        "model": _mostly_same([version or None for version in block.version]),
         "repaired": column_of(block.repaired, "string"),
     }
     for column, values in zip(extras.columns, extras.of_block(block, raws), strict=True):
@@ -62,8 +62,18 @@ def cells(spool: Spool, rows: Sequence[int], raws: Sequence[bytes], block: Block
     if vectors:
         arrays[VECTOR_COLUMN] = vectors_of(pa, block.value, schema.field(VECTOR_COLUMN).type)
     batch = pa.record_batch([arrays[name] for name in schema.names], schema=schema)
-    wanted = [row >= 0 and len(raw) <= LINE_BYTES for row, raw in zip(rows, raws, strict=True)]
-    return batch if all(wanted) else batch.filter(pa.array(wanted))
+    if min(rows) >= 0 and max(map(len, raws)) <= LINE_BYTES:
+        return batch
+    return batch.filter(pa.array([row >= 0 and len(raw) <= LINE_BYTES for row, raw in zip(rows, raws, strict=True)]))
+
+
+def _mostly_same(values: Sequence[str | None]) -> Any:
+    """A column of texts, which nearly always are the same one."""
+    first = values[0]
+    if first is None or values.count(first) < len(values):
+        return column_of(values, "string")
+    pa, _ = pyarrow()
+    return pa.repeat(first, len(values))
 
 
 def _partly(costs: Sequence[int | None]) -> Any:

@@ -66,11 +66,11 @@ def column_of(values: Sequence[Any], kind: str) -> Any:
 
 
 def _plain(pa: Any, values: Sequence[Any], of: Any) -> Any:
-    return pa.array(values, of)
+    return pa.nulls(len(values), of) if values.count(None) == len(values) else pa.array(values, of)
 
 
 def _json(pa: Any, values: Sequence[Any], of: Any) -> Any:
-    if not any(value is not None for value in values):
+    if values.count(None) == len(values):
         return pa.nulls(len(values), of)
     encode = _encode
     return pa.array([None if value is None else encode(value) for value in values], pa.binary()).view(of)

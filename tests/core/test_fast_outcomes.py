@@ -6,9 +6,11 @@ import json
 from decimal import Decimal
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from airflow_provider_geminibatch.core import fast_outcomes
 from airflow_provider_geminibatch.core.answer_sizes import SizeTally
 from airflow_provider_geminibatch.core.fast_outcomes import NUMBER, Block, landing_cells, read_lines
 from airflow_provider_geminibatch.core.model import Usage
@@ -48,6 +50,32 @@ def test_every_golden_line_comes_to_the_same() -> None:
 def test_near_misses_come_to_the_same(lines: list[bytes]) -> None:
     for check in (None, CHECK):
         assert rows_of(read_lines(lines, check)) == [alone(line, check) for line in lines]
+
+
+def plain(key: str, **more: Any) -> bytes:
+    candidate = {"content": {"parts": [{"text": key}]}, "finishReason": "STOP"}
+    response = {"candidates": [candidate], "usageMetadata": {"promptTokenCount": 2}, "responseId": "r"}
+    return json.dumps({"key": key, "response": response, **more}).encode()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.sampled_from(["plain", "odd", "vertex", "broken", "failed", "wordless"]), max_size=90))
+def test_plain_lines_and_others_come_to_the_same_in_whatever_mixture(kinds: list[str]) -> None:
+    made = {
+        "plain": plain("k"), "vertex": plain("k", status="", error=None), "broken": b'{"key":"k', "wordless": plain(" "),
+        "odd": plain("k").replace(b"STOP", b"SAFETY"), "failed": plain("k", status="quota", response=None),
+    }  # fmt: skip
+    lines = [made[kind] for kind in kinds]
+    assert rows_of(read_lines(lines)) == [alone(line, None) for line in lines]
+
+
+def test_plain_lines_are_told_by_their_type_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def classify(line: bytes, check: SchemaCheck | None) -> Any:
+        raise AssertionError(line)
+
+    monkeypatch.setattr(fast_outcomes, "classify", classify)
+    block = read_lines([plain("a"), plain("b", status="OK"), plain("c", error="", status=None)])
+    assert (block.keys, block.text) == (["a", "b", "c"], ["a", "b", "c"])
 
 
 COUNTS = st.integers(-3, 2**64) | st.sampled_from(["7", "x", None, 2.0, 1e300, 2**53, 2**53 - 1])

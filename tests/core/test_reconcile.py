@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from airflow_provider_geminibatch.core.model import Outcomes, Usage
 from airflow_provider_geminibatch.core.names import wire_key
 from airflow_provider_geminibatch.core.outcomes import MISSING, MOST_TOKENS, Line, Outcome
-from airflow_provider_geminibatch.core.reconcile import LineCounts, Reconciled, distrust, reconcile, settled
+from airflow_provider_geminibatch.core.reconcile import (
+    KINDS,
+    LineCounts,
+    Reconciled,
+    Reconciler,
+    distrust,
+    reconcile,
+    settled,
+)
 
 TAG = "aaaabbbbcccc2222"
 
@@ -159,3 +167,21 @@ def test_what_many_lines_of_one_row_cost_together_still_fits_a_column() -> None:
     usage = Usage(prompt=MOST_TOKENS - 1, total=MOST_TOKENS - 1)
     spent = settled([answer(str(number), usage=usage) for number in range(1_000)]).usage
     assert spent.prompt == 1_000 * (MOST_TOKENS - 1) < 2**63
+
+
+KEYS = st.sampled_from(
+    [
+        *(wire_key(TAG, 3, row) for row in range(4)), wire_key("zzzz", 3, 1), wire_key(TAG, 4, 1), wire_key(TAG, 3, 10**7),
+        wire_key(TAG, 3, 1) + "0", wire_key(TAG, 3, 1)[:-1], wire_key(TAG, 3, 1) + "\n" + wire_key(TAG, 3, 2), "\n", "",
+        wire_key(TAG, 3, 1)[:-1] + "\u0661", wire_key(TAG, 3, 1)[:-2] + "_1", None,
+    ]
+)  # fmt: skip
+
+
+@given(st.lists(KEYS, max_size=8) | st.lists(st.sampled_from([wire_key(TAG, 3, row) for row in range(6)]), max_size=8))
+def test_many_lines_at_once_are_joined_as_one_by_one(keys: list[str | None]) -> None:
+    together, apart = Reconciler(TAG, 3, 5), Reconciler(TAG, 3, 5)
+    kinds = [number % len(KINDS) for number in range(len(keys))]
+    rows = together.add(keys, kinds, [True] * len(keys), range(len(keys)))
+    assert rows == [apart.add((key,), (kinds[at],), (True,), (at,))[0] for at, key in enumerate(keys)]
+    assert together.done(lambda place: answer()) == apart.done(lambda place: answer())
