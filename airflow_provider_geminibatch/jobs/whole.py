@@ -21,6 +21,7 @@ from airflow_provider_geminibatch.core.batch import BatchPolicy, BatchSummary, T
 from airflow_provider_geminibatch.core.canary import CanaryReport
 from airflow_provider_geminibatch.core.cost_estimate import CostEstimate
 from airflow_provider_geminibatch.core.errors import (
+    ResultsBroken,
     ResultsNotReady,
     Unusable,
 )
@@ -267,11 +268,25 @@ class _Walk:
         """All answers as far as there are any; what has not ended is not answered yet."""
         if self._answers is None:
             # Once that is known, rows whose results cannot be had yet are not answered yet either.
-            self._answers = gathered(
-                self._desk, self._manifest, self._gateways, unless_open=True, unless_ready=bool(self._seen.not_ready)
-            )
+            try:
+                self._answers = gathered(
+                    self._desk,
+                    self._manifest,
+                    self._gateways,
+                    unless_open=True,
+                    unless_ready=bool(self._seen.not_ready),
+                )
+            except ResultsBroken as error:
+                if not self._is_late():
+                    raise
+                # Nobody waits any more for what cannot be trusted: the ladder may ask for its rows.
+                raise ResultsNotReady(error.what, error.why) from error
             self._settle_books(self._answers)
         return self._answers
+
+    def _is_late(self) -> bool:
+        deadline = self._policy.deadline_at(self._standing.begun_at(), self._desk.now())
+        return deadline is not None and self._desk.now() >= deadline
 
     def _settle_books(self, batch: AnsweredBatch) -> None:
         """From here on what ended builds really cost counts instead of their upper bounds."""

@@ -736,3 +736,53 @@ def test_an_early_commit_leaves_out_a_shard_that_is_asked_again() -> None:
     assert seal_results(desk, build, (again, shard[1])) == 3
     with pytest.raises(ResultsBroken):
         seal_results(desk, build, (shard[0],), partial=True)
+
+
+def breaking(world: World) -> None:
+    """The results of the second job come under keys that nobody sent."""
+    lines, create = world.service._lines, world.service.create
+
+    def created(**asked: Any) -> Any:
+        reply = create(**asked)
+        if len(lines) == 2 and "batches/000001" in lines:
+            lines["batches/000001"] = [line.replace(b'"key":"', b'"key":"x') for line in lines["batches/000001"]]
+        return reply
+
+    world.service.create = created  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize(
+    ("rung", "outcomes"),
+    [
+        (Rung("flex", limit=timedelta(hours=1)), ["answer"] * 12),
+        (Rung("commit"), ["answer"] * 6 + ["missing"] * 6),
+        (Rung("resubmit", limit=timedelta(hours=4)), ["answer"] * 12),
+        (Rung("wait", limit=timedelta(hours=1)), ["answer"] * 6 + ["missing"] * 6),
+    ],
+    ids=str,
+)
+def test_results_that_cannot_be_trusted_do_not_outlast_the_deadline(rung: Rung, outcomes: list[str]) -> None:
+    world = World(shards=2, rows=6)
+    breaking(world)
+    policy = BatchPolicy(deadline=timedelta(hours=11), ladder=(rung,), thresholds=ALL)
+    world.waits(policy)
+    world.clock.advance(timedelta(hours=4))
+    with pytest.raises(ResultsBroken, match="belong to no row"):
+        world.walk(policy)
+    world.clock.advance(timedelta(hours=7))
+    landed = world.on(policy)
+    assert [row[1] for row in world.told()] == outcomes
+    assert world.elapsed <= timedelta(hours=15, minutes=30)
+    # What nobody could use is paid all the same.
+    assert [stray.name for stray in landed.manifest.strays] == ["batches/000001"]
+    assert landed.manifest.strays_cost_usd == "0.000027"
+
+
+def test_without_a_ladder_results_that_cannot_be_trusted_are_a_failure_at_the_deadline() -> None:
+    world = World(shards=2, rows=6)
+    breaking(world)
+    policy = BatchPolicy(deadline=timedelta(hours=11))
+    world.waits(policy)
+    world.clock.advance(timedelta(hours=11))
+    with pytest.raises(WaitTimedOut):
+        world.walk(policy)
