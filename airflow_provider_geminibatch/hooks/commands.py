@@ -13,7 +13,7 @@ from airflow_provider_geminibatch.core.errors import BadManifest
 from airflow_provider_geminibatch.core.ledger import Command
 from airflow_provider_geminibatch.core.manifest import Manifest
 from airflow_provider_geminibatch.core.names import in_workspace
-from airflow_provider_geminibatch.hooks.gemini_batch import GeminiBatchHook
+from airflow_provider_geminibatch.hooks.gateways import Gateways
 from airflow_provider_geminibatch.hooks.storage import open_store
 from airflow_provider_geminibatch.hooks.waiting import OpenBatch
 from airflow_provider_geminibatch.storage import facts
@@ -49,7 +49,6 @@ def obey(
     batches: Sequence[OpenBatch],
     commands: Mapping[str, Command],
     running: Iterable[str],
-    conn_id: str,
     *,
     owner: str,
     now: datetime,
@@ -57,19 +56,19 @@ def obey(
     """Ask the jobs in ``running`` that a command counts for to end, and say what came of it; empty when there are none."""
     from airflow_provider_geminibatch.jobs.cancel import Target, cancel_jobs
 
-    still, targets, why = set(running), [], ""
+    targets: dict[str, list[Target]] = {}
+    still, why = set(running), ""
     for batch in batches:
         command = commands.get(command_uri(batch.manifest))
         if command is None:
             continue
         meant = still.intersection(meant_by(command, batch))
         jobs = [job for job in batch.batch.jobs if job.name in meant and job.attempt.cancel is None]
-        targets += [Target(job.name, batch.store, job.place) for job in jobs]
+        if jobs:
+            targets.setdefault(batch.home, []).extend(Target(job.name, batch.store, job.place) for job in jobs)
         why = why or f"{command.owner} asked for {command.command.replace('_', ' ')}: {command.reason}"
     if not targets:
         return ""
-    gateway = GeminiBatchHook(conn_id).gateway()
-    try:
-        return f"{why}; {cancel_jobs(targets, gateway, owner=owner, why=why, now=now)}"
-    finally:
-        gateway.close()
+    with Gateways(next(iter(targets))) as gateways:
+        done = [cancel_jobs(its, gateways(home), owner=owner, why=why, now=now) for home, its in targets.items()]
+    return "; ".join([why, *map(str, done)])

@@ -11,7 +11,9 @@ from airflow.providers.common.compat.sdk import BaseOperator
 from airflow_provider_geminibatch.core.manifest import Manifest, parse_manifests
 from airflow_provider_geminibatch.hooks.attempt import Attempt, attempt_of
 from airflow_provider_geminibatch.hooks.errors import airflow_errors
+from airflow_provider_geminibatch.hooks.gateways import Gateways
 from airflow_provider_geminibatch.hooks.gemini_batch import GeminiBatchHook
+from airflow_provider_geminibatch.hooks.locations import ConnIds, home_of
 from airflow_provider_geminibatch.hooks.storage import open_store
 
 if TYPE_CHECKING:
@@ -31,14 +33,14 @@ class GeminiBatchCancelOperator(BaseOperator):
     again. Jobs that have ended stay as they are, and so do their results.
 
     :param submitted: What Submit returned, or what Prepare returned: that one is there even if Submit failed half-way.
-    :param gemini_conn_id: Connection of type ``geminibatch``.
+    :param gemini_conn_id: Connection of type ``geminibatch``, or several: each batch is cancelled where it was submitted.
     """
 
     template_fields: Sequence[str] = ("submitted", "gemini_conn_id")
     ui_color = "#f2d7d5"
 
     def __init__(
-        self, *, submitted: Any, gemini_conn_id: str = GeminiBatchHook.default_conn_name, **kwargs: Any
+        self, *, submitted: Any, gemini_conn_id: ConnIds = GeminiBatchHook.default_conn_name, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         self.submitted = submitted
@@ -53,13 +55,13 @@ class GeminiBatchCancelOperator(BaseOperator):
             )
             return {"asked": [], "ended": {}}
         with airflow_errors():
-            gateway = GeminiBatchHook(self.gemini_conn_id).gateway()
-            try:
+            manifests = parse_manifests(self.submitted)
+            homes = [home_of(one, open_store(one.workspace), self.gemini_conn_id) for one in manifests]
+            with Gateways(homes[0]) as gateways:
                 done = [
-                    self._cancel(manifest, gateway, attempt_of(context)) for manifest in parse_manifests(self.submitted)
+                    self._cancel(manifest, gateways(home), attempt_of(context))
+                    for manifest, home in zip(manifests, homes, strict=True)
                 ]
-            finally:
-                gateway.close()
             for error in (error for one in done for error in one.failed.values()):
                 raise error
         return {

@@ -27,6 +27,7 @@ from airflow_provider_geminibatch.hooks.commands import CANCEL, command_uri, com
 from airflow_provider_geminibatch.hooks.errors import airflow_errors
 from airflow_provider_geminibatch.hooks.gemini_batch import GeminiBatchHook
 from airflow_provider_geminibatch.hooks.kill import cancel_if_failed
+from airflow_provider_geminibatch.hooks.locations import ConnIds, by_home
 from airflow_provider_geminibatch.hooks.outlook import (
     OnLate,
     expected,
@@ -66,7 +67,7 @@ class GeminiBatchSensor(BaseSensorOperator):
 
     :param submitted: What Submit returned: its manifest, the JSON text of one, the URI of a seal, or a list of those.
     :param job_names: Instead of it, the names of jobs that somebody else submitted (``batches/…``).
-    :param gemini_conn_id: Connection of type ``geminibatch``.
+    :param gemini_conn_id: Connection of type ``geminibatch``, or several: each batch is asked for where it was submitted.
     :param deferrable: Wait in the triggerer (default), or on workers by ``mode="poke"`` or ``"reschedule"``.
     :param deadline: When to give up: a timedelta counts from the first intent to submit (for ``job_names``, from the
         creation of the first job) and survives retries; a datetime, or a text that renders to one, is absolute. The
@@ -85,7 +86,7 @@ class GeminiBatchSensor(BaseSensorOperator):
         *,
         submitted: Any = None,
         job_names: Any = None,
-        gemini_conn_id: str = GeminiBatchHook.default_conn_name,
+        gemini_conn_id: ConnIds = GeminiBatchHook.default_conn_name,
         deferrable: bool = True,
         deadline: timedelta | datetime | str | None = None,
         poll_interval: timedelta | float | None = None,
@@ -171,15 +172,20 @@ class GeminiBatchSensor(BaseSensorOperator):
         context["ti"].xcom_push(key="estimate", value=outlook(estimate, watch.deadline, late=late))
         until = min(give_up_at, watch.deadline or give_up_at)
         first_event_after = config.first_event_after()
+        homes = by_home(watch.open, wanted.homes, wanted.own)
+        ledgers = wanted.ledgers
+        # Jobs of one connection are waited for at a time; when they have ended, the task looks at all and waits for the next.
+        conn_id, names = next(iter(homes.items()))
         trigger = GeminiBatchTrigger(
-            conn_id=self.gemini_conn_id,
-            job_names=watch.open,
+            conn_id=conn_id,
+            job_names=names,
             since=watch.since.isoformat(),
             deadline=until.isoformat(),
             give_up_at=give_up_at.isoformat(),
             poll_seconds=watch.cap.total_seconds(),
             first_event_after=first_event_after.total_seconds(),
-            ledgers={name: uri for name, uri in wanted.ledgers.items() if name in watch.open},
+            ledgers={name: uri for name, uri in ledgers.pop(conn_id, {}).items() if name in names},
+            ledgers_elsewhere=ledgers,
             expected=passed_on(estimate),
             stretches=watch.stretches,
             names_late=watch.names_late,
@@ -189,13 +195,14 @@ class GeminiBatchSensor(BaseSensorOperator):
         self.defer(trigger=trigger, method_name="resume", timeout=expiry)
 
     def _wanted(self) -> Wanted:
-        return named_jobs(self.job_names) if self.submitted is None else submitted_jobs(self.submitted)
+        if self.submitted is None:
+            return named_jobs(self.job_names, self.gemini_conn_id)
+        return submitted_jobs(self.submitted, self.gemini_conn_id)
 
     def _looked(self, wanted: Wanted) -> tuple[Watch, Decision]:
         cap = config.poll_interval() if self.poll_interval is None else self.poll_interval
         watch, decision = look_at(
             wanted,
-            self.gemini_conn_id,
             deadline=self.deadline,
             cap=cap if isinstance(cap, timedelta) else timedelta(seconds=cap),
             # A pause that somebody chose is not made longer.
@@ -213,7 +220,7 @@ class GeminiBatchSensor(BaseSensorOperator):
         commands = commands_for(wanted.batches)
         if commands:
             owner, now = attempt_of(context).me, utc_now()
-            done = obey(wanted.batches, commands, watch.open, self.gemini_conn_id, owner=owner, now=now)
+            done = obey(wanted.batches, commands, watch.open, owner=owner, now=now)
             if done:
                 log.warning("%s", done)
         return [uri for uri in (command_uri(one.manifest) for one in wanted.batches) if uri not in commands]
@@ -232,8 +239,8 @@ class GeminiBatchSensor(BaseSensorOperator):
         from airflow_provider_geminibatch.jobs.ending import note_ends
 
         owner, now = attempt_of(context).me, utc_now()
-        for _, store, batch in wanted.batches:
-            note_ends(store, batch, decision.jobs, owner=owner, now=now)
+        for one in wanted.batches:
+            note_ends(one.store, one.batch, decision.jobs, owner=owner, now=now)
         _raise_if_called_off(wanted, decision.jobs)
         jobs = tuple(decision.jobs.values())
         # Without jobs every row was answered before.
@@ -246,7 +253,7 @@ class GeminiBatchSensor(BaseSensorOperator):
         log.info("%s: all %d jobs have ended%s", wanted.label, len(jobs), after)
         if not wanted.batches:
             return {"jobs": {job.name: job.state for job in jobs}}
-        results = [manifest.as_dict(jobs=len(batch.jobs)) for manifest, _, batch in wanted.batches]
+        results = [one.manifest.as_dict(jobs=len(one.batch.jobs)) for one in wanted.batches]
         return results[0] if len(results) == 1 else results
 
     @staticmethod
@@ -262,10 +269,15 @@ class GeminiBatchSensor(BaseSensorOperator):
         if ti is None or self.submitted is None:
             return
         try:
-            owner = attempt_of({"ti": ti}).me
-            log.info("%s", cancel_if_failed(ti, self.gemini_conn_id, self._wanted().ledgers, owner=owner))
+            owner, jobs = attempt_of({"ti": ti}).me, self._wanted().ledgers
         except GeminiBatchError as error:
             log.warning("The jobs could not be cancelled. %s", error)
+            return
+        for conn_id, ledgers in jobs.items():
+            try:
+                log.info("%s", cancel_if_failed(ti, conn_id, ledgers, owner=owner))
+            except GeminiBatchError as error:
+                log.warning("The jobs could not be cancelled. %s", error)
 
 
 def _still_in_time(wanted: Wanted, watch: Watch, decision: Decision) -> None:
