@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import io
 import logging
@@ -9,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import accumulate
@@ -370,18 +371,22 @@ class Lines:
     def __iter__(self) -> Iterator[tuple[list[int], list[bytes], Block, list[int | None]]]:
         """The lines in blocks: where each begins, the lines, what they came to, and what each cost, in picodollars."""
         hashed: Future[None] | None = None
-        while raws := self._through.readlines(BLOCK_BYTES):
+        while data := self._through.read(BLOCK_BYTES):
+            if not data.endswith(b"\n"):
+                data += self._through.readline()
             if hashed is not None:
                 hashed.result()
-            hashed = self._thread.submit(_digest, self.hash, raws)
-            ends = list(accumulate(map(len, raws), initial=self.size_bytes))
-            self.size_bytes, places = ends.pop(), ends
-            if blank := [at for at, raw in enumerate(raws) if raw.isspace()]:
-                keep = sorted({*range(len(raws))}.difference(blank))
+            hashed = self._thread.submit(self.hash.update, data)
+            raws = data.split(b"\n")
+            places = [end + at for at, end in enumerate(accumulate(map(len, raws[:-1]), initial=self.size_bytes))]
+            self.size_bytes += len(data)
+            if not all(raws) or any(map(bytes.isspace, raws)):  # as what is behind the last line nearly always is
+                keep = [at for at, raw in enumerate(raws) if raw and not raw.isspace()]
                 raws, places = [raws[at] for at in keep], [places[at] for at in keep]
             if raws:
-                block = read_lines(raws, self._check)
-                self.cut = not block.readable[-1] and not raws[-1].endswith(b"\n")
+                with _without_collections():
+                    block = read_lines(raws, self._check)
+                self.cut = not block.readable[-1] and not data.endswith(b"\n")
                 yield places, raws, block, self._count(block)
         if hashed is not None:
             hashed.result()
@@ -413,15 +418,23 @@ class Lines:
         return with_raw(outcome, line) if self._raw else outcome
 
 
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """Keeps the collector of cycles from looking again and again at a block of parsed answers, which have none."""
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if on:
+            gc.enable()
+
+
 def buffered(file: BinaryIO) -> BinaryIO:
     """A file with a buffer of our size: those of object stores have slow lines, and those of the disk small buffers."""
     return (
         file if isinstance(file, io.BytesIO) else cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, file), 1 << 20))
     )
-
-
-def _digest(into: hashlib._Hash, raws: list[bytes]) -> None:
-    into.update(b"".join(raws))
 
 
 def _read(desk: Desk, shard: Shard, sealed: Collected, check: SchemaCheck | None, price: Price | None) -> _Read:
