@@ -100,7 +100,7 @@ def _token(name: str) -> str:
 
 def _read(token: str) -> str:
     try:
-        return base64.urlsafe_b64decode(token).decode()
+        return base64.b64decode(token, altchars=b"-_", validate=True).decode()
     except ValueError:
         raise storage_refused("invalid", reason="Invalid value for pageToken.") from None
 

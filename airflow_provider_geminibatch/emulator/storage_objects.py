@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow_provider_geminibatch.emulator.buckets import Buckets, StoredObject
-from airflow_provider_geminibatch.emulator.ranges import byte_range
+from airflow_provider_geminibatch.emulator.ranges import byte_range, is_range
 from airflow_provider_geminibatch.emulator.storage_lists import page
 from airflow_provider_geminibatch.emulator.storage_resources import (
     Metadata,
@@ -167,7 +167,7 @@ class Objects:
         start, end = span
         cut = self._scenarios.happens("cut_download")
         sent = start + int((end - start) * cut["at"]) if cut else end
-        partly = {"content-range": f"bytes {start}-{end - 1}/{stored.size}"} if wanted and stored.size else {}
+        partly = {"content-range": f"bytes {start}-{end - 1}/{stored.size}"} if is_range(wanted) else {}
         return Reply(
             status=206 if partly else 200,
             headers={**_described(stored), **partly},
