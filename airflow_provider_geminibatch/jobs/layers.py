@@ -111,6 +111,8 @@ class BuiltLayer:
     round: int | None
     raw: bool = False
     """Whether its outcomes come with their lines."""
+    rung: int | None = None
+    """The number of the rung, which its rows are landed by; None for a round."""
 
     @property
     def results(self) -> tuple[ShardResult, ...]:
@@ -127,6 +129,7 @@ class BuiltLayer:
         """Its word on each of its rows, in the root's order."""
         for shard in self.shards:
             job, name = shard.job.name if shard.job else None, shard.result.shard
+            name = name if self.rung is None else f"rung-{self.rung:02d}"
             places = sealed_places(self.desk.store, shard.shard)
             outcomes = shard.outcomes(self.desk.store, self.check, raw=self.raw)
             for at, outcome in zip(places, outcomes, strict=True):
@@ -197,7 +200,7 @@ def layers_of(
     rungs = rungs_of(desk.store, root)
     given_up = given_up_in(rungs)
 
-    def built(build: Build, conn_id: str | None, round_: int | None) -> None:
+    def built(build: Build, conn_id: str | None, round_: int | None, rung: int | None = None) -> None:
         its = desk if conn_id is None else replace(desk, gateway=gateways(conn_id))
         prices = prices_of_build(desk.store, build, me=desk.me, now=desk.now)
         shards = tuple(
@@ -212,14 +215,14 @@ def layers_of(
             )
             for shard in build.shards
         )
-        found.append(BuiltLayer(len(found) + 1, build, its, check, shards, round_, its.raw))
+        found.append(BuiltLayer(len(found) + 1, build, its, check, shards, round_, its.raw, rung))
 
     for opened in rounds_of(desk.store, root):
         if opened.build is not None:
             built(opened.build, None, opened.fact.number)
     for rung in rungs:
         if rung.build is not None:
-            built(rung.build, rung.fact.conn_id, None)
+            built(rung.build, rung.fact.conn_id, None, rung.fact.number)
         elif rung.fact.kind in ("flex", "standard"):
             most = None if segments is None else segments[rung.name]
             layer = segment_layer(len(found) + 1, rung.fact, root, desk.store, check, most)

@@ -188,7 +188,8 @@ def _spendings(batch: AnsweredBatch) -> Iterator[tuple[tuple[str, str, str], int
 
 def _named(layer: Layer) -> tuple[str, str, str]:
     if isinstance(layer, BuiltLayer):
-        return f"round {layer.round}" if layer.round else "rung", "batch", layer.build.model
+        source = f"rung {layer.rung}" if layer.rung is not None else f"round {layer.round}"
+        return source, "batch", layer.build.model
     if isinstance(layer, SegmentLayer):
         return f"rung {layer.rung.number}", layer.rung.kind, layer.model
     return layer.source, _KEPT_ROUTES[layer.source], layer.model

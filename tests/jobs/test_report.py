@@ -87,6 +87,18 @@ def test_a_rung_is_told_by_its_number_and_route() -> None:
     assert report.rounds == {"rung-01": 3}
 
 
+def test_rungs_that_ask_by_a_build_are_told_by_their_numbers_too() -> None:
+    world = test_whole.World(rows=4, turnaround=timedelta(days=9))
+    world.elsewhere._answer = at_first(EMPTY, "row 1", "row 2", times=1)
+    again = Rung("resubmit", limit=timedelta(hours=2), conn_id="other")
+    policy = BatchPolicy(deadline=timedelta(hours=5), ladder=(again, again), max_rounds=0, thresholds=ALL)
+    report = holds(world, world.on(policy))
+    assert [(cost.source, cost.route, cost.asked) for cost in report.costs] == [
+        ("first", "batch", 4), ("rung 1", "batch", 4), ("rung 2", "batch", 2),
+    ]  # fmt: skip
+    assert report.rounds == {"rung-01": 2, "rung-02": 2}
+
+
 def test_a_crash_between_the_commit_and_its_report_is_made_good_by_the_next_try(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
