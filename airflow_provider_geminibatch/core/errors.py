@@ -17,6 +17,7 @@
     │   └── StoreTooWeak      the store cannot create exclusively
     ├── ServiceError          the service answered with an error, or did not answer
     │   ├── KeyRefused        401, 403 or an invalid key
+    │   │   └── CredentialsRefused   the same of an account of Google Cloud, or no credentials at all
     │   ├── ModelUnknown      the model does not exist or cannot run batches
     │   ├── ServiceBusy       429, 408, 5xx or a transport failure: worth another try
     │   └── JobUnreachable    a known job that the service does not show
@@ -217,6 +218,16 @@ class KeyRefused(ServiceError):
     says = (
         "{doing}: the service refused the key ({code}: {text}). Nothing was created or paid by this call. "
         "Put a valid API key of the same project into the connection and retry the task."
+    )
+
+
+class CredentialsRefused(KeyRefused):
+    """Google Cloud does not let the account do this, or there are no credentials."""
+
+    says = (
+        "{doing}: Google Cloud refused the credentials ({code}: {text}). Nothing was created or paid by this call. Correct what it "
+        "names (the connection's key_path, keyfile_dict or impersonation_chain, the environment's own credentials, or the account's "
+        "roles) and retry the task."
     )
 
 

@@ -77,6 +77,8 @@ class JobSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     counts: JobCounts = JobCounts()
     error_code: int | None = None
     error_text: str = ""
+    oddity: str = ""
+    """Why it cannot be of a create of ours although name, model and input are; empty where nothing speaks against it."""
 
     @property
     def ended(self) -> bool:

@@ -134,9 +134,34 @@ def media_name(workspace_id: str, sha256: str) -> str:
     return f"{media_mark(workspace_id)}{sha256[:26]}"
 
 
+def cache_name(workspace_id: str, place: str) -> str:
+    """The name of a prompt cache at the service: whose it is, and the place of its fact."""
+    return f"{name_mark(workspace_id)}cache-{short(place)}"
+
+
 def media_mark(workspace_id: str) -> str:
     """What the names of a workspace's media begin with at the service."""
     return f"{name_mark(workspace_id)}media-"
+
+
+_OF_GOOGLE = re.compile(r"(?:projects/[^/]+/locations/[^/]+/)?publishers/google/models/|models/")
+
+
+def model_id(text: str) -> str:
+    """A model by the one name that it has on every route: ``models/`` and ``publishers/google/models/`` are cut.
+
+    What else is a path, such as a tuned model, stays as it is.
+    """
+    plain = text.strip()
+    found = _OF_GOOGLE.match(plain)
+    return plain[found.end() :] if found else plain
+
+
+def same_model(one: str, other: str) -> bool:
+    """Whether two names are of one model: a tuned one is named with its project's id, and shown with the project's number."""
+    names = [model_id(text).partition("@")[0] for text in (one, other)]
+    tuned = [re.sub(r"^projects/[^/]+/", "projects/*/", name) for name in names]
+    return tuned[0] == tuned[1]
 
 
 _LABEL_CHARACTERS = 63

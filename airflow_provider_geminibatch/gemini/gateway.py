@@ -21,7 +21,7 @@ from airflow_provider_geminibatch.core.model import JobSnapshot, ServiceIdentity
 
 
 class UploadedFile(msgspec.Struct, frozen=True, kw_only=True):
-    """A file at the service. ``name`` is ``files/…``; times are the service's own."""
+    """A file at the service. ``name`` is ``files/…``, on Vertex AI ``gs://…``; times are the service's own."""
 
     name: str
     size_bytes: int
@@ -34,6 +34,8 @@ class UploadedFile(msgspec.Struct, frozen=True, kw_only=True):
     state: str = ""
     """``ACTIVE``, ``PROCESSING`` (a video that is not ready yet) or ``FAILED``; empty where the service says none."""
     error_text: str = ""
+    created_at: datetime | None = None
+    """By the service's clock, where it says so: what never ends has an age all the same."""
 
     @property
     def life(self) -> timedelta | None:

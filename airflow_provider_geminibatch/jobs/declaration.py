@@ -21,7 +21,7 @@ from airflow_provider_geminibatch.core.fields import ROOTS, ROUTES
 from airflow_provider_geminibatch.core.kinds import KINDS
 from airflow_provider_geminibatch.core.media import MEDIA_FIELD
 from airflow_provider_geminibatch.core.model import ServiceIdentity
-from airflow_provider_geminibatch.core.names import digest
+from airflow_provider_geminibatch.core.names import digest, model_id
 from airflow_provider_geminibatch.core.requests import AllowFields, allowed_fields, check_request
 from airflow_provider_geminibatch.core.requests import Checked as Verdict
 from airflow_provider_geminibatch.core.response_schema import CommonSchema
@@ -67,7 +67,7 @@ class Declaration:
     max_shard_bytes: int = limits.SHARD_BYTES
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "model", self.model.strip().removeprefix("models/"))
+        object.__setattr__(self, "model", model_id(self.model))
         if not self.model:
             raise Unusable("model", "it is empty", "Name a model that runs batches.")
         if not self.kind:

@@ -1,4 +1,4 @@
-"""One contract for every gateway: the fake that ships, and the Developer API as the emulator speaks it."""
+"""One contract for every gateway: the fake that ships, and both routes as the emulator speaks them."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from airflow_provider_geminibatch.core.errors import (
     ServiceError,
 )
 from airflow_provider_geminibatch.emulator import Emulator, running
-from airflow_provider_geminibatch.gemini.developer import DeveloperGateway, DeveloperWatcher, Settings
+from airflow_provider_geminibatch.gemini.developer import DeveloperGateway, Settings
 from airflow_provider_geminibatch.gemini.gateway import Ambiguous, Created, Gateway, Refused
 from airflow_provider_geminibatch.testing import InMemoryGateway, ManualClock
+from tests.routes import ROUTES, VERTEX, Route, both
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
 MODEL = "gemini-3.8-flash"
@@ -52,7 +53,34 @@ def developer(emulator: Emulator) -> Iterator[DeveloperGateway]:
         gateway.close()
 
 
-@pytest.fixture(params=["memory", "developer"])
+@pytest.fixture
+def vertex(emulator: Emulator) -> Iterator[Gateway]:
+    with running(emulator) as server, closing(VERTEX.opened(server.url, timeout_seconds=5)) as gateway:
+        yield gateway
+
+
+class Remote(NamedTuple):
+    """A gateway to the emulator, by one of the routes."""
+
+    route: Route
+    gateway: Any
+    emulator: Emulator
+
+    def count(self, endpoint: str) -> int:
+        """Calls of an endpoint, by the name that the Developer API has for it."""
+        return self.emulator.log.count(self.route.endpoint(endpoint))
+
+    def bend(self, name: str, endpoint: str = "", **more: Any) -> None:
+        """Switch a scenario on."""
+        self.emulator.scenario(name, **({"endpoint": self.route.endpoint(endpoint)} if endpoint else {}), **more)
+
+
+@pytest.fixture(params=ROUTES, ids=str)
+def remote(request: pytest.FixtureRequest, emulator: Emulator) -> Remote:
+    return Remote(request.param, request.getfixturevalue(request.param.name), emulator)
+
+
+@pytest.fixture(params=["memory", "developer", "vertex"])
 def side(request: pytest.FixtureRequest) -> Side:
     if request.param == "memory":
         clock = ManualClock(START)
@@ -60,7 +88,7 @@ def side(request: pytest.FixtureRequest) -> Side:
             InMemoryGateway(clock, turnaround=timedelta(hours=2)), lambda hours: clock.advance(timedelta(hours=hours))
         )
     emulator = request.getfixturevalue("emulator")
-    return Side(request.getfixturevalue("developer"), lambda hours: emulator.clock.advance(hours=hours))
+    return Side(request.getfixturevalue(request.param), lambda hours: emulator.clock.advance(hours=hours))
 
 
 def sent(gateway: Gateway, name: str = "gb1-name") -> Created:
@@ -77,7 +105,7 @@ def test_an_uploaded_file_is_shown_with_its_end_and_the_services_time(side: Side
 
     assert shown is not None
     assert (shown.size_bytes, shown.seen_at) == (len(LINES), START)
-    assert shown.expires_at == START + timedelta(hours=48)
+    assert shown.expires_at == (None if side.gateway.identity.route == "vertex" else START + timedelta(hours=48))
 
 
 def test_a_file_that_is_gone_is_none_and_deleting_it_again_is_false(side: Side) -> None:
@@ -100,12 +128,19 @@ def test_a_created_job_names_itself_its_file_and_its_model_and_is_listed(side: S
     assert page.at == START
 
 
-def test_a_create_for_a_deleted_file_is_refused_and_makes_nothing(side: Side) -> None:
+def test_a_create_for_a_deleted_file_comes_to_nothing(side: Side) -> None:
     file = side.gateway.upload(io.BytesIO(LINES), size_bytes=len(LINES), display_name="d")
     side.gateway.delete_file(file.name)
 
     reply = side.gateway.create(model=MODEL, file_name=file.name, display_name="d")
 
+    if side.gateway.identity.route == "vertex":
+        # It reads its input when the job starts; one that is not there then ends the job, and nothing is billed.
+        assert isinstance(reply, Created)
+        side.clock(4)
+        job = side.gateway.job(reply.job.name)
+        assert (job.state, job.readable, job.counts.succeeded) == ("FAILED", False, 0)
+        return
     assert isinstance(reply, Refused)
     assert reply.code in (403, 404)
     assert side.gateway.jobs().jobs == ()
@@ -128,12 +163,18 @@ def test_a_batch_of_embeddings_has_an_endpoint_of_its_own_and_the_same_jobs(side
 
 
 @pytest.mark.parametrize(("model", "kind"), [(MODEL, "embed"), ("gemini-embedding-2", "generate")])
-def test_a_create_for_a_model_of_the_other_kind_is_refused(side: Side, model: str, kind: str) -> None:
+def test_a_create_for_a_model_of_the_other_kind_is_refused_where_the_call_says_the_kind(
+    side: Side, model: str, kind: str
+) -> None:
     data = EMBED if kind == "embed" else LINES
     file = side.gateway.upload(io.BytesIO(data), size_bytes=len(data), display_name="d")
 
     reply = side.gateway.create(model=model, file_name=file.name, display_name="d", kind=kind)
 
+    if side.gateway.identity.route == "vertex":
+        # One endpoint takes both kinds, and nothing on the wire says which one is meant: Prepare holds the model against it.
+        assert isinstance(reply, Created)
+        return
     assert isinstance(reply, Refused)
     assert reply.code == 404
     assert side.gateway.jobs().jobs == ()
@@ -184,14 +225,16 @@ def test_a_cancelled_job_has_ended_without_results_and_cancelling_again_is_harml
 
     side.gateway.cancel(name)
     side.gateway.cancel(name)
+    side.clock(1)
 
     job = side.gateway.job(name)
     assert (job.state, job.readable, job.output_file) == ("CANCELLED", False, "")
 
 
 def test_a_job_that_is_not_shown_is_unreachable_and_a_model_that_is_not_there_is_unknown(side: Side) -> None:
-    with pytest.raises(JobUnreachable, match="nothing was resubmitted"):
-        side.gateway.job("batches/nothere")
+    for name in ("batches/nothere", "projects/p/locations/us-central1/batchPredictionJobs/1"):
+        with pytest.raises(JobUnreachable, match="nothing was resubmitted"):
+            side.gateway.job(name)
     with pytest.raises(ModelUnknown, match="Correct model="):
         side.gateway.model("gemini-0")
     assert "batchGenerateContent" in side.gateway.model(MODEL).methods
@@ -204,55 +247,52 @@ def test_all_models_are_listed_as_each_is_shown(side: Side) -> None:
     assert all(side.gateway.model(model.name).methods == model.methods for model in models)
 
 
-def test_the_list_comes_in_pages(
-    emulator: Emulator, developer: DeveloperGateway, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_list_comes_in_pages(remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("airflow_provider_geminibatch.gemini.http.PAGE_SIZE", 2)
-    names = {sent(developer, f"gb1-{number}").job.name for number in range(3)}
+    names = {sent(remote.gateway, f"gb1-{number}").job.name for number in range(3)}
 
-    first = developer.jobs()
-    second = developer.jobs(first.next_token)
+    first = remote.gateway.jobs()
+    second = remote.gateway.jobs(first.next_token)
 
     assert len(first.jobs) == 2
     assert {job.name for job in first.jobs + second.jobs} == names
     assert second.next_token == ""
 
 
-def test_a_create_whose_reply_is_lost_is_ambiguous_and_sent_once(
-    emulator: Emulator, developer: DeveloperGateway
-) -> None:
-    emulator.scenario("create_reply_lost")
-    file = developer.upload(io.BytesIO(LINES), size_bytes=len(LINES), display_name="d")
+def test_a_create_whose_reply_is_lost_is_ambiguous_and_sent_once(remote: Remote) -> None:
+    remote.bend("create_reply_lost")
+    file = remote.gateway.upload(io.BytesIO(LINES), size_bytes=len(LINES), display_name="d")
 
-    reply = developer.create(model=MODEL, file_name=file.name, display_name="d")
+    reply = remote.gateway.create(model=MODEL, file_name=file.name, display_name="d")
 
     assert isinstance(reply, Ambiguous)
-    assert emulator.log.count("batches.create") == 1
-    assert len(emulator.jobs) == 1
+    assert remote.count("batches.create") == 1
+    assert len(remote.emulator.jobs) == 1
 
 
-def test_a_create_answered_with_500_is_ambiguous_and_sent_once(emulator: Emulator, developer: DeveloperGateway) -> None:
-    emulator.scenario("create_500_but_created")
-    file = developer.upload(io.BytesIO(LINES), size_bytes=len(LINES), display_name="d")
+def test_a_create_answered_with_500_is_ambiguous_and_sent_once(remote: Remote) -> None:
+    remote.bend("create_500_but_created")
+    file = remote.gateway.upload(io.BytesIO(LINES), size_bytes=len(LINES), display_name="d")
 
-    assert isinstance(developer.create(model=MODEL, file_name=file.name, display_name="d"), Ambiguous)
-    assert emulator.log.count("batches.create") == 1
+    assert isinstance(remote.gateway.create(model=MODEL, file_name=file.name, display_name="d"), Ambiguous)
+    assert remote.count("batches.create") == 1
 
 
-def test_a_create_that_cannot_connect_was_certainly_not_sent() -> None:
-    with closing(DeveloperGateway(Settings("k", "http://127.0.0.1:9", timeout_seconds=2))) as nobody:
+@both
+def test_a_create_that_cannot_connect_was_certainly_not_sent(route: Route) -> None:
+    with closing(route.opened("http://127.0.0.1:9", timeout_seconds=2)) as nobody:
         reply = nobody.create(model=MODEL, file_name="files/x", display_name="d")
 
     assert isinstance(reply, Refused)
     assert reply.code == 0
 
 
-def test_harmless_calls_to_a_busy_service_say_so(emulator: Emulator, developer: DeveloperGateway) -> None:
-    emulator.scenario("burst_503", endpoint="batches.list", times=1)
+def test_harmless_calls_to_a_busy_service_say_so(remote: Remote) -> None:
+    remote.bend("burst_503", "batches.list", times=1)
 
     with pytest.raises(ServiceBusy, match="Repeating this call costs nothing"):
-        developer.jobs()
-    assert developer.jobs().jobs == ()
+        remote.gateway.jobs()
+    assert remote.gateway.jobs().jobs == ()
 
 
 def test_a_revoked_key_is_named_without_being_shown(emulator: Emulator, developer: DeveloperGateway) -> None:
@@ -273,12 +313,12 @@ def test_a_refused_mime_type_is_answered_with_plain_text(emulator: Emulator, dev
     assert sent(developer).job.counts.total == 3
 
 
-def test_a_cut_download_says_so(emulator: Emulator, developer: DeveloperGateway) -> None:
-    name = sent(developer).job.name
-    emulator.clock.advance(hours=4)
-    emulator.scenario("cut_download")
+def test_a_cut_download_says_so(remote: Remote) -> None:
+    name = sent(remote.gateway).job.name
+    remote.emulator.clock.advance(hours=4)
+    remote.bend("cut_download")
 
-    with pytest.raises(ServiceBusy), developer.download(developer.job(name).output_file) as stream:
+    with pytest.raises(ServiceBusy), remote.gateway.download(remote.gateway.job(name).output_file) as stream:
         list(stream.chunks())
 
 
@@ -300,10 +340,13 @@ def test_what_follows_the_last_byte_is_nothing_and_no_error(
     assert stream.size_bytes == len(whole)
 
 
-def test_a_range_far_behind_the_end_is_an_error(emulator: Emulator, developer: DeveloperGateway) -> None:
-    name = sent(developer).job.name
-    emulator.clock.advance(hours=4)
-    with pytest.raises(ServiceError, match="outside the"), developer.download(developer.job(name).output_file, 10**9):
+def test_a_range_far_behind_the_end_is_an_error(remote: Remote) -> None:
+    name = sent(remote.gateway).job.name
+    remote.emulator.clock.advance(hours=4)
+    with (
+        pytest.raises(ServiceError, match="outside the"),
+        remote.gateway.download(remote.gateway.job(name).output_file, 10**9),
+    ):
         pass
 
 
@@ -350,11 +393,11 @@ def test_the_tokens_that_are_counted_are_those_that_are_billed(side: Side) -> No
     assert side.gateway.count_tokens(MODEL, ASKED).total == reply.response["usageMetadata"]["promptTokenCount"]
 
 
-def test_a_system_instruction_is_counted_and_counting_is_free(emulator: Emulator, developer: DeveloperGateway) -> None:
+def test_a_system_instruction_is_counted_and_counting_is_free(remote: Remote) -> None:
     system = {"systemInstruction": {"parts": [{"text": "x" * 400}]}}
-    bare, whole = (developer.count_tokens(MODEL, {**ASKED, **more}) for more in ({}, system))
+    bare, whole = (remote.gateway.count_tokens(MODEL, {**ASKED, **more}) for more in ({}, system))
     assert (whole.total - bare.total, whole.cached, whole.modalities) == (100, 0, (("TEXT", whole.total),))
-    assert emulator.bill()["total_usd"] == "0"
+    assert remote.emulator.bill()["total_usd"] == "0"
 
 
 def test_tokens_of_an_unknown_model_are_not_counted(side: Side) -> None:
@@ -362,40 +405,37 @@ def test_tokens_of_an_unknown_model_are_not_counted(side: Side) -> None:
         side.gateway.count_tokens("gemini-0", ASKED)
 
 
-def test_a_busy_service_counts_later(emulator: Emulator, developer: DeveloperGateway) -> None:
-    emulator.scenario("burst_429", endpoint="models.count_tokens", times=1)
+def test_a_busy_service_counts_later(remote: Remote) -> None:
+    remote.bend("burst_429", "models.count_tokens", times=1)
     with pytest.raises(ServiceBusy):
-        developer.count_tokens(MODEL, ASKED)
-    assert developer.count_tokens(MODEL, ASKED).total > 0
+        remote.gateway.count_tokens(MODEL, ASKED)
+    assert remote.gateway.count_tokens(MODEL, ASKED).total > 0
 
 
 @pytest.mark.parametrize(("scenario", "code"), [("burst_429", 429), ("burst_503", 503)])
-def test_a_shed_call_says_when_to_come_back_and_is_not_repeated(
-    emulator: Emulator, developer: DeveloperGateway, scenario: str, code: int
-) -> None:
-    emulator.scenario(scenario, endpoint="models.generate", times=1, retry_after=17)
+def test_a_shed_call_says_when_to_come_back_and_is_not_repeated(remote: Remote, scenario: str, code: int) -> None:
+    remote.bend(scenario, "models.generate", times=1, retry_after=17)
 
-    reply = developer.generate(MODEL, ASKED, tier="flex", timeout_seconds=5)
+    reply = remote.gateway.generate(MODEL, ASKED, tier="flex", timeout_seconds=5)
 
     assert (reply.code, reply.retry_after_seconds, reply.busy, reply.lost) == (code, 17, True, False)
     assert reply.error is not None
     assert (reply.error["code"], bool(reply.error["message"])) == (code, True)
-    assert emulator.log.count("models.generate") == 1
+    assert remote.count("models.generate") == 1
 
 
-def test_an_answer_that_does_not_reach_us_counts_as_lost_and_may_be_billed(
-    emulator: Emulator, developer: DeveloperGateway
-) -> None:
-    emulator.scenario("slow_replies", endpoint="models.generate", seconds=1.0)
+def test_an_answer_that_does_not_reach_us_counts_as_lost_and_may_be_billed(remote: Remote) -> None:
+    remote.bend("slow_replies", "models.generate", seconds=1.0)
 
-    reply = developer.generate(MODEL, ASKED, tier="standard", timeout_seconds=0.2)
+    reply = remote.gateway.generate(MODEL, ASKED, tier="standard", timeout_seconds=0.2)
 
     assert (reply.code, reply.lost, reply.busy) == (None, True, True)
-    assert emulator.bill()["entries"][0]["route"] == "standard"
+    assert remote.emulator.bill()["entries"][0]["route"] == "standard"
 
 
-def test_a_call_that_was_never_sent_is_not_lost() -> None:
-    with closing(DeveloperGateway(Settings("k", "http://127.0.0.1:9", timeout_seconds=2))) as gateway:
+@both
+def test_a_call_that_was_never_sent_is_not_lost(route: Route) -> None:
+    with closing(route.opened("http://127.0.0.1:9", timeout_seconds=2)) as gateway:
         reply = gateway.generate(MODEL, ASKED, tier="flex", timeout_seconds=2)
     assert (reply.sent, reply.lost, reply.busy) == (False, False, True)
 
@@ -411,19 +451,19 @@ def test_a_refused_request_is_an_answer_to_its_row_and_a_refused_key_is_not(
         developer.generate(MODEL, ASKED, tier="flex", timeout_seconds=5)
 
 
-async def watched(url: str, name: str) -> tuple[Any, Any]:
-    watcher = DeveloperWatcher(Settings("k", url))
+async def watched(watcher: Any, name: str) -> tuple[Any, Any]:
     try:
         return await watcher.job(name), await watcher.jobs()
     finally:
         await watcher.close()
 
 
-def test_the_watcher_shows_what_the_gateway_shows(emulator: Emulator) -> None:
-    with running(emulator) as server, closing(DeveloperGateway(Settings("k", server.url))) as gateway:
+@both
+def test_the_watcher_shows_what_the_gateway_shows(emulator: Emulator, route: Route) -> None:
+    with running(emulator) as server, closing(route.opened(server.url)) as gateway:
         name = sent(gateway).job.name
 
-        job, page = asyncio.run(watched(server.url, name))
+        job, page = asyncio.run(watched(route.watched(server.url), name))
 
         assert job == gateway.job(name)
         assert page == gateway.jobs()
