@@ -21,6 +21,7 @@ from typing import NamedTuple
 import msgspec
 
 from airflow_provider_geminibatch.core.errors import StoreUnreadable
+from airflow_provider_geminibatch.core.ledger import Claim, attempt_path
 from airflow_provider_geminibatch.core.model import Build, Outcomes, ServiceIdentity, Shard
 from airflow_provider_geminibatch.core.names import generation_path, parse_wire_key, short
 from airflow_provider_geminibatch.core.reuse import (
@@ -40,6 +41,7 @@ from airflow_provider_geminibatch.jobs.kept import CANARY, KeptLayer, reusing
 from airflow_provider_geminibatch.jobs.layers import BuiltLayer
 from airflow_provider_geminibatch.jobs.results import Answered, Desk
 from airflow_provider_geminibatch.jobs.rows import AnsweredBatch
+from airflow_provider_geminibatch.storage import facts as fact_store
 from airflow_provider_geminibatch.storage.store import Store
 
 FOLDER = f"reuse/{VERSION}"
@@ -122,25 +124,31 @@ def index_answers(desk: Desk, batch: AnsweredBatch) -> int:
 
 
 def _sources(desk: Desk, batch: AnsweredBatch) -> Iterator[tuple[ServiceIdentity, _Source]]:
-    own = desk.gateway.identity
+    """What there is to index, each with the service that gave it: the connection may point at another one by now."""
     for answered in batch.shards:
-        yield from ((own, source) for source in _of_job(batch.build, answered))
+        yield from _of_job(batch.store, batch.build, answered)
     for layer in batch.layers:
         if isinstance(layer, BuiltLayer):
-            service = layer.desk.gateway.identity
             for answered in layer.shards:
-                yield from ((service, source) for source in _of_job(layer.build, answered))
+                yield from _of_job(batch.store, layer.build, answered)
         elif isinstance(layer, KeptLayer) and layer.source == CANARY:
             for place, kept in layer.kept:
-                rows = frozenset(kept.rows)
-                yield own, _Source(layer.root, layer.root.shards[place], kept.path, kept.at, rows, None)
+                shard, rows = layer.root.shards[place], frozenset(kept.rows)
+                service = _asked(batch.store, shard, 1) or desk.gateway.identity
+                yield service, _Source(layer.root, shard, kept.path, kept.at, rows, None)
 
 
-def _of_job(build: Build, answered: Answered) -> Iterator[_Source]:
-    job = answered.job
-    if answered.told and job is not None and answered.result.path:
+def _of_job(store: Store, build: Build, answered: Answered) -> Iterator[tuple[ServiceIdentity, _Source]]:
+    job, service = answered.job, _asked(store, answered.shard, answered.result.attempt)
+    if answered.told and job is not None and service is not None and answered.result.path:
         at = job.ended_at or job.created_at or datetime.fromtimestamp(0, UTC)
-        yield _Source(build, answered.shard, answered.result.path, at, None, answered)
+        yield service, _Source(build, answered.shard, answered.result.path, at, None, answered)
+
+
+def _asked(store: Store, shard: Shard, attempt: int) -> ServiceIdentity | None:
+    """The service that an attempt of a shard was meant for."""
+    claim = fact_store.get(store, attempt_path(shard.ledger, attempt, "claim"), Claim)
+    return None if claim is None else claim.service
 
 
 class _Writing:

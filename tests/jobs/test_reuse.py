@@ -18,7 +18,7 @@ from airflow_provider_geminibatch.core.errors import GeminiBatchError, StoreUnre
 from airflow_provider_geminibatch.core.landing import Place, RunRef
 from airflow_provider_geminibatch.core.ledger import Forgotten, Kept, Reused
 from airflow_provider_geminibatch.core.manifest import Manifest
-from airflow_provider_geminibatch.core.model import BatchId, Build, Owner
+from airflow_provider_geminibatch.core.model import BatchId, Build, Owner, ServiceIdentity
 from airflow_provider_geminibatch.core.names import generation_path
 from airflow_provider_geminibatch.core.reuse import Reuse
 from airflow_provider_geminibatch.core.verdict import Thresholds
@@ -61,6 +61,10 @@ class World:
         build = msgspec.structs.replace(read_build(self.store, manifest.path), created_at=self.clock())
         self.store.write(manifest.path, msgspec.json.encode(build))
         return manifest
+
+    def build_of(self, name: str) -> Manifest:
+        """The build of a batch that was sealed before."""
+        return Manifest(uri=f"{self.store.uri}/{generation_path(batch(name), 1)}/builds/b1.json")
 
     def build(self, manifest: Manifest) -> Build:
         return read_build(self.store, manifest.path)
@@ -180,6 +184,19 @@ def test_media_that_stand_in_by_their_content_are_no_obstacle() -> None:
     fields = {"systemInstruction": {"parts": [{"fileData": stand_in}]}}
     world.run("one", **fields)
     assert world.run("two", **fields).manifest.reused_rows == 3
+
+
+def test_answers_are_known_as_those_of_the_service_that_gave_them_whoever_loads_them() -> None:
+    world = World()
+    world.run("one")
+    emulator, google = world.service.identity, ServiceIdentity("memory", "memory://another-host")
+    world.service.identity = google
+    world.load(world.build_of("one"), me="cleared")
+    world.run("two")
+    assert world.told("two") == [(f"k{n}", f"row {n}", False) for n in range(3)]
+    world.service.identity = emulator
+    world.run("three")
+    assert world.told("three") == [(f"k{n}", f"row {n}", True) for n in range(3)]
 
 
 def test_only_usable_answers_are_used_again() -> None:
