@@ -27,10 +27,17 @@ from airflow_provider_geminibatch.emulator.register import Register
 from airflow_provider_geminibatch.emulator.scenarios import Params
 from airflow_provider_geminibatch.emulator.storage_api import STORAGE_ENDPOINTS, storage_handlers, storage_path
 from airflow_provider_geminibatch.emulator.switches import Scenarios, Switch
+from airflow_provider_geminibatch.emulator.table_places import RequestTable, ResultTable
+from airflow_provider_geminibatch.emulator.tables import BIGQUERY_ENDPOINTS, Tables, bigquery_handlers
 from airflow_provider_geminibatch.emulator.vertex import Vertex
 from airflow_provider_geminibatch.emulator.vertex_models import VertexModels
 from airflow_provider_geminibatch.emulator.vertex_places import Places, split_uri
-from airflow_provider_geminibatch.emulator.vertex_routes import VERTEX_ENDPOINTS, vertex_handlers, vertex_project
+from airflow_provider_geminibatch.emulator.vertex_routes import (
+    VERTEX_ENDPOINTS,
+    check_token,
+    vertex_handlers,
+    vertex_project,
+)
 from airflow_provider_geminibatch.emulator.wire import (
     Call,
     Dropped,
@@ -65,6 +72,7 @@ ENDPOINTS: tuple[tuple[str, str, str], ...] = (
     *CACHE_ENDPOINTS,
     *STORAGE_ENDPOINTS,
     *VERTEX_ENDPOINTS,
+    *BIGQUERY_ENDPOINTS,
 )
 # Calls that are authorised by the URL of their session.
 _SESSIONS = ("files.chunk", "storage.chunk", "storage.cancel_upload")
@@ -127,14 +135,19 @@ class Emulator:
                 self._seed, names, register, self._limits, self._files, caches, self._turnaround, folder
             )
             self._buckets = Buckets(self._bucket_names, self.clock, folder)
+            self._tables = tables = Tables(self.clock)
+            places = Places(self._buckets, self._limits.vertex_input_bytes)
+            places.sources["bq"] = lambda uris: RequestTable(tables, uris)
+            places.destinations["bq"] = lambda uri: ResultTable(tables, uri)
             self._vertex = Vertex(
-                self._seed, names, register, self._limits, Places(self._buckets, self._limits.vertex_input_bytes),
+                self._seed, names, register, self._limits, places,
                 lambda uri: self._buckets.get(*split_uri(uri)) is not None, self._turnaround, self._elsewhere,
             )  # fmt: skip
             self._handlers = {
                 **_handlers(self._files, self._batches, Interactive(self._charges.append, self._files, caches)),
                 **cache_handlers(caches),
                 **storage_handlers(self._buckets, names, scenarios, self.handle),
+                **bigquery_handlers(self._tables),
                 **vertex_handlers(self._vertex, VertexModels(self._charges.append, self._elsewhere)),
             }
 
@@ -144,6 +157,13 @@ class Emulator:
         with self._lock:
             self._settle(self.clock.now())
             return self._buckets
+
+    @property
+    def tables(self) -> Tables:
+        """What lies in BigQuery."""
+        with self._lock:
+            self._settle(self.clock.now())
+            return self._tables
 
     @property
     def jobs(self) -> tuple[Job, ...]:
@@ -214,7 +234,9 @@ class Emulator:
         if handler is None:
             raise refused("no_path", path=call.request.path)
         self._settle(call.now)
-        if call.endpoint.startswith("vertex."):
+        if call.endpoint.startswith("bigquery."):
+            check_token(call.request, self._tokens, self._revoked)
+        elif call.endpoint.startswith("vertex."):
             project = vertex_project(call, self._seed, self._tokens, self._revoked)
             call = Call(call.request, call.endpoint, call.params, project, call.now)
         elif not call.endpoint.startswith("storage.") and call.endpoint not in _SESSIONS:

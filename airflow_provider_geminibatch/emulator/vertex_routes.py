@@ -50,11 +50,7 @@ def vertex_project(call: Call, seed: int, tokens: Mapping[str, str] | None, revo
 
     A token is good for one project, and any will do for any where none are given.
     """
-    token = bearer(call.request)
-    if not token:
-        raise vertex_refused("no_token")
-    if token in revoked or (tokens is not None and token not in tokens):
-        raise vertex_refused("bad_token")
+    token = check_token(call.request, tokens, revoked)
     asked = call.params.get("project")
     if asked is None:
         return ""
@@ -66,10 +62,20 @@ def vertex_project(call: Call, seed: int, tokens: Mapping[str, str] | None, revo
     return number
 
 
+def check_token(request: Request, tokens: Mapping[str, str] | None, revoked: Collection[str]) -> str:
+    """The access token of a request. Raises the refusal of one that is missing or no good."""
+    token = bearer(request)
+    if not token:
+        raise vertex_refused("no_token")
+    if token in revoked or (tokens is not None and token not in tokens):
+        raise vertex_refused("bad_token")
+    return token
+
+
 def bearer(request: Request) -> str:
     """The access token of a request, empty where it has none."""
     kind, _, token = request.headers.get("authorization", "").partition(" ")
     return token.strip() if kind.lower() == "bearer" else ""
 
 
-__all__ = ["VERTEX_ENDPOINTS", "bearer", "vertex_handlers", "vertex_project"]
+__all__ = ["VERTEX_ENDPOINTS", "bearer", "check_token", "vertex_handlers", "vertex_project"]
