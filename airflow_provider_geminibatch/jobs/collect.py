@@ -145,10 +145,12 @@ def collect(
     sleep: Callable[[float], object] | None = None,
     gateways: Gateways | None = None,
     part: str = "",
+    at: Callable[[Manifest], Gateway] | None = None,
 ) -> Landed:
     """Collect the answers of one or several batches and commit them as one window. Safe to repeat at any point.
 
-    What rounds and rungs answered is laid over the first answers; ``gateways`` gives the service of a rung that asked another.
+    What rounds and rungs answered is laid over the first answers; ``gateways`` gives the service of a rung that asked another,
+    ``at`` that of each batch where they are not all at ``gateway``.
     Raises ResultsNotReady while a job runs, ResultsBroken, NotOwner, Unusable for a batch that is named twice, and, after the
     commit under ``_rejected/`` stands, Rejected.
     """
@@ -157,14 +159,28 @@ def collect(
     disk = disk_for(landing)
     for manifest in (manifests := tuple(manifests)):
         store = open_store(manifest.workspace)
-        desks.setdefault(
-            manifest.workspace, Desk(store, gateway, me, now, log, sleep, disk=disk, raw="raw" in landing.keep)
-        )
-    batches = [gathered(desks[manifest.workspace], manifest, gateways) for manifest in manifests]
+        its = at(manifest) if at else gateway
+        desk = Desk(store, its, me, now, log, sleep, disk=disk, raw="raw" in landing.keep)
+        desks.setdefault(manifest.workspace if at is None else _life(manifest), desk)
+    batches = [
+        gathered(desks[manifest.workspace if at is None else _life(manifest)], manifest, gateways)
+        for manifest in manifests
+    ]
     landed = land(desks, commission, batches)
     if landed.manifest.rejected:
         raise landed.rejected
     return landed
+
+
+def _life(manifest: Manifest) -> str:
+    """The folder of the batch's generation, as an absolute URI."""
+    return manifest.uri.rpartition("/builds/")[0]
+
+
+def _desk_of(desks: Mapping[str, Desk], batch: AnsweredBatch) -> Desk:
+    """The desk of a batch: its own, where batches are at several services, or that of its workspace."""
+    own = desks.get(f"{batch.origin.workspace}/{batch.origin.path}")
+    return own or desks[batch.origin.workspace]
 
 
 def disk_for(landing: Place) -> Disk | None:
@@ -180,15 +196,15 @@ def land(
     Returns a rejected commit too: whoever asked for it has to raise.
     """
     _refuse_repeats(batches)
-    batches = sorted((_sealed(desks[batch.origin.workspace], batch, complete) for batch in batches), key=_by_path)
+    batches = sorted((_sealed(_desk_of(desks, batch), batch, complete) for batch in batches), key=_by_path)
     desk, store, place = next(iter(desks.values())), commission.store, commission.landing
-    draft = _draft(desk, commission, batches, complete)
+    draft = _draft(desks, commission, batches, complete)
     if complete:
         draft = as_accepted_before(store.manifest(commission.window, part=commission.part), draft)
         draft = msgspec.structs.replace(draft, estimated_usd=_settled(desk, batches))
         for batch in batches:
             # Before the commit, so that whoever finds a window finds its dead letters too.
-            note_dead_letters(desks[batch.origin.workspace], batch)
+            note_dead_letters(_desk_of(desks, batch), batch)
     tally = Tally()
     manifest = store.commit(
         draft, lambda: counted(LandedRows(batches, place), tally), _Notes(desk, batches, draft.commit)
@@ -198,12 +214,12 @@ def land(
     landed = Landed(manifest, place.uri, view_of(store, manifest.window, place.parts))
     if complete:
         for batch in batches:
-            if told := compare(desks[batch.origin.workspace], batch.build, batch.shards):
+            if told := compare(_desk_of(desks, batch), batch.build, batch.shards):
                 desk.log.warning("%s: %s", batch.build.batch, told)
         store.drop_early(manifest, sweep=commission.early)
         for batch in batches:
-            index_answers(desks[batch.origin.workspace], batch)
-            closing.close(desks[batch.origin.workspace], batch, manifest, landed.extra)
+            index_answers(_desk_of(desks, batch), batch)
+            closing.close(_desk_of(desks, batch), batch, manifest, landed.extra)
     desk.log.info("%s window %s is %s: %s", place.name, manifest.label, manifest.verdict.value, manifest.numbers)
     if landed.view.absent:
         desk.log.info("%s window %s: still to come: %s", place.name, manifest.window, ", ".join(landed.view.absent))
@@ -294,9 +310,10 @@ def _results(batch: AnsweredBatch) -> tuple[ShardResult, ...]:
 
 
 def _draft(
-    desk: Desk, commission: Commission, batches: Sequence[AnsweredBatch], complete: bool = True
+    desks: Mapping[str, Desk], commission: Commission, batches: Sequence[AnsweredBatch], complete: bool = True
 ) -> CommitManifest:
     """The manifest as far as it is known before the parts: identity, counts and verdict."""
+    desk = next(iter(desks.values()))
     shards = [shard for batch in batches for shard in _all_shards(batch)]
     counts = {kind.value: sum(batch.counts[kind] for batch in batches) for kind in Outcomes}
     verdict = judge(counts, commission.thresholds, complete=complete)
@@ -332,7 +349,7 @@ def _draft(
         turnaround_s=turnaround(jobs),
         price_as_of=identity_of(prices),
         price_sources=tuple(dict.fromkeys(one.told(max(ended, default=desk.now())) for one in prices)),
-        **_spending(desk, batches),
+        **_spending(desks, batches),
     )
 
 
@@ -361,14 +378,15 @@ def _prices(desk: Desk, batches: Sequence[AnsweredBatch]) -> tuple[PriceList, ..
     return tuple(dict.fromkeys(prices for prices in found if prices))
 
 
-def _spending(desk: Desk, batches: Sequence[AnsweredBatch]) -> dict[str, Any]:
+def _spending(desks: Mapping[str, Desk], batches: Sequence[AnsweredBatch]) -> dict[str, Any]:
     """What the manifest says of tokens and money, strays apart."""
     above = [layer.spent for batch in batches for layer in batch.layers]
     spent = sum_of((*(shard.spent for batch in batches for shard in batch.shards), *above))
     if spent.cost_usd is None:
         models = ", ".join(_models(batches))
-        desk.log.warning("no price is known for %s: the cost of this window is unknown, not zero", models)
-    strays = [(its, shard, stray) for its, shard in _desks_of(desk, batches) for stray in shard.strays]
+        log = next(iter(desks.values())).log
+        log.warning("no price is known for %s: the cost of this window is unknown, not zero", models)
+    strays = [(its, shard, stray) for its, shard in _desks_of(desks, batches) for stray in shard.strays]
     strayed = sum_of(stray_spent(its, shard, stray) for its, shard, stray in strays)
     return {
         "strays": tuple(_stray_ref(shard, stray) for _, shard, stray in strays),
@@ -392,10 +410,10 @@ def _all_shards(batch: AnsweredBatch) -> Iterator[Answered]:
         yield from layer.shards
 
 
-def _desks_of(desk: Desk, batches: Sequence[AnsweredBatch]) -> Iterator[tuple[Desk, Answered]]:
+def _desks_of(desks: Mapping[str, Desk], batches: Sequence[AnsweredBatch]) -> Iterator[tuple[Desk, Answered]]:
     """Every shard with the desk whose service has its jobs: a rung may have asked another one."""
     for batch in batches:
-        own = replace(desk, store=batch.store)
+        own = replace(_desk_of(desks, batch), store=batch.store)
         yield from ((own, shard) for shard in batch.shards)
         for layer in batch.layers:
             yield from ((layer.desk if isinstance(layer, BuiltLayer) else own, shard) for shard in layer.shards)

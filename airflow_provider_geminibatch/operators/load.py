@@ -14,8 +14,10 @@ from airflow_provider_geminibatch.core.model import Owner
 from airflow_provider_geminibatch.core.verdict import Thresholds
 from airflow_provider_geminibatch.hooks.attempt import attempt_of
 from airflow_provider_geminibatch.hooks.errors import airflow_errors
+from airflow_provider_geminibatch.hooks.gateways import Gateways
 from airflow_provider_geminibatch.hooks.gemini_batch import GeminiBatchHook
 from airflow_provider_geminibatch.hooks.landing import Landing, open_landing, outlets_with
+from airflow_provider_geminibatch.hooks.locations import ConnIds, home_of
 from airflow_provider_geminibatch.hooks.outlook import on_record
 from airflow_provider_geminibatch.hooks.storage import open_store
 from airflow_provider_geminibatch.hooks.windows import Offset, Window, window_of
@@ -48,7 +50,7 @@ class GeminiBatchLoadOperator(BaseOperator):
     :param window_offset: Moves the window, as for ``GeminiBatchWindowSensor``.
     :param max_unresolved: Share of rows that may be without an answer.
     :param min_answers: Least number of answers.
-    :param gemini_conn_id: Connection of type ``geminibatch``.
+    :param gemini_conn_id: Connection of type ``geminibatch``, or several: each batch is asked for where it was submitted.
     """
 
     template_fields: Sequence[str] = ("submitted", "to", "part", "window", "gemini_conn_id")
@@ -64,7 +66,7 @@ class GeminiBatchLoadOperator(BaseOperator):
         window_offset: Offset | None = None,
         max_unresolved: float = Thresholds().max_unresolved,
         min_answers: int = Thresholds().min_answers,
-        gemini_conn_id: str = GeminiBatchHook.default_conn_name,
+        gemini_conn_id: ConnIds = GeminiBatchHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
         super().__init__(outlets=outlets_with(to, kwargs.pop("outlets", None)), **kwargs)
@@ -96,12 +98,14 @@ class GeminiBatchLoadOperator(BaseOperator):
 
         attempt = attempt_of(context)
         batch = attempt.batch
-        gateway = GeminiBatchHook(self.gemini_conn_id).gateway()
-        try:
+        manifests = parse_manifests(self.submitted)
+        homes = {one.uri: home_of(one, open_store(one.workspace), self.gemini_conn_id) for one in manifests}
+        with Gateways(homes[manifests[0].uri]) as gateways:
             return collect(
-                parse_manifests(self.submitted),
+                manifests,
                 open_store=open_store,
-                gateway=gateway,
+                gateway=gateways(None),
+                at=(lambda manifest: gateways(homes[manifest.uri])) if len(set(homes.values())) > 1 else None,
                 landing=self.to.place,
                 landing_store=open_landing(self.to.uri),
                 window=window,
@@ -113,5 +117,3 @@ class GeminiBatchLoadOperator(BaseOperator):
                 log=log,
                 part=self.to.place.own_part(self.part),
             )
-        finally:
-            gateway.close()
