@@ -108,8 +108,7 @@ class _Reader:
         if (kind, value) == ("mark", "("):
             self.at += 1
             grouped = self.conjunction()
-            if self.take("mark") != ")":
-                raise _bad("unexpected '('")
+            self.take("mark")  # the closing one: a conjunction ends at nothing else
             return grouped
         return self.comparison()
 
