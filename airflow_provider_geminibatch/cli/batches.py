@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
+from airflow_provider_geminibatch.cli.places import open_place
 from airflow_provider_geminibatch.core.errors import BadManifest
 from airflow_provider_geminibatch.core.eta import Estimate
 from airflow_provider_geminibatch.core.ledger import Attempt, Forgotten, Opening
@@ -19,7 +20,6 @@ from airflow_provider_geminibatch.jobs.room import read_room
 from airflow_provider_geminibatch.jobs.submit import read_build
 from airflow_provider_geminibatch.storage import facts
 from airflow_provider_geminibatch.storage.store import Store
-from airflow_provider_geminibatch.storage.stores import open_store
 
 GIVEN_UP_AFTER = timedelta(hours=48)
 """The service expires a job after this long."""
@@ -160,7 +160,7 @@ def find_batch(batch: str) -> tuple[Store, str]:
     if found is None:
         raise BadManifest(batch, "it names no batch (…/batches/<dag>/<run>/<task>/map=<i>)")
     parts = found[1].split("/")[1:]
-    store, folder = open_store(found[0]), "batches/" + "/".join(parts[:4])
+    store, folder = open_place(found[0]), "batches/" + "/".join(parts[:4])
     if len(parts) > 4:
         return store, f"{folder}/{parts[4]}"
     newest = 1

@@ -13,6 +13,7 @@ import msgspec
 
 from airflow_provider_geminibatch.cli.batches import BATCH_HELP, find_batch
 from airflow_provider_geminibatch.cli.landings import open_landing
+from airflow_provider_geminibatch.cli.places import without_connection
 from airflow_provider_geminibatch.cli.service import add_connection_options, open_gateway
 from airflow_provider_geminibatch.core.errors import BadManifest, Unusable
 from airflow_provider_geminibatch.core.landing import FORMATS, SQL, Place, RunRef
@@ -74,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     landing, build = open_landing(args.to), found[0][1]
     owner = _owner(args, landing, build)
     thresholds = Thresholds(args.max_unresolved, args.min_answers)
-    stores = {store.uri: store for store, _ in found}
+    stores = {_workspace(store, build): store for store, build in found}
     with ExitStack() as stack:
 
         def gateway_of(conn_id: str | None) -> Gateway:
@@ -109,7 +110,13 @@ def _batch(batch: str) -> tuple[Store, Build]:
 
 def _manifest(store: Store, build: Build) -> Manifest:
     path = f"{generation_path(build.batch, build.generation)}/builds/{build.id}.json"
-    return Manifest(uri=f"{store.uri}/{path}", rows=build.rows, shards=len(build.shards))
+    return Manifest(uri=f"{_workspace(store, build)}/{path}", rows=build.rows, shards=len(build.shards))
+
+
+def _workspace(store: Store, build: Build) -> str:
+    """The workspace as Dags call it, connection and all, if this is the one that the batch was made in."""
+    known = build.workspace_uri
+    return known if without_connection(known) == without_connection(store.uri) else store.uri
 
 
 def _owner(args: argparse.Namespace, landing: LandingStore, build: Build) -> Owner:

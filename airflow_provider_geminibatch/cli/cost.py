@@ -10,6 +10,7 @@ import msgspec
 
 from airflow_provider_geminibatch.cli.batches import BATCH_HELP, find_batch
 from airflow_provider_geminibatch.cli.landings import open_landing
+from airflow_provider_geminibatch.cli.places import open_place
 from airflow_provider_geminibatch.core.costs import bill_of, bill_of_batch, standing, told
 from airflow_provider_geminibatch.core.errors import BadManifest, StoreUnreadable, Unusable
 from airflow_provider_geminibatch.core.landing import Closed, CommitManifest
@@ -20,7 +21,6 @@ from airflow_provider_geminibatch.jobs.budget import charged_usd
 from airflow_provider_geminibatch.jobs.report import decoded, read_report
 from airflow_provider_geminibatch.storage import facts
 from airflow_provider_geminibatch.storage.landing_store import LandingStore
-from airflow_provider_geminibatch.storage.stores import open_store
 
 _SAYS = "Show what windows of a landing, or a batch, cost."
 
@@ -62,7 +62,7 @@ def _report(landing: LandingStore, commit: CommitManifest) -> Report | None:
         return decoded(data, f"{landing.uri} window {commit.label}")
     try:
         origin = commit.origins[0]
-        return read_report(open_store(origin.workspace), origin.path, commit.commit)
+        return read_report(open_place(origin.workspace), origin.path, commit.commit)
     except StoreUnreadable:
         # The workspace may be gone, or out of reach from here. The manifest has the sum.
         return None

@@ -10,11 +10,11 @@ import os
 from contextlib import closing
 from datetime import UTC, datetime
 
+from airflow_provider_geminibatch.cli.places import open_place
 from airflow_provider_geminibatch.core.errors import Unusable
 from airflow_provider_geminibatch.gemini.developer import ENDPOINT, DeveloperGateway, Settings
 from airflow_provider_geminibatch.jobs.janitor import Report, clean
 from airflow_provider_geminibatch.storage.facts import workspace_id
-from airflow_provider_geminibatch.storage.stores import open_store
 
 KEYS = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
 _SAYS = "Report finished jobs that nobody collected, orphans and old input files; clean up only with --act."
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     key = next((key for name in KEYS if (key := os.environ.get(name, "").strip())), "")
     if not key:
         raise Unusable(KEYS[0], "no API key is set", "Set it to a key of the project whose jobs are to be looked at.")
-    store = open_store(args.workspace)
+    store = open_place(args.workspace)
     if store.read("workspace.json") is None:
         raise Unusable(
             args.workspace, "it is not a workspace (no workspace.json)", "Pass the folder with batches/ in it."

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from airflow_provider_geminibatch.cli.places import open_place
 from airflow_provider_geminibatch.core.errors import BadConnection
 from airflow_provider_geminibatch.core.landing import SQL
 from airflow_provider_geminibatch.storage.landing_store import LandingStore
@@ -18,7 +19,6 @@ from airflow_provider_geminibatch.storage.sql_landing import SqlLanding
 from airflow_provider_geminibatch.storage.sql_session import Database
 from airflow_provider_geminibatch.storage.sql_tables import Tables, table_of
 from airflow_provider_geminibatch.storage.sql_words import WORDS
-from airflow_provider_geminibatch.storage.stores import open_store
 
 
 def open_landing(uri: str) -> LandingStore:
@@ -28,7 +28,7 @@ def open_landing(uri: str) -> LandingStore:
     Airflow would read it there. Raises Unusable, BadConnection.
     """
     if not uri.startswith(f"{SQL}://"):
-        return FileLanding(open_store(_without_connection(uri)))
+        return FileLanding(open_place(uri))
     table = table_of(uri)
     kind, given = _connection(table.conn_id)
     if kind == "sqlite":
@@ -86,8 +86,3 @@ def _postgres_driver(conn_id: str) -> Callable[..., Any]:
             continue
         return connect
     raise BadConnection(conn_id, "no driver for PostgreSQL is installed", "Install psycopg or psycopg2-binary.")
-
-
-def _without_connection(uri: str) -> str:
-    parts = urlsplit(uri)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if parts.scheme else uri

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from airflow_provider_geminibatch.cli.batches import BATCH_HELP, find_batch
+from airflow_provider_geminibatch.cli.places import open_place
 from airflow_provider_geminibatch.cli.service import add_connection_options, open_gateway, settings_of
 from airflow_provider_geminibatch.core import limits
 from airflow_provider_geminibatch.core.errors import BadManifest, Unusable
@@ -30,7 +31,7 @@ from airflow_provider_geminibatch.storage import facts
 from airflow_provider_geminibatch.storage.files import PlainFiles, opened, reading
 from airflow_provider_geminibatch.storage.sources import RequestsSource, source_of
 from airflow_provider_geminibatch.storage.store import Store
-from airflow_provider_geminibatch.storage.stores import LocalStore, open_store
+from airflow_provider_geminibatch.storage.stores import LocalStore
 
 _SAYS = "Show what a batch will take and cost, before anything is sent."
 log = logging.getLogger(__name__)
@@ -82,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
         service = str(gateway.identity) if gateway else sealed.service
         plan = plan_build(
             sealed.build, sealed.store, service=service, book=sealed.book, now=_now, log=log, gateway=gateway,
-            history=open_store(args.workspace) if args.workspace else None, sample=args.sample or SAMPLE,
+            history=open_place(args.workspace) if args.workspace else None, sample=args.sample or SAMPLE,
         )  # fmt: skip
         print(json.dumps(plan.as_dict()) if args.json else plan.told())
     return 0

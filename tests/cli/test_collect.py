@@ -237,3 +237,29 @@ def test_what_no_price_is_known_for_is_named_and_not_counted_as_nothing(
     )
     assert main(["cost", str(tmp_path), "w9"]) == 1
     assert "window w9: nothing was committed there" in capsys.readouterr().err
+
+
+def test_a_workspace_and_a_landing_may_be_named_with_their_connection(
+    service: Service, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # As an Airflow task calls them, which reaches them by a connection of its own.
+    service.store = LocalStore(str(tmp_path / "ws"), f"local://lake@{tmp_path}/ws")
+    landing = f"local://lake@{tmp_path}/notes"
+    made = service.batch()
+    assert made.manifest.uri.startswith("local://lake@/")
+    assert service.collect(made.manifest.uri, "--task", "load", to=landing) == 0
+    first = service.files.manifest(W)
+    assert first is not None
+    assert [origin.workspace for origin in first.origins] == [service.store.uri]
+    assert service.keys() == [f"prepare-{n}" for n in range(4)]
+    # Also where it is named without: what is on record stays what Airflow can open.
+    assert service.collect(made.manifest.uri.replace("lake@", ""), to=landing) == 0
+    assert service.files.manifest(W) == first
+    capsys.readouterr()
+    for place in (landing, made.manifest.uri):
+        assert main(["cost", place, "--json"]) == 0
+        assert Decimal(json.loads(capsys.readouterr().out)["known_usd"]) == billed(service)
+    assert main(["status", made.manifest.uri]) == 0
+    assert "4 rows in 1 shards" in capsys.readouterr().out
+    assert main(["accept", landing, W, "--reason", "r"]) == 1
+    assert "no rejected commit lies there" in capsys.readouterr().err
