@@ -39,6 +39,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--start", type=_moment, metavar="ISO", help="emulated time to start at (default: now)")
     parser.add_argument("--state-dir", type=Path, metavar="DIR", help="where big files lie (default: in memory)")
+    parser.add_argument(
+        "--bucket",
+        action="append",
+        metavar="NAME",
+        help="a bucket of Cloud Storage; may be repeated (default: any bucket is there once it is named)",
+    )
     parser.add_argument("--quiet", action="store_true", help="print the URL only")
     parser.set_defaults(run=run)
 
@@ -49,7 +55,12 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         emulator = Emulator(
-            seed=args.seed, start=args.start, speed=args.speed, turnaround=args.turnaround, state_dir=args.state_dir
+            seed=args.seed,
+            start=args.start,
+            speed=args.speed,
+            turnaround=args.turnaround,
+            state_dir=args.state_dir,
+            buckets=args.bucket,
         )
         _switch_on(emulator, args.scenario)
     except ValueError as wrong:
@@ -89,6 +100,7 @@ def _announce(url: str, *, quiet: bool) -> None:
         "The Gemini batch API is emulated here: no key, no cost. Ctrl-C stops it and forgets everything.",
         f"  Airflow:  export AIRFLOW_CONN_GEMINIBATCH_DEFAULT='{connection}'",
         f"  SDK:      genai.Client(api_key='any', http_options={{'base_url': '{url}'}})",
+        f"  Storage:  export STORAGE_EMULATOR_HOST={url}",
         f"  Control:  curl {url}/_emulator/log   (also bill, jobs, scenarios, clock, reset, health)",
     )
     print("\n".join(lines), flush=True)

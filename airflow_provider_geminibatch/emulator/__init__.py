@@ -25,7 +25,8 @@ table of them. They combine. A job keeps the scenarios that were on when it was 
 `state(now)`); `emulator.state(job_name)` is the state now. `emulator.log` has `entries`, `counts()` and
 `count(endpoint, status=)`, by the endpoints of `ENDPOINTS`. `emulator.bill()` says what it would have cost.
 `Emulator(keys={"k1": "project-a"})` accepts those keys only, `emulator.revoke("k1")` refuses one. `Emulator(limits=
-Limits(concurrent_jobs=2))` sets quotas. `emulator.reset()` forgets all but the time.
+Limits(concurrent_jobs=2))` sets quotas. `emulator.buckets` is what lies in Cloud Storage, `Emulator(buckets=("mine",))`
+says which buckets there are. `emulator.reset()` forgets all but the time.
 
 Other processes use the control API under `/_emulator/`: GET health, log, bill, jobs, scenarios, clock; POST scenarios
 `{"name": …, settings}`, clock `{"advance": {"hours": 5}, "speed": 0}` and reset; DELETE scenarios, all or

@@ -26,6 +26,7 @@ def parse(*arguments):
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_it_serves_until_it_is_stopped(stop):
     options = ["--port", "0", "--speed", "0", "--start", "2026-11-01T06:00:00Z", "--scenario", "late:hours=40"]
+    options += ["--bucket", "rows"]
     command_line = [sys.executable, "-c", RUN, "emulator", *options]
     with subprocess.Popen(command_line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         url = process.stdout.readline().strip()
@@ -33,6 +34,8 @@ def test_it_serves_until_it_is_stopped(stop):
             assert json.load(reply)["now"] == "2026-11-01T06:00:00.000000000Z"
         with urlopen(f"{url}/_emulator/scenarios", timeout=10) as reply:
             assert json.load(reply)["on"] == [{"name": "late", "hours": 40.0}]
+        with urlopen(f"{url}/storage/v1/b", timeout=10) as reply:
+            assert [bucket["name"] for bucket in json.load(reply)["items"]] == ["rows"]
         process.send_signal(stop)
         rest, errors = process.stdout.read(), process.stderr.read()
     assert (process.returncode, errors) == (0, "")
@@ -72,6 +75,7 @@ def test_arguments_are_read():
     args = parse("--turnaround", "2:3", "--start", "2026-11-01")
     assert (args.turnaround, args.start, args.host) == ((2.0, 3.0), datetime(2026, 11, 1, tzinfo=UTC), "127.0.0.1")
     assert parse("--turnaround", "4").turnaround == (4.0, 4.0)
+    assert (parse().bucket, parse("--bucket", "a", "--bucket", "b").bucket) == (None, ["a", "b"])
 
 
 def test_a_host_that_is_not_here_is_one_line_and_exit_2(capsys):
