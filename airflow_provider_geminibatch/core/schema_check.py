@@ -19,6 +19,7 @@ from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
 
 from airflow_provider_geminibatch.core.errors import Unusable
+from airflow_provider_geminibatch.core.nesting import DEEPEST, too_deep
 from airflow_provider_geminibatch.core.outcomes import Checked, SchemaCheck
 from airflow_provider_geminibatch.core.repair import repaired
 from airflow_provider_geminibatch.core.value_columns import ValueColumn, value_columns
@@ -97,12 +98,14 @@ class _Check:
             value = msgspec.json.decode(text)
         except (ValueError, RecursionError) as error:
             return (self._repaired(text) if self._repair else None) or Checked(None, f"not JSON: {error}")
+        if too_deep(text):
+            return Checked(None, f"nested deeper than {DEEPEST} levels")
         return Checked(value, self._problem(value))
 
     def _repaired(self, text: str) -> Checked | None:
         """What becomes of a text that is not JSON as it stands. Whatever comes of it is held against the schema as any other."""
         found = repaired(text)
-        if found is None:
+        if found is None or too_deep(found.text):
             return None
         try:
             value = found.text if found.text in self._words else msgspec.json.decode(found.text)

@@ -41,6 +41,7 @@ from airflow_provider_geminibatch.core.errors import (
     Unusable,
 )
 from airflow_provider_geminibatch.core.limits import SHARD_BYTES
+from airflow_provider_geminibatch.core.nesting import too_deep
 from airflow_provider_geminibatch.core.response_schema import schema_config
 from airflow_provider_geminibatch.core.schema_nodes import ROOT
 from airflow_provider_geminibatch.core.steps import Policy
@@ -218,6 +219,9 @@ class GeminiBatchAdapter(BatchAdapter):
         text = raw.raw.text
         if text is None or not text.strip():
             return ExtractedOutput(kind="absent", text=json.dumps(raw.raw.extra) if raw.raw.extra else text)
+        if spec.is_structured and too_deep(text):
+            # Their parser ends with a RecursionError that nobody catches: no row of the batch would ever land.
+            return ExtractedOutput(kind="absent", text=text)
         return ExtractedOutput(kind="json_text" if spec.is_structured else "text", text=text)
 
     def find_orphaned_batch(self, idempotency_key: str, input_fingerprint: str, not_before: str) -> str | None:

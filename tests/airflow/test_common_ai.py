@@ -20,6 +20,9 @@ from pydantic import BaseModel
 pytest.importorskip("airflow.providers.common.ai.batch", reason="common.ai is not installed here")
 
 from airflow.providers.common.ai.batch import dispatch, state
+from airflow.providers.common.ai.batch.base import RawResultItem
+from airflow.providers.common.ai.batch.output_schema import build_output_spec
+from airflow.providers.common.ai.batch.results import build_result_row
 from airflow.providers.common.ai.decorators.llm_batch import llm_batch_task
 from airflow.providers.common.ai.exceptions import (
     BatchProviderNotYetSupportedError,
@@ -35,6 +38,8 @@ from airflow.providers.common.ai.operators.llm_batch import LLMBatchOperator
 from airflow.providers.common.compat.sdk import DAG, TaskDeferred
 
 from airflow_provider_geminibatch.core.errors import ServiceBusy, SubmissionRefused
+from airflow_provider_geminibatch.core.model import Outcomes
+from airflow_provider_geminibatch.core.outcomes import Outcome
 from airflow_provider_geminibatch.emulator import Emulator, Server, running
 from airflow_provider_geminibatch.hooks.common_ai import GeminiBatchAdapter
 from tests.airflow.conftest import KEY
@@ -278,6 +283,16 @@ def test_a_crash_between_create_and_record_is_found_by_the_retry(
         task(tmp_path).execute(context(**WHERE))
     assert run(task(tmp_path), service)["counts"]["succeeded"] == 3
     assert creates(service) == 1
+
+
+def test_an_answer_that_their_parser_cannot_bear_costs_its_row_and_not_the_batch() -> None:
+    deep = "[" * 3000 + "]" * 3000
+    answer = RawResultItem(
+        custom_id="k-0", index=0, provider_status="success", model="m", usage=None, finish_reason="STOP", error=None,
+        raw=Outcome(kind=Outcomes.ANSWER, text=deep),
+    )  # fmt: skip
+    row = build_result_row(answer, GeminiBatchAdapter(client=object()), build_output_spec(list[Any]))  # type: ignore[arg-type]
+    assert (row["status"], row["raw_output"]) == ("invalid_output", deep)
 
 
 @pytest.mark.parametrize("scenario", ["create_reply_lost", "create_500_but_created"])
