@@ -1,4 +1,4 @@
-"""An HTTP server that speaks the batch wire of the Gemini Developer API, for development and tests without a key.
+"""An HTTP server that speaks the batch wires of the Gemini Developer API and of Vertex AI, for development and tests without a key.
 
 In a test::
 
@@ -26,7 +26,9 @@ table of them. They combine. A job keeps the scenarios that were on when it was 
 `count(endpoint, status=)`, by the endpoints of `ENDPOINTS`. `emulator.bill()` says what it would have cost.
 `Emulator(keys={"k1": "project-a"})` accepts those keys only, `emulator.revoke("k1")` refuses one. `Emulator(limits=
 Limits(concurrent_jobs=2))` sets quotas. `emulator.buckets` is what lies in Cloud Storage, `Emulator(buckets=("mine",))`
-says which buckets there are. `emulator.reset()` forgets all but the time.
+says which buckets there are. `Emulator(tokens={"t1": "my-project"})` accepts those access tokens of Vertex AI only,
+`Emulator(locations={"gemini-3.8-flash": ("global",)})` says where alone models are offered there. Jobs of both wires are in
+`emulator.jobs`; the rows of Vertex AI's are known once they have started. `emulator.reset()` forgets all but the time.
 
 Other processes use the control API under `/_emulator/`: GET health, log, bill, jobs, scenarios, clock; POST scenarios
 `{"name": …, settings}`, clock `{"advance": {"hours": 5}, "speed": 0}` and reset; DELETE scenarios, all or
