@@ -173,7 +173,7 @@ def connected() -> tuple[sqlite3.Connection, list[str]]:
     for name, function in {**FUNCTIONS, **INNER, **casts}.items():
         connection.create_function(name, -1, _telling(function, refused), deterministic=True)
     for name, aggregate in AGGREGATES.items():
-        connection.create_aggregate(name, 1, aggregate)  # type: ignore[arg-type]
+        connection.create_aggregate(name, 1, aggregate)
     return connection, refused
 
 
