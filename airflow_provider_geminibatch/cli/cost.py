@@ -13,7 +13,7 @@ from airflow_provider_geminibatch.cli.landings import open_landing
 from airflow_provider_geminibatch.cli.places import open_place
 from airflow_provider_geminibatch.core.costs import bill_of, bill_of_batch, standing, told
 from airflow_provider_geminibatch.core.errors import BadManifest, StoreUnreadable, Unusable
-from airflow_provider_geminibatch.core.landing import Closed, CommitManifest
+from airflow_provider_geminibatch.core.landing import CommitManifest, Committed
 from airflow_provider_geminibatch.core.ledger import Opening
 from airflow_provider_geminibatch.core.names import in_workspace
 from airflow_provider_geminibatch.core.report import Report, dollars, plain
@@ -21,6 +21,7 @@ from airflow_provider_geminibatch.jobs.budget import charged_usd
 from airflow_provider_geminibatch.jobs.report import decoded, read_report
 from airflow_provider_geminibatch.storage import facts
 from airflow_provider_geminibatch.storage.landing_store import LandingStore
+from airflow_provider_geminibatch.storage.store import Store
 
 _SAYS = "Show what windows of a landing, or a batch, cost."
 
@@ -72,8 +73,7 @@ def _of_batch(args: argparse.Namespace) -> int:
     store, generation = find_batch(args.place)
     if facts.get(store, f"{generation}/batch.json", Opening) is None:
         raise BadManifest(args.place, "there is no batch at that place")
-    closed = facts.get(store, f"{generation}/closed.json", Closed)
-    report = read_report(store, generation, closed.commit) if closed else None
+    report = _last_report(store, generation)
     if report is not None:
         bill = bill_of_batch(report, generation)
         print(json.dumps(msgspec.to_builtins(bill)) if args.json else told(bill))
@@ -87,6 +87,14 @@ def _of_batch(args: argparse.Namespace) -> int:
         "upper bound where a budget was set, and settled when they land."
     )
     return 0
+
+
+def _last_report(store: Store, generation: str) -> Report | None:
+    """That of the newest commit of a batch: a shard that was sent once more since the first is paid too."""
+    paths = (path for path in store.list(f"{generation}/commits") if path.endswith(".done"))
+    done = [fact for path in paths if (fact := facts.get(store, path, Committed))]
+    newest = max(done, key=lambda fact: fact.at, default=None)
+    return None if newest is None else read_report(store, generation, newest.commit)
 
 
 __all__ = ["add_parser", "run"]

@@ -9,7 +9,7 @@ import msgspec
 
 from airflow_provider_geminibatch.core.landing import CommitManifest
 from airflow_provider_geminibatch.core.model import Outcomes, Usage
-from airflow_provider_geminibatch.core.report import Cost, Report, dollars, plain, together
+from airflow_provider_geminibatch.core.report import BatchCost, Cost, Report, dollars, plain, together
 
 
 class WindowCost(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,15 +76,24 @@ def _strays(manifest: CommitManifest) -> str | None:
 def bill_of_batch(report: Report, batch: str) -> Bill:
     """The bill of one batch of a commit."""
     mine = next(one for one in report.batches if one.batch == batch)
+    costs = (*mine.costs, *_strays_of(report, mine))
     return Bill(
         windows=(),
-        sources=mine.costs,
-        models=_by_model(mine.costs),
-        tokens=sum((cost.tokens for cost in mine.costs), Usage()),
-        known_usd=_known(cost.cost_usd for cost in mine.costs),
-        unknown=tuple(f"{cost.source} of {cost.model}" for cost in mine.costs if cost.cost_usd is None),
+        sources=costs,
+        models=_by_model(costs),
+        tokens=sum((cost.tokens for cost in costs), Usage()),
+        known_usd=_known(cost.cost_usd for cost in costs),
+        unknown=tuple(f"{cost.source} of {cost.model}" for cost in costs if cost.cost_usd is None),
         price_sources=report.price_sources,
     )
+
+
+def _strays_of(report: Report, mine: BatchCost) -> Iterable[Cost]:
+    """What stray jobs cost; of several batches that landed together nobody knows any more whose they were."""
+    if report.strays_cost_usd not in (None, "0"):
+        models = "+".join(dict.fromkeys(cost.model for cost in mine.costs))
+        known = report.strays_cost_usd if len(report.batches) == 1 else None
+        yield Cost(source="stray jobs", route="batch", model=models, cost_usd=known)
 
 
 def _window(manifest: CommitManifest) -> WindowCost:

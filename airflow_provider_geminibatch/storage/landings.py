@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,7 +17,9 @@ import msgspec
 from airflow_provider_geminibatch.core.errors import StoreUnreadable, Unusable
 from airflow_provider_geminibatch.core.inline_data import commit_of
 from airflow_provider_geminibatch.core.landing import (
+    EARLY,
     MANIFEST,
+    REJECTED,
     Acceptance,
     CommitManifest,
     Part,
@@ -33,6 +36,9 @@ from airflow_provider_geminibatch.storage.inline_media import MediaFiles, delete
 from airflow_provider_geminibatch.storage.landing_store import Notes, Rows, as_accepted, readable_view
 from airflow_provider_geminibatch.storage.sinks import read_part, verified, write_parts
 from airflow_provider_geminibatch.storage.store import Store
+
+_PLACES = re.compile(rf"({REJECTED}|{EARLY})?window=[^/]+(/part=[^/]+)?/{re.escape(MANIFEST)}")
+"""Where manifests lie, relative to a landing."""
 
 _LOOKS = 3
 """How often a reader starts over when a commit replaces the window while its parts are being opened."""
@@ -95,7 +101,8 @@ class FileLanding:
 
     def commits(self) -> Iterator[CommitManifest]:
         for path in self.store.list(""):
-            if path.rpartition("/")[2] == MANIFEST and (found := _manifest_at(self.store, path)) is not None:
+            # Below a landing may lie others, or anything else.
+            if _PLACES.fullmatch(path) and (found := _manifest_at(self.store, path)) is not None:
                 yield found
 
     def open_media(self, window: str, path: str, *, parts: Sequence[str] = ()) -> BinaryIO:
@@ -260,14 +267,16 @@ def windows(store: Store) -> list[str]:
         window, _, part = folder.partition("/")
         if name == MANIFEST and window.startswith("window=") and (not part or part.startswith("part=")):
             found.add(_window_of(store, path, window.removeprefix("window=")))
-    return sorted(found)
+    return sorted(name for name in found if name is not None)
 
 
-def _window_of(store: Store, path: str, encoded: str) -> str:
+def _window_of(store: Store, path: str, encoded: str) -> str | None:
+    """The window of a folder; None when one whose name is shortened went while it was looked at."""
     try:
         return text_of(encoded)
     except ValueError:
-        return msgspec.json.decode(store.read(path) or b"{}", type=CommitManifest).window
+        manifest = _manifest_at(store, path)
+        return manifest.window if manifest else None
 
 
 def accept(store: Store, window: str, *, reason: str, who: str, now: datetime, part: str = "") -> CommitManifest:

@@ -14,13 +14,14 @@ import msgspec
 import pytest
 
 from airflow_provider_geminibatch.cli.main import main
-from airflow_provider_geminibatch.core.landing import Origin
+from airflow_provider_geminibatch.core.landing import Committed, Origin
 from airflow_provider_geminibatch.core.model import BatchId, Owner
 from airflow_provider_geminibatch.core.template import RequestTemplate
 from airflow_provider_geminibatch.core.verdict import Verdicts
 from airflow_provider_geminibatch.emulator import Emulator, running
 from airflow_provider_geminibatch.gemini.developer import DeveloperGateway, Settings
 from airflow_provider_geminibatch.jobs.prepare import Declaration, Prepared, prepare
+from airflow_provider_geminibatch.jobs.report import encoded, read_report, report_path
 from airflow_provider_geminibatch.jobs.submit import submit
 from airflow_provider_geminibatch.storage.landings import FileLanding, commit, read_rows
 from airflow_provider_geminibatch.storage.stores import LocalStore
@@ -191,6 +192,31 @@ def test_the_cost_of_a_batch_is_its_own_share(service: Service, capsys: pytest.C
     assert sum(Decimal(each["known_usd"]) for each in said) == billed(service)
     assert main(["cost", one.manifest.uri, W]) == 1
     assert "it is a batch, which has no windows" in capsys.readouterr().err
+
+
+def test_the_cost_of_a_batch_is_that_of_its_newest_commit_with_stray_jobs(
+    service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = service.batch()
+    service.collect(made.manifest.uri, "--task", "load")
+    first = service.files.manifest(W)
+    assert first is not None
+    generation = first.origins[0].path
+    report = read_report(service.store, generation, first.commit)
+    assert report is not None
+    (mine,) = report.batches
+    dearer = msgspec.structs.replace(mine, costs=(msgspec.structs.replace(mine.costs[0], cost_usd="0.5"),))
+    again = msgspec.structs.replace(report, commit="later", batches=(dearer,), strays_cost_usd="0.25")
+    service.store.write(report_path(generation, "later"), encoded(again))
+    done = Committed(
+        owner="me", at=datetime(2027, 1, 1, tzinfo=UTC), landing="notes", window=W, commit="later", verdict=first.verdict
+    )  # fmt: skip
+    service.store.write(f"{generation}/commits/later.done", msgspec.json.encode(done))
+    capsys.readouterr()
+    assert main(["cost", made.manifest.uri, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert [(one["source"], one["cost_usd"]) for one in said["sources"]] == [("first", "0.5"), ("stray jobs", "0.25")]
+    assert (said["known_usd"], said["unknown"]) == ("0.75", [])
 
 
 def test_the_report_of_a_table_is_read_from_the_ledger(

@@ -193,6 +193,17 @@ def accepted(store: Store) -> CommitManifest:
     return accept(store, "w", reason="good enough", who="ada", now=NOW + timedelta(hours=1))
 
 
+def test_the_commits_of_a_landing_are_its_own() -> None:
+    store = MemoryStore()
+    for name, changes in (("c1", {}), ("c2", {"verdict": Verdicts.REJECTED}), ("c3", {"part": "eu", "window": "v"})):
+        commit(store, written(store, name, "a", **changes))
+    manifest = store.read("window=w/_manifest.json") or b""
+    # Another landing below this one, and what somebody put aside by hand.
+    store.write("other/window=w/_manifest.json", manifest)
+    store.write("window=w/old/_manifest.json", manifest)
+    assert sorted(one.commit for one in FileLanding(store).commits()) == ["c1", "c2", "c3"]
+
+
 def test_a_person_accepts_a_rejected_window_on_record() -> None:
     store = MemoryStore()
     commit(store, written(store, "c1", "a", verdict=Verdicts.REJECTED))
