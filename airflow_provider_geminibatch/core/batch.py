@@ -22,6 +22,7 @@ from airflow_provider_geminibatch.core import canary as canaries
 from airflow_provider_geminibatch.core.canary import Canary, CanaryReport
 from airflow_provider_geminibatch.core.errors import BatchCancelled, GeminiBatchError, Unusable, WaitTimedOut
 from airflow_provider_geminibatch.core.ledger import RungFact
+from airflow_provider_geminibatch.core.locations import Address, address
 from airflow_provider_geminibatch.core.reuse import Reuse
 from airflow_provider_geminibatch.core.steps import Effect
 from airflow_provider_geminibatch.core.verdict import Thresholds
@@ -43,20 +44,31 @@ DEARER = frozenset({"standard", "hedge"})
 
 
 class Rung(msgspec.Struct, frozen=True):
-    """One rung of the ladder: what to do, for how long, and by which model and connection if not the batch's own."""
+    """One rung of the ladder: what to do, for how long, and by which model, connection and location if not the batch's own.
+
+    ``location`` is one of the connection's project on Vertex AI; the connection's own list need not name it.
+    """
 
     kind: RungKind
     limit: timedelta = timedelta(hours=1)
     model: str | None = None
     conn_id: str | None = None
+    location: str | None = None
+
+    @property
+    def address(self) -> str | None:
+        """The connection with its location; ``@location`` alone is the batch's own connection there, None the batch's own place."""
+        if not self.location:
+            return self.conn_id
+        return str(Address(address(self.conn_id or "").conn_id, self.location))
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise Unusable(f"Rung({self.kind!r})", "there is no such rung", f"Write one of {', '.join(KINDS)}.")
         if self.limit <= timedelta():
             raise Unusable(f"Rung({self.kind!r}, limit={self.limit})", "a limit is a time", "Write more than zero.")
-        if (self.model or self.conn_id) and self.kind not in INTERACTIVE | REBUILT:
-            raise Unusable(f"Rung({self.kind!r})", "it asks nobody", "Leave model= and conn_id= out.")
+        if (self.model or self.address) and self.kind not in INTERACTIVE | REBUILT:
+            raise Unusable(f"Rung({self.kind!r})", "it asks nobody", "Leave model=, conn_id= and location= out.")
 
 
 class BatchPolicy(msgspec.Struct, frozen=True, kw_only=True):

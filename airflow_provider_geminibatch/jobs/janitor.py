@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -88,6 +88,19 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     def __str__(self) -> str:
         scope = f"{self.jobs} jobs of this workspace, {self.foreign} of others, {self.generations} batches"
         return f"{len(self.findings)} findings ({scope})"
+
+
+def together(reports: Iterable[Report]) -> Report:
+    """What was found at several services in one workspace: what lies in the workspace itself was found at each of them."""
+    found = list(reports)
+    findings = {repr(finding): finding for report in found for finding in report.findings}
+    return Report(
+        findings=tuple(findings.values()),
+        acted=any(report.acted for report in found),
+        jobs=sum(report.jobs for report in found),
+        foreign=sum(report.foreign for report in found),
+        generations=max(report.generations for report in found),
+    )
 
 
 class _Generation(NamedTuple):
@@ -414,4 +427,4 @@ def _nothing(act: Act) -> str:
     return ""
 
 
-__all__ = ["Report", "clean", "late_path"]
+__all__ = ["Report", "clean", "late_path", "together"]

@@ -330,11 +330,11 @@ class _Walk:
             path = rung_path(root, step.number, f"{short(self._desk.me, self._desk.now().isoformat())}.rows")
             asked = (at for at, _ in rounds.worthy(self._gathered().unresolved()))
             rows, digest = rounds.write_rows(store, path, asked)
-        service = None if rung.conn_id is None else self._gateways(rung.conn_id).identity
+        service = None if rung.address is None else self._gateways(rung.address).identity
         budget = self._policy.max_cost_usd
         mine = RungFact(
             owner=self._desk.me, at=self._desk.now(), number=step.number, position=step.position, kind=rung.kind,
-            model=rung.model, conn_id=rung.conn_id, service=service, rows=path, rows_digest=digest, row_count=rows,
+            model=rung.model, conn_id=rung.address, service=service, rows=path, rows_digest=digest, row_count=rows,
             limit_at=self._desk.now() + rung.limit, reason=step.reason, budget_usd=None if budget is None else str(budget),
         )  # fmt: skip
         standing = fact_store.put(store, rung_path(root, step.number, "json"), mine)

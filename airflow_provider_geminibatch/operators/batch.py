@@ -10,6 +10,8 @@ from decimal import Decimal
 from math import ceil
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import msgspec
+
 from airflow_provider_geminibatch.core.batch import INTERACTIVE, BatchPolicy, Rung
 from airflow_provider_geminibatch.core.errors import GeminiBatchError, Unusable
 from airflow_provider_geminibatch.core.eta import quantile
@@ -214,7 +216,7 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
                 manifest,
                 store=open_workspace(manifest.workspace).store,
                 gateways=gateways,
-                policy=self._policy(_deadline(self.deadline), context),
+                policy=_addressed(self._policy(_deadline(self.deadline), context), gateways),
                 landing=self.to.place,
                 landing_store=open_landing(self.to.uri),
                 window=window_of(context, self.window, self.window_offset),
@@ -351,6 +353,15 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
                 log.info("%s", cancel_if_failed(ti, conn_id, ledgers, owner=owner))
             except GeminiBatchError as error:
                 log.warning("The jobs of connection %s could not be cancelled. %s", conn_id, error)
+
+
+def _addressed(policy: BatchPolicy, gateways: Gateways) -> BatchPolicy:
+    """The policy with every rung's place in full, so that what goes on record can be opened by anybody."""
+    ladder = tuple(
+        msgspec.structs.replace(rung, conn_id=gateways.address(rung.address), location=None) if rung.location else rung
+        for rung in policy.ladder
+    )
+    return msgspec.structs.replace(policy, ladder=ladder)
 
 
 def _current_ti() -> Any:

@@ -10,7 +10,9 @@ from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_geminibatch.hooks.attempt import attempt_of
 from airflow_provider_geminibatch.hooks.errors import airflow_errors
+from airflow_provider_geminibatch.hooks.gateways import Gateways
 from airflow_provider_geminibatch.hooks.gemini_batch import GeminiBatchHook
+from airflow_provider_geminibatch.hooks.locations import ConnIds, candidates_of
 from airflow_provider_geminibatch.hooks.storage import open_workspace
 
 if TYPE_CHECKING:
@@ -29,7 +31,8 @@ class GeminiBatchJanitorOperator(BaseOperator):
 
     :param workspace: Folder where the ledgers live; ``[geminibatch] workspace`` when empty.
     :param act: Do what may be done, rather than only report it.
-    :param gemini_conn_id: Connection of type ``geminibatch``, of the project whose jobs are looked at.
+    :param gemini_conn_id: Connection of type ``geminibatch``, of the project whose jobs are looked at, or several; at each of
+        their locations in turn.
     """
 
     template_fields: Sequence[str] = ("workspace", "gemini_conn_id")
@@ -40,7 +43,7 @@ class GeminiBatchJanitorOperator(BaseOperator):
         *,
         workspace: str | None = None,
         act: bool = False,
-        gemini_conn_id: str = GeminiBatchHook.default_conn_name,
+        gemini_conn_id: ConnIds = GeminiBatchHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -50,18 +53,19 @@ class GeminiBatchJanitorOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Look, act if told to, and return the report."""
-        from airflow_provider_geminibatch.jobs.janitor import clean
+        from airflow_provider_geminibatch.jobs.janitor import clean, together
         from airflow_provider_geminibatch.jobs.wait import utc_now
 
         with airflow_errors():
             workspace = open_workspace(self.workspace)
-            gateway = GeminiBatchHook(self.gemini_conn_id).gateway()
-            try:
-                report = clean(
-                    workspace.store, gateway, workspace_id=workspace.id, act=self.act, me=attempt_of(context).me,
-                    now=utc_now, log=log,
+            places = candidates_of(self.gemini_conn_id)
+            with Gateways(places[0].address) as gateways:
+                report = together(
+                    clean(
+                        workspace.store, gateways(place.address), workspace_id=workspace.id, act=self.act,
+                        me=attempt_of(context).me, now=utc_now, log=log,
+                    )
+                    for place in places
                 )  # fmt: skip
-            finally:
-                gateway.close()
         log.info("%s%s", report, "" if self.act else "; nothing was changed: pass act=True to clean up")
         return report.as_dict()
