@@ -9,15 +9,18 @@ Every call that touches the outside counts as one effect. A plan names the effec
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
+
+import pytest
 
 from airflow_provider_geminibatch.core.errors import ServiceBusy, StoreUnwritable
 from airflow_provider_geminibatch.gemini.gateway import Ambiguous, GenerateReply
 
 WAYS = ("before", "after", "lost", "frozen")
 STORE_EFFECTS = ("read", "create", "write", "delete", "open")
+READS = ("store.read", "store.open", "gateway.file", "gateway.jobs", "gateway.job", "gateway.model")
 GATEWAY_EFFECTS = (
     "upload",
     "file",
@@ -31,7 +34,27 @@ GATEWAY_EFFECTS = (
     "models",
     "generate",
     "count_tokens",
+    "make_cache",
+    "cache",
+    "caches_named",
+    "keep_cache",
 )
+
+
+def ways(effect: str) -> tuple[str, ...]:
+    """Stopping before or after a read is the same to everybody, and so is losing its answer."""
+    return ("before", "frozen") if effect.split(" ", maxsplit=1)[0] in READS else WAYS
+
+
+def crash_cases(stages: Mapping[str, Sequence[str]], keep: Callable[[str], bool] = lambda effect: True) -> list[Any]:
+    """Every effect of every stage of a quiet road, each way: parameters ``stage``, ``at``, ``way``."""
+    return [
+        pytest.param(stage, at, way, id=f"{stage}-{at:02d}-{name.replace(' ', '-')}-{way}")
+        for stage, names in stages.items()
+        for at, name in enumerate(names)
+        if keep(name)
+        for way in ways(name)
+    ]
 
 
 class Crash(BaseException):

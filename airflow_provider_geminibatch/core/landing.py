@@ -192,6 +192,8 @@ class CommitManifest(msgspec.Struct, frozen=True, kw_only=True):
     cost_usd: str | None
     """What ``tokens`` cost, as decimal text; None when a model has no known price, which is not zero."""
     strays_cost_usd: str | None = None
+    cache_storage_usd: str | None = None
+    """What keeping prompt caches cost until the commit, beside ``cost_usd``; None without any, or without a known price."""
     reused_rows: int = 0
     """Rows that had been answered before and cost nothing now."""
     reused_usd: str | None = None

@@ -15,6 +15,7 @@ import msgspec
 
 from airflow_provider_geminibatch.core.model import BatchId, JobCounts, ServiceIdentity, state_row
 from airflow_provider_geminibatch.core.prices import PriceList
+from airflow_provider_geminibatch.core.prompt_cache import CacheUse
 from airflow_provider_geminibatch.core.sampling import Span
 
 READER = 1
@@ -92,6 +93,21 @@ class Claim(Fact, frozen=True, kw_only=True):
     max_tries: int | None = None
 
 
+class CacheAsked(Fact, frozen=True, kw_only=True):
+    """``caches/<service>/<model>/<digest>/0001.asked``: a prompt cache is about to be made under that display name."""
+
+    display_name: str
+
+
+class CacheMade(Fact, frozen=True, kw_only=True):
+    """``…/0001.json``: the cache that holds what the requests share. No ``name``: the service makes none of it, and ``why``."""
+
+    name: str
+    tokens: int
+    made_at: datetime
+    why: str = ""
+
+
 class Uploaded(Fact, frozen=True, kw_only=True):
     """The shard lies at the service as ``file_name``, since ``file_at`` by our clock and for ``life_seconds`` by the service's.
 
@@ -105,6 +121,8 @@ class Uploaded(Fact, frozen=True, kw_only=True):
     left_out: tuple[int, ...] = ()
     sent_sha256: str = ""
     media: dict[str, str] = {}
+    cache: CacheUse | None = None
+    """The prompt cache that requests name which say in the seal what it holds."""
 
 
 class MediaUploaded(Fact, frozen=True, kw_only=True):

@@ -114,6 +114,15 @@ PRICES: dict[str, tuple[Price, ...]] = {
 _SUFFIX = re.compile(r"(-preview(-\d{2}-\d{2,4})?|-\d{3})$")
 
 
+CACHE_STORAGE: dict[str, Decimal] = {"gemini-3.8-flash": Decimal("0.50")}
+"""What a million tokens in a prompt cache cost an hour (pricing page, October 2026; what could be read of it names one model)."""
+
+
+def cache_storage(model: str) -> Decimal | None:
+    """The price of keeping a million tokens in a prompt cache for an hour, or None where no source names it."""
+    return of_model(CACHE_STORAGE, model)
+
+
 T = TypeVar("T")
 
 

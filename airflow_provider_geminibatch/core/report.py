@@ -104,6 +104,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """Of all batches together."""
     batches: tuple[BatchCost, ...] = ()
     strays_cost_usd: str | None = None
+    cache_storage_usd: str | None = None
+    cached_share: float | None = None
+    """How much of the prompts came from a cache, made by us or by the service: from 0 to 1; None without prompts."""
     reused_rows: int = 0
     """Rows that had been answered before, and what they would have cost by batch."""
     reused_usd: str | None = None
@@ -265,6 +268,8 @@ def report_of(
         costs=together(cost for batch in batches for cost in batch.costs),
         batches=tuple(batches),
         strays_cost_usd=manifest.strays_cost_usd,
+        cache_storage_usd=manifest.cache_storage_usd,
+        cached_share=cached_share(manifest.tokens),
         reused_rows=manifest.reused_rows,
         reused_usd=manifest.reused_usd,
         price_sources=manifest.price_sources,
@@ -335,8 +340,13 @@ def _told_lines(lines: LineCounts) -> str:
     return f"of {total:,} lines: {odd}" if odd else ""
 
 
+def cached_share(tokens: Usage) -> float | None:
+    """How much of the prompts came from a cache."""
+    return round(min(tokens.cached / tokens.prompt, 1.0), 4) if tokens.prompt else None
+
+
 def _told_tokens(tokens: Usage) -> str:
-    cached = f" ({tokens.cached:,} of them cached)" if tokens.cached else ""
+    cached = f" ({tokens.cached:,} of them cached, {cached_share(tokens):.0%})" if tokens.cached else ""
     return f"prompts {tokens.prompt:,}{cached}, answers {tokens.candidates:,}, thoughts {tokens.thoughts:,}"
 
 
@@ -349,6 +359,8 @@ def _told_cost(report: Report) -> str:
         told += f"; {dollars(plain(lost))} of it for rows without an answer"
     if report.strays_cost_usd not in (None, "0"):
         told += f"; stray jobs {dollars(report.strays_cost_usd)}"
+    if report.cache_storage_usd is not None:
+        told += f"; prompt caches kept for {dollars(report.cache_storage_usd)}"
     if report.reused_rows:
         told += f"; {report.reused_rows:,} rows had been answered before, for {dollars(report.reused_usd)}"
     if report.estimate is not None:

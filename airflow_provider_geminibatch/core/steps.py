@@ -50,6 +50,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """How long room, or certainty about a create, is waited for."""
     deadline: datetime | None = None
     """Until when the answers are wanted, where that is known."""
+    cache: bool = False
+    """Whether what the requests have in common is put into a prompt cache, where the service makes one of it."""
     media_threads: int = 4
     """How many media are uploaded at the same time."""
 

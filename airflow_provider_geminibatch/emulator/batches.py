@@ -120,7 +120,12 @@ class Batches:
             if job.ordinal >= 0 and job.state(now) == "BATCH_STATE_SUCCEEDED":
                 output = self.output(job)
                 yield Charge(
-                    "batch", job.model, job.created, output.answered, output.prompt_tokens, output.output_tokens,
+                    "batch",
+                    job.model,
+                    job.created,
+                    output.answered,
+                    output.prompt_tokens,
+                    output.output_tokens,
                     output.cached_tokens,
                 )
 

@@ -45,6 +45,7 @@ from airflow_provider_geminibatch.gemini.http import (
     page_query,
     reply_of,
 )
+from airflow_provider_geminibatch.gemini.prompt_caches import CacheCalls
 from airflow_provider_geminibatch.gemini.replies import Reply, error_text, token_count, whole_size
 
 if TYPE_CHECKING:
@@ -79,8 +80,8 @@ class Settings:
         return {"headers": {"x-goog-api-key": self.api_key}, "timeout": self.timeout_seconds, "follow_redirects": False}
 
 
-class DeveloperGateway:
-    """``Gateway`` over the Developer API; synchronous, for workers."""
+class DeveloperGateway(CacheCalls):
+    """``Gateway`` over the Developer API; synchronous, for workers. It takes prompt caches too."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

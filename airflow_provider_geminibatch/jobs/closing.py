@@ -90,11 +90,9 @@ def close(desk: Desk, batch: AnsweredBatch, manifest: CommitManifest, summary: d
     about = {"v": 1, "batch": msgspec.to_builtins(build.batch), "generation": build.generation, "build": build.id}
     store.write(index, msgspec.json.encode({**about, **summary}))
     store.delete(note)
-    for answered in batch.shards:
-        _delete_inputs(desk, answered)
+    _delete_inputs(desk, batch.shards)
     for layer in batch.layers:
-        for answered in layer.shards:
-            _delete_inputs(layer.desk if isinstance(layer, BuiltLayer) else desk, answered)
+        _delete_inputs(layer.desk if isinstance(layer, BuiltLayer) else desk, layer.shards)
 
 
 def _note_usage(batch: AnsweredBatch, manifest: CommitManifest) -> None:
@@ -128,9 +126,14 @@ def history_path(build: Build, service: str, job: JobRef) -> str:
     return f"history/{segment(service)}/{segment(build.model)}/{ended:%Y-%m}/{name}"
 
 
-def _delete_inputs(desk: Desk, answered: Answered) -> None:
-    """Input files go when the job has ended: they fill the project's 20 GB. The service drops them after 48 h anyway."""
-    for name in answered.input_files:
+def _delete_inputs(desk: Desk, shards: Sequence[Answered]) -> None:
+    """Input files go when the job has ended: they fill the project's 20 GB. The service drops them after 48 h anyway.
+
+    So do prompt caches, which cost as long as they are kept.
+    """
+    files = [name for answered in shards for name in answered.input_files]
+    caches = [use.name for answered in shards for use in answered.caches]
+    for name in dict.fromkeys(files + caches):
         try:
             desk.gateway.delete_file(name)
         except ServiceError as error:

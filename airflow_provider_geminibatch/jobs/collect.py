@@ -53,6 +53,7 @@ from airflow_provider_geminibatch.jobs.kept import KeptLayer
 from airflow_provider_geminibatch.jobs.layers import BuiltLayer, Gateways, given_up_in, layers_of, rungs_of
 from airflow_provider_geminibatch.jobs.price_list import prices_of_build, standing_prices
 from airflow_provider_geminibatch.jobs.report import counted, note_report
+from airflow_provider_geminibatch.jobs.prompt_caches import storage_cost
 from airflow_provider_geminibatch.jobs.results import Answered, Desk, answered, is_open, shard_name
 from airflow_provider_geminibatch.jobs.reuse_index import index_answers
 from airflow_provider_geminibatch.jobs.rows import AnsweredBatch, LandedRows, money
@@ -393,8 +394,22 @@ def _spending(desks: Mapping[str, Desk], batches: Sequence[AnsweredBatch]) -> di
         "tokens": spent.tokens,
         "cost_usd": money(spent.cost_usd),
         "strays_cost_usd": money(strayed.cost_usd) if strays else None,
+        "cache_storage_usd": _storage(next(iter(desks.values())), batches),
         **_reused(batches),
     }
+
+
+def _storage(desk: Desk, batches: Sequence[AnsweredBatch]) -> str | None:
+    """What keeping the prompt caches of the batches has cost; None without any, or where no price is known."""
+    costs = [
+        storage_cost(tuple(use for shard in _all_shards(batch) for use in shard.caches), batch.build.model, desk.now())
+        for batch in batches
+        if any(shard.caches for shard in _all_shards(batch))
+    ]
+    if None in costs:
+        desk.log.warning("what keeping the prompt caches cost is not known for the model: it is unknown, not zero")
+        return None
+    return money(sum((cost for cost in costs if cost is not None), Decimal(0))) if costs else None
 
 
 def _reused(batches: Sequence[AnsweredBatch]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from airflow_provider_geminibatch.core.ledger import Attempt, Collected, End, Sh
 from airflow_provider_geminibatch.core.model import JobSnapshot, Outcomes, Shard, Usage, state_row
 from airflow_provider_geminibatch.core.outcomes import Outcome, SchemaCheck, classify, with_raw
 from airflow_provider_geminibatch.core.prices import NOTHING_SPENT, Price, PriceList, Spent, of_picos, row_costs
+from airflow_provider_geminibatch.core.prompt_cache import CacheUse
 from airflow_provider_geminibatch.core.reconcile import KINDS, LineCounts, Reconciled, Reconciler, distrust
 from airflow_provider_geminibatch.gemini.gateway import Gateway
 from airflow_provider_geminibatch.jobs.download import fetch
@@ -83,6 +84,8 @@ class Answered:
     """Lines per version of the model that answered."""
     strays: tuple[JobSnapshot, ...] = ()
     input_files: tuple[str, ...] = ()
+    caches: tuple[CacheUse, ...] = ()
+    """The prompt caches that its requests named."""
     sizes: SizeTally = field(default_factory=SizeTally)
     spool: Spool | None = field(default=None, compare=False, repr=False)
     """What its lines came to, by columns; not of all lines, and of none where it was not asked for."""
@@ -194,7 +197,7 @@ def answered(
     price = prices.at(end.ended_at or end.created_at or end.at) if prices else None
     common: dict[str, Any] = {
         "job": reference, "service": str(attempt.claim.service), "price": price, "strays": strays,
-        "input_files": _inputs(facts),
+        "input_files": _inputs(facts), "caches": caches_of(facts),
     }  # fmt: skip
     result = ShardResult(shard=shard_name(shard), attempt=attempt.number, job=end.job_name)
     if not end.readable:
@@ -272,6 +275,12 @@ def _without_job(shard: Shard, facts: ShardFacts, strays: tuple[JobSnapshot, ...
     failure = Outcome(kind=Outcomes.FAILED, reason=why, code=last.refused.code or None)
     result = ShardResult(shard=shard_name(shard), attempt=last.number, failure=why)
     return Answered(shard, result, failure=failure, strays=strays)
+
+
+def caches_of(facts: ShardFacts) -> tuple[CacheUse, ...]:
+    """The prompt caches that any attempt of a shard named."""
+    uses = (attempt.uploaded.cache for attempt in facts.attempts if attempt.uploaded and attempt.uploaded.cache)
+    return tuple({use.name: use for use in uses}.values())
 
 
 def _inputs(facts: ShardFacts) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """What goes to the service for a shard: the sealed bytes, or an edited form of them, never held whole.
 
-Two edits are known. Rows that are answered already are left out, and stand-ins for media become the URIs under which the
-service has them. Neither touches what was sealed: the edit goes on record with the upload, and wire keys stay as they are.
+Three edits are known. Rows that are answered already are left out, stand-ins for media become the URIs under which the service
+has them, and what the requests share gives way to the name of a prompt cache that holds it. None touches what was sealed: the
+edit goes on record with the upload, and wire keys stay as they are.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import msgspec
 from airflow_provider_geminibatch.core.errors import StoreUnreadable
 from airflow_provider_geminibatch.core.media_uris import PLACEHOLDER
 from airflow_provider_geminibatch.core.model import Shard
+from airflow_provider_geminibatch.core.prompt_cache import Prefix
 from airflow_provider_geminibatch.storage.store import Store
 
 BLOCK_BYTES = 1 << 20
@@ -32,30 +34,45 @@ _LINE = re.compile(r"\bline (\d+)")
 class Survey(msgspec.Struct, frozen=True):
     """A sealed shard as read once: that it is what was sealed, how large its edited form is, and the media it asks for.
 
-    ``media`` counts how often each content (``sha256:…``) stands in the rows that are sent.
+    ``media`` counts how often each content (``sha256:…``) stands in the rows that are sent, ``sharing`` those that say the prefix
+    which was looked for, and nothing else of the kind.
     """
 
     kept_bytes: int
     media: dict[str, int]
+    sharing: int = 0
 
-    def size_bytes(self, uris: Mapping[str, str]) -> int:
-        """The size of what is sent when each content is at its URI."""
-        return self.kept_bytes + sum(
-            times * (len(_encoded(uris[content])) - len(_encoded(PLACEHOLDER + content)))
-            for content, times in self.media.items()
+    def size_bytes(self, uris: Mapping[str, str], cached: Cached | None = None) -> int:
+        """The size of what is sent when each content is at its URI, and the cache is named."""
+        shorter = self.sharing * cached.prefix.grows(cached.name) if cached else 0
+        return (
+            self.kept_bytes
+            + shorter
+            + sum(
+                times * (len(_encoded(uris[content])) - len(_encoded(PLACEHOLDER + content)))
+                for content, times in self.media.items()
+            )
         )
 
 
-def survey(store: Store, shard: Shard, left_out: frozenset[int] = frozenset()) -> Survey:
+class Cached(msgspec.Struct, frozen=True):
+    """A prefix, and the prompt cache that holds it."""
+
+    prefix: Prefix
+    name: str
+
+
+def survey(store: Store, shard: Shard, left_out: frozenset[int] = frozenset(), prefix: Prefix | None = None) -> Survey:
     """Read a shard through its seal. Raises StoreUnreadable unless it is what was sealed, whole and unchanged."""
-    kept, media = 0, Counter[str]()
+    kept, media, sharing = 0, Counter[str](), 0
     with store.open(shard.path) as source:
         for row, line in enumerate(sealed := _SealedLines(source, shard, f"{store.uri}/{shard.path}")):
             if row not in left_out:
                 kept += len(line)
                 media.update(found.decode() for found in _STAND_IN.findall(line))
+                sharing += prefix is not None and prefix.fits(line)
         sealed.confirm()
-    return Survey(kept, dict(media))
+    return Survey(kept, dict(media), sharing)
 
 
 class Outgoing(io.RawIOBase):
@@ -139,15 +156,16 @@ def outgoing(
     left_out: frozenset[int] = frozenset(),
     media: Mapping[str, str] | None = None,
     seen: Survey | None = None,
+    cached: Cached | None = None,
 ) -> Iterator[Outgoing]:
-    """What to upload for a shard: without the rows ``left_out``, and each content of ``media`` at its URI.
+    """What to upload for a shard: without the rows ``left_out``, each content of ``media`` at its URI, and ``cached`` by name.
 
     Only an edited shard is read twice, once to know its size; ``seen`` is that reading, where it was made already.
     """
-    edit = _Edit(left_out, dict(media or {}))
+    edit = _Edit(left_out, dict(media or {}), cached)
     if edit:
-        seen = seen or survey(store, shard, left_out)
-    size = seen.size_bytes(edit.media) if seen and edit else shard.size_bytes
+        seen = seen or survey(store, shard, left_out, cached.prefix if cached else None)
+    size = seen.size_bytes(edit.media, cached) if seen and edit else shard.size_bytes
     with store.open(shard.path) as source:
 
         def lines() -> _SealedLines:
@@ -162,18 +180,20 @@ class _Edit(msgspec.Struct, frozen=True):
 
     left_out: frozenset[int]
     media: dict[str, str]
+    cached: Cached | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.left_out or self.media)
+        return bool(self.left_out or self.media or self.cached)
 
     def lines(self, sealed: _SealedLines) -> Iterator[bytes]:
         if not self:
             return sealed.blocks()
-        return (
-            with_media(line, self.media) if self.media else line
-            for row, line in enumerate(sealed)
-            if row not in self.left_out
-        )
+        return (self._edited(line) for row, line in enumerate(sealed) if row not in self.left_out)
+
+    def _edited(self, line: bytes) -> bytes:
+        if self.cached is not None and self.cached.prefix.fits(line):
+            line = self.cached.prefix.named(line, self.cached.name)
+        return with_media(line, self.media) if self.media else line
 
 
 def with_media(line: bytes, uris: Mapping[str, str]) -> bytes:
@@ -245,4 +265,4 @@ def with_keys(store: Store, shard: Shard, text: str, left_out: frozenset[int] = 
     return _LINE.sub(lambda match: f"{match[0]} (key {keys.get(int(match[1]), '?')!r})", text)
 
 
-__all__ = ["Outgoing", "Survey", "media_of", "outgoing", "survey", "with_keys", "with_media"]
+__all__ = ["Cached", "Outgoing", "Survey", "media_of", "outgoing", "survey", "with_keys", "with_media"]

@@ -42,13 +42,16 @@ from airflow_provider_geminibatch.core.manifest import Manifest
 from airflow_provider_geminibatch.core.media import STORAGE_BYTES
 from airflow_provider_geminibatch.core.model import Build, JobSnapshot, Shard, state_row
 from airflow_provider_geminibatch.core.names import batch_path, display_name, generation_path, labels_of, short
+from airflow_provider_geminibatch.core.prompt_cache import LIFE, CacheUse
 from airflow_provider_geminibatch.core.steps import Evidence, Policy
 from airflow_provider_geminibatch.gemini.gateway import Created, Gateway, Refused
+from airflow_provider_geminibatch.jobs.budget import Books
 from airflow_provider_geminibatch.jobs.kept import left_out
 from airflow_provider_geminibatch.jobs.lookup import pages, sweep
 from airflow_provider_geminibatch.jobs.media_uploads import MediaUploads, Placed
+from airflow_provider_geminibatch.jobs.prompt_caches import BatchCaches
 from airflow_provider_geminibatch.jobs.room import Wave
-from airflow_provider_geminibatch.jobs.sending import Survey, outgoing, survey, with_keys
+from airflow_provider_geminibatch.jobs.sending import Cached, Survey, outgoing, survey, with_keys
 from airflow_provider_geminibatch.storage import facts as fact_store
 from airflow_provider_geminibatch.storage.files import Files, PlainFiles
 from airflow_provider_geminibatch.storage.store import Store, must_read
@@ -95,6 +98,7 @@ def submit(
     answered: Callable[[Shard], frozenset[int]] | None = None,
     past_refusals: bool = False,
     files: Files = PlainFiles(),  # noqa: B008 - has no state
+    books: Books | None = None,
 ) -> Submitted | Waiting:
     """Bring every shard of a build to a job, as far as that goes now.
 
@@ -102,14 +106,14 @@ def submit(
     ``max_tries`` tells a clear from a retry; ``later_try`` says that earlier tries, or this one before it waited, may have
     left something. ``answered`` are rows of a shard that need not be sent, since they are answered already: those that were
     kept, unless told otherwise. A shard without any other needs no job. ``files`` is the door to media, which are uploaded
-    before the shard that names them.
+    before the shard that names them; ``books`` is what keeping prompt caches is charged to.
     With ``past_refusals`` a shard that the service refuses, or whose media cannot be had, is told of, and the others go on.
     Raises what ``core.steps`` stops with, and ServiceError, StoreError from the doors.
     """
     build = read_build(store, manifest.path)
     begun = Evidence(label="", service=gateway.identity, task=task, max_tries=max_tries, later_try=later_try)
     known = answered or (lambda shard: left_out(store, shard))
-    walker = _Walker(store, gateway, build, me, now, log, begun, policy, known, files)
+    walker = _Walker(store, gateway, build, me, now, log, begun, policy, known, files, books)
     try:
         needed = [shard for shard in build.shards if not fact_store.needless(store, shard.ledger)]
         ends = [end for shard in needed if (end := _walked(walker, shard, past_refusals, log))]
@@ -153,7 +157,7 @@ class _Walker:
     def __init__(
         self, store: Store, gateway: Gateway, build: Build, me: str, now: Now,
         log: logging.Logger, begun: Evidence, policy: Policy, answered: Callable[[Shard], frozenset[int]],
-        files: Files,
+        files: Files, books: Books | None,
     ) -> None:  # fmt: skip
         self._store, self._gateway, self._build, self._me = store, gateway, build, me
         self._now, self._log, self._begun, self._policy = now, log, begun, policy
@@ -162,6 +166,9 @@ class _Walker:
             store, gateway, files, workspace_id=build.workspace_id, me=me, now=now, log=log, policy=policy
         )
         self._placed: dict[str, tuple[Survey, Placed]] = {}
+        self._caches = (
+            BatchCaches(store, gateway, build, me=me, now=now, log=log, books=books) if policy.cache else None
+        )
         self._has_begun = False
         self.wave = Wave(store, gateway, build.model, now, policy, log)
         self._listed: dict[str, JobSnapshot] | None = None
@@ -211,7 +218,8 @@ class _Walker:
 
     def _place_media(self, shard: Shard) -> steps.Wait | None:
         """Bring the media of a shard to the service; until when to wait where it is still working on some."""
-        seen = survey(self._store, shard, self._answered(shard))
+        prefix = self._caches.prefix(shard) if self._caches else None
+        seen = survey(self._store, shard, self._answered(shard), prefix)
         placed = self._media.placed(shard, seen.media)
         if isinstance(placed, steps.Wait):
             return placed
@@ -286,20 +294,33 @@ class _Walker:
     def _uploaded(self, shard: Shard, display_name: str) -> Uploaded:
         answered = self._answered(shard)
         seen, placed = self._placed.pop(shard.ledger, (None, Placed()))
-        with outgoing(self._store, shard, left_out=answered, media=placed.uris, seen=seen) as source:
+        cached, use, cache_life = self._cached(shard)
+        with outgoing(self._store, shard, left_out=answered, media=placed.uris, seen=seen, cached=cached) as source:
             size = source.size_bytes
             sent = self._gateway.upload(cast(BinaryIO, source), size_bytes=size, display_name=display_name)
             source.confirm()
         self._media.check_given(source.named_files)
         self._log.info("%s uploaded as %s (%d bytes)", shard, sent.name, size)
-        # A job reads both: the file of its requests, and the media that these name.
+        # A job reads all of them: the file of its requests, and the media and the cache that these name.
         own = (sent.expires_at - sent.seen_at).total_seconds() if sent.expires_at and sent.seen_at else None
-        life = min((seconds for seconds in (own, placed.life_seconds) if seconds is not None), default=None)
+        life = min((seconds for seconds in (own, placed.life_seconds, cache_life) if seconds is not None), default=None)
         now = self._now()
         return Uploaded(
             owner=self._me, at=now, file_name=sent.name, file_at=now, life_seconds=life,
             left_out=tuple(sorted(answered)), sent_sha256=source.sha256, media=placed.names,
+            cache=use,
         )  # fmt: skip
+
+    def _cached(self, shard: Shard) -> tuple[Cached | None, CacheUse | None, float | None]:
+        """The prompt cache that the requests of a shard are to name, and for how long this upload is good with it."""
+        prefix = self._caches.prefix(shard) if self._caches else None
+        found = self._caches.placed(prefix) if self._caches and prefix else None
+        if prefix is None or found is None:
+            return None, None, None
+        use, life = found
+        # It has to live as long as a job can, from the create on; an upload that waited too long is made anew.
+        good = life - LIFE + 2 * self._policy.file_margin
+        return Cached(prefix, use.name), use, good.total_seconds()
 
     def _send(self, shard: Shard, facts: ShardFacts, step: steps.Send, evidence: Evidence) -> None:
         """The paid call. Between ``sending`` and the create there is one read and nothing else."""
