@@ -51,10 +51,46 @@ _CONNECTION_TYPE: dict[str, object] = {
     "hook-class-name": f"{PACKAGE}.hooks.gemini_batch.GeminiBatchHook",
     "hook-name": "Gemini Batch",
     "conn-fields": {
+        "project": {
+            "label": "Google Cloud project",
+            "description": "For Vertex AI: id or number of the project. Leave it empty for the Developer API.",
+            "schema": {"type": ["string", "null"]},
+        },
+        "locations": {
+            "label": "Locations",
+            "description": "For Vertex AI: one or several, with commas, the preferred one first; global is one too.",
+            "schema": {"type": ["string", "null"]},
+        },
+        "staging": {
+            "label": "Staging folder",
+            "description": "For Vertex AI: gs://bucket/folder, where request files and results lie.",
+            "schema": {"type": ["string", "null"]},
+        },
+        "key_path": {
+            "label": "Key file",
+            "description": "For Vertex AI: path of an account's key on the workers. "
+            "Empty, with the JSON empty too: the credentials of the environment.",
+            "schema": {"type": ["string", "null"]},
+        },
+        "keyfile_dict": {
+            "label": "Key JSON",
+            "description": "For Vertex AI: the key itself instead of its path.",
+            "schema": {"type": ["string", "null"], "format": "password"},
+        },
+        "impersonation_chain": {
+            "label": "Impersonation chain",
+            "description": "For Vertex AI: the service account to act as; accounts before it, with commas, delegate.",
+            "schema": {"type": ["string", "null"]},
+        },
+        "kms_key": {
+            "label": "KMS key",
+            "description": "For Vertex AI: the full name of a key that jobs are encrypted with, in the jobs' location.",
+            "schema": {"type": ["string", "null"]},
+        },
         "api_version": {
             "label": "API version",
-            "description": "Version of the Gemini API.",
-            "schema": {"type": ["string", "null"], "enum": ["v1", "v1beta", "v1alpha"], "default": "v1beta"},
+            "description": "Version of the Gemini API, or of Vertex AI (empty there: v1beta1).",
+            "schema": {"type": ["string", "null"], "enum": ["v1", "v1beta", "v1alpha", "v1beta1"], "default": "v1beta"},
         },
         "timeout_seconds": {
             "label": "Timeout (seconds)",

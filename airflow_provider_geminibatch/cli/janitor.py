@@ -6,17 +6,15 @@ import argparse
 import getpass
 import json
 import logging
-import os
 from contextlib import closing
 from datetime import UTC, datetime
 
 from airflow_provider_geminibatch.cli.places import open_place
+from airflow_provider_geminibatch.cli.service import KEYS, add_connection_options, open_gateway
 from airflow_provider_geminibatch.core.errors import Unusable
-from airflow_provider_geminibatch.gemini.developer import ENDPOINT, DeveloperGateway, Settings
 from airflow_provider_geminibatch.jobs.janitor import Report, clean
 from airflow_provider_geminibatch.storage.facts import workspace_id
 
-KEYS = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
 _SAYS = "Report finished jobs that nobody collected, orphans and old input files; clean up only with --act."
 
 
@@ -25,27 +23,25 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "janitor",
         help=_SAYS,
-        description=f"{_SAYS} The API key is read from {' or '.join(KEYS)}. Only jobs with this workspace's mark are touched, "
-        "and of these only those whose batch is closed, or that no ledger knows and that are three days old.",
+        description=f"{_SAYS} The API key is read from {' or '.join(KEYS)}, or all that is needed from --conn-id. Only jobs with "
+        "this workspace's mark are touched, and of these only those whose batch is closed, or that no ledger knows and that are "
+        "three days old (on Vertex AI five).",
     )
     parser.add_argument("workspace", metavar="WORKSPACE", help="URI of the workspace: the folder with batches/ in it")
     parser.add_argument("--act", action="store_true", help="cancel, collect and delete what may be")
-    parser.add_argument("--endpoint", default=ENDPOINT, help="the service (default: %(default)s)")
+    add_connection_options(parser)
     parser.add_argument("--json", action="store_true", help="print the report as one JSON object")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Look, act if told to, and print what was found."""
-    key = next((key for name in KEYS if (key := os.environ.get(name, "").strip())), "")
-    if not key:
-        raise Unusable(KEYS[0], "no API key is set", "Set it to a key of the project whose jobs are to be looked at.")
     store = open_place(args.workspace)
     if store.read("workspace.json") is None:
         raise Unusable(
             args.workspace, "it is not a workspace (no workspace.json)", "Pass the folder with batches/ in it."
         )
-    with closing(DeveloperGateway(Settings(key, args.endpoint))) as gateway:
+    with closing(open_gateway(args)) as gateway:
         report = clean(
             store, gateway, workspace_id=workspace_id(store), act=args.act, me=getpass.getuser(),
             now=lambda: datetime.now(UTC), log=logging.getLogger(__name__),

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, mask_secret
 
 from airflow_provider_geminibatch.core.errors import BadConnection, GeminiBatchError, ModelUnknown
+from airflow_provider_geminibatch.core.locations import address
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Connection
+    from airflow.providers.common.compat.sdk import Connection as AirflowConnection
 
     from airflow_provider_geminibatch.core.model import ServiceIdentity
-    from airflow_provider_geminibatch.gemini.developer import DeveloperGateway, DeveloperWatcher, Settings
-    from airflow_provider_geminibatch.gemini.gateway import Gateway
+    from airflow_provider_geminibatch.gemini.connections import Connection
+    from airflow_provider_geminibatch.gemini.developer import Settings
+    from airflow_provider_geminibatch.gemini.gateway import Gateway, Watcher
+    from airflow_provider_geminibatch.gemini.vertex import VertexSettings
 
 TEST_MODEL = "gemini-3.8-flash"
 """The model that Test asks for when the connection's extra names no other as ``test_model``."""
@@ -25,10 +27,12 @@ TEST_MODEL = "gemini-3.8-flash"
 class GeminiBatchHook(BaseHook):
     """Reads a ``geminibatch`` connection and opens the service with it.
 
-    The password is the API key, the host an endpoint (empty: Google's own). The extra may hold ``api_version``,
-    ``timeout_seconds`` (of one call, not of a job) and ``test_model``.
+    For the Developer API the password is the API key. For Vertex AI the extra holds ``project``, ``location`` or ``locations``,
+    ``staging``, and credentials unless those of the environment are meant (docs/vertex.md). The host is an endpoint (empty:
+    Google's own). The extra may also hold ``api_version``, ``timeout_seconds`` (of one call, not of a job) and ``test_model``.
 
-    :param gemini_conn_id: Id of the connection.
+    :param gemini_conn_id: Id of the connection. ``id@location`` means one of Vertex AI at that location; without it the first
+        of the connection's own counts.
     """
 
     conn_name_attr = "gemini_conn_id"
@@ -40,23 +44,35 @@ class GeminiBatchHook(BaseHook):
         super().__init__(**kwargs)
         self.gemini_conn_id = gemini_conn_id
 
-    def settings(self) -> Settings:
-        """What the connection says; from here on the key is masked in logs. Raises BadConnection."""
-        try:
-            connection = self.get_connection(self.gemini_conn_id)
-        except AirflowNotFoundException:
-            raise _unknown(self.gemini_conn_id) from None
-        settings = _settings(connection, self.gemini_conn_id)
-        mask_secret(settings.api_key)
+    def settings(self) -> Settings | VertexSettings:
+        """What the connection says; from here on its secrets are masked in logs. Raises BadConnection."""
+        from airflow_provider_geminibatch.gemini.connections import secrets_of, settings_of
+
+        settings = settings_of(self._read(), address(self.gemini_conn_id).location)
+        for secret in secrets_of(settings):
+            mask_secret(secret)
         return settings
 
-    def gateway(self) -> DeveloperGateway:
+    def locations(self) -> tuple[str, ...]:
+        """The locations of the connection, in its own order; none on the Developer API."""
+        from airflow_provider_geminibatch.gemini.connections import locations_of
+
+        return locations_of(self._read())
+
+    def _read(self) -> Connection:
+        conn_id = address(self.gemini_conn_id).conn_id
+        try:
+            return _fields(self.get_connection(conn_id), conn_id)
+        except AirflowNotFoundException:
+            raise _unknown(conn_id) from None
+
+    def gateway(self) -> Gateway:
         """A gateway, to be closed by the caller."""
-        from airflow_provider_geminibatch.gemini.developer import DeveloperGateway
+        from airflow_provider_geminibatch.gemini.connections import gateway_of
 
-        return DeveloperGateway(self.settings())
+        return gateway_of(self.settings())
 
-    def get_conn(self) -> DeveloperGateway:
+    def get_conn(self) -> Gateway:
         """The same as ``gateway``, under Airflow's name for it."""
         return self.gateway()
 
@@ -64,31 +80,41 @@ class GeminiBatchHook(BaseHook):
         """Which service the connection points at, without asking the service."""
         return self.settings().identity
 
-    def locations(self) -> tuple[str, ...]:
-        """The locations that the connection lists, in its order; none on a route that has no locations."""
-        return ()
+    def storage_access(self) -> tuple[Any, str]:
+        """Credentials of google.auth and endpoint of Cloud Storage as a connection of Vertex AI has them."""
+        settings = self.settings()
+        if settings.identity.route != "vertex":
+            do = "Use one with a project in its extra, or gs:// without a connection, which takes the environment's credentials."
+            raise BadConnection(self.gemini_conn_id, "it is of the Developer API, which has no Cloud Storage", do)
+        vertex = cast("VertexSettings", settings)
+        return vertex.tokens().credentials(f"credentials of connection {self.gemini_conn_id!r}"), vertex.storage
 
     @classmethod
-    async def aconnect(cls, conn_id: str) -> DeveloperWatcher:
-        """A watcher for an event loop, to be closed by the caller. Airflow itself masks the key here."""
-        from airflow_provider_geminibatch.gemini.developer import DeveloperWatcher
+    async def aconnect(cls, conn_id: str) -> Watcher:
+        """A watcher for an event loop, to be closed by the caller. Airflow itself masks the secrets here."""
+        from airflow_provider_geminibatch.gemini.connections import settings_of, watcher_of
 
+        where = address(conn_id)
         try:
-            connection = await cls.aget_connection(conn_id)
+            connection = await cls.aget_connection(where.conn_id)
         except AirflowNotFoundException:
-            raise _unknown(conn_id) from None
+            raise _unknown(where.conn_id) from None
         # Loading the certificates takes long enough to be felt by every other trigger of the loop.
-        return await asyncio.to_thread(DeveloperWatcher, _settings(connection, conn_id))
+        return await asyncio.to_thread(watcher_of, settings_of(_fields(connection, where.conn_id), where.location))
 
     def test_connection(self) -> tuple[bool, str]:
-        """Read one page of jobs and one model: what Airflow's Test button does."""
+        """Read one page of jobs and one model, and on Vertex AI the staging folder: what Airflow's Test button does."""
         try:
             settings = self.settings()
-            model = str(_extra(self.get_connection(self.gemini_conn_id)).get("test_model") or TEST_MODEL)
             gateway = self.gateway()
             try:
                 gateway.jobs()
-                return True, f"{settings.endpoint} accepts the key. {_tried(gateway, model)}"
+                # Read with the settings, so that it is a text by now.
+                model = self._read().text("test_model") or TEST_MODEL
+                identity = settings.identity
+                what = "the credentials" if identity.route == "vertex" else "the key"
+                said = f"{identity.endpoint} accepts {what}. {_tried(gateway, model)}"
+                return True, f"{said} {_staged(settings, gateway)}".strip()
             finally:
                 gateway.close()
         except GeminiBatchError as error:
@@ -107,13 +133,20 @@ class GeminiBatchHook(BaseHook):
     def get_connection_form_widgets(cls) -> dict[str, Any]:
         """The extra's fields for Airflow 3.1, if the FAB provider is there; without it the extra is typed as JSON."""
         try:
-            from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
+            from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget
             from flask_babel import lazy_gettext
-            from wtforms import StringField
+            from wtforms import PasswordField, StringField
         except ImportError:
             return {}
         text = BS3TextFieldWidget()
         return {
+            "project": StringField(lazy_gettext("Google Cloud project (Vertex AI)"), widget=text),
+            "locations": StringField(lazy_gettext("Locations (Vertex AI), with commas"), widget=text),
+            "staging": StringField(lazy_gettext("Staging folder (Vertex AI), gs://bucket/folder"), widget=text),
+            "key_path": StringField(lazy_gettext("Key file (Vertex AI)"), widget=text),
+            "keyfile_dict": PasswordField(lazy_gettext("Key JSON (Vertex AI)"), widget=BS3PasswordFieldWidget()),
+            "impersonation_chain": StringField(lazy_gettext("Impersonation chain (Vertex AI)"), widget=text),
+            "kms_key": StringField(lazy_gettext("KMS key (Vertex AI)"), widget=text),
             "api_version": StringField(lazy_gettext("API version"), widget=text, default="v1beta"),
             "timeout_seconds": StringField(lazy_gettext("Timeout (seconds)"), widget=text, default="60"),
         }
@@ -126,58 +159,29 @@ def _tried(gateway: Gateway, model: str) -> str:
         return f"It does not know {model}; name one that you use as test_model in the connection's extra."
 
 
-def _settings(connection: Connection, conn_id: str) -> Settings:
-    from airflow_provider_geminibatch.gemini.developer import ENDPOINT, Settings
-
-    if connection.conn_type != GeminiBatchHook.conn_type:
-        raise BadConnection(
-            conn_id,
-            f"it is of type {connection.conn_type!r}",
-            f"Create one of type {GeminiBatchHook.conn_type!r} and pass its id as gemini_conn_id.",
-        )
-    key = (connection.password or "").strip()
-    if not key:
-        raise BadConnection(conn_id, "it has no API key", "Put the key of a Gemini project into its password field.")
-    if not key.isascii() or not key.isprintable() or " " in key:
-        # The HTTP library would refuse such a header, and show it.
-        raise BadConnection(
-            conn_id, "its API key holds a character that no key has", "Copy the key into its password field once more."
-        )
-    extra = _extra(connection)
-    return Settings(
-        api_key=key,
-        endpoint=_endpoint(connection) or ENDPOINT,
-        api_version=str(extra.get("api_version") or Settings.api_version),
-        timeout_seconds=_seconds(extra.get("timeout_seconds") or Settings.timeout_seconds, conn_id),
-    )
+def _staged(settings: Settings | VertexSettings, gateway: Gateway) -> str:
+    """Whether there is a place for request files; one that cannot be listed is an error."""
+    if settings.identity.route != "vertex":
+        return ""
+    staging = cast("VertexSettings", settings).staging
+    if not staging:
+        return 'It has no staging in its extra, so only BigQuery can be used: add "staging": "gs://your-bucket/geminibatch".'
+    gateway.file_page()
+    return f"{staging} can be listed."
 
 
-def _extra(connection: Connection) -> Mapping[str, Any]:
-    """The extra as it is. Airflow's own reader talks to its supervisor, which no event loop may wait for."""
+def _fields(connection: AirflowConnection, conn_id: str) -> Connection:
+    """The connection as this package reads it. Airflow's own reader of extras talks to its supervisor, which no event loop may."""
+    from airflow_provider_geminibatch.gemini.connections import Connection
+
     try:
         extra = json.loads(connection.extra or "{}")
     except ValueError:
-        return {}
-    return extra if isinstance(extra, dict) else {}
-
-
-def _endpoint(connection: Connection) -> str:
-    """The host as a URL. A connection given as a URI has its scheme in ``schema`` and its port apart."""
-    host = (connection.host or "").strip().rstrip("/")
-    if not host or "://" in host:
-        return host
-    port = f":{connection.port}" if connection.port else ""
-    return f"{connection.schema or 'https'}://{host}{port}"
-
-
-def _seconds(given: object, conn_id: str) -> float:
-    try:
-        seconds = float(str(given))
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise BadConnection(conn_id, f"its timeout_seconds is {given!r}", "Give it a number of seconds above zero.")
-    return seconds
+        extra = {}
+    return Connection(
+        conn_id, connection.conn_type, connection.password, connection.host, connection.schema, connection.port,
+        extra if isinstance(extra, dict) else {},
+    )  # fmt: skip
 
 
 def _unknown(conn_id: str) -> BadConnection:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 
 import pytest
 
@@ -12,6 +13,7 @@ from airflow_provider_geminibatch.hooks.gemini_batch import GeminiBatchHook
 from airflow_provider_geminibatch.provider_info import get_provider_info
 from tests.airflow.conftest import KEY
 from tests.airflow.faces import connection
+from tests.routes import LOCATION, PROJECT, VERTEX
 
 DEFAULT = "AIRFLOW_CONN_GEMINIBATCH_DEFAULT"
 
@@ -131,3 +133,119 @@ def test_the_form_of_airflow_31_has_the_same_fields_as_the_metadata():
     assert declared["ui-field-behaviour"] == {name.replace("_", "-"): value for name, value in behaviour.items()}
     assert GeminiBatchHook.conn_type == declared["connection-type"]
     assert set(GeminiBatchHook.get_connection_form_widgets()) <= set(declared["conn-fields"])
+
+
+VERTEX_EXTRA = {"project": "a-project", "locations": "europe-west4, global", "staging": "gs://bucket/folder"}
+SERVICE_ACCOUNT = {"type": "service_account", "private_key": "-----BEGIN secret-key", "client_email": "a@b"}
+
+
+def vertex(monkeypatch, **extra):
+    given(monkeypatch, password=None, extra={**VERTEX_EXTRA, **extra})
+
+
+def test_a_project_makes_it_a_connection_of_vertex_ai(monkeypatch):
+    vertex(monkeypatch)
+    settings = GeminiBatchHook().settings()
+    assert (settings.base, settings.storage) == (
+        "https://europe-west4-aiplatform.googleapis.com/v1beta1",
+        "https://storage.googleapis.com",
+    )
+    assert GeminiBatchHook().locations() == ("europe-west4", "global")
+    assert GeminiBatchHook("geminibatch_default@global").identity() == ServiceIdentity(
+        "vertex", "https://aiplatform.googleapis.com", "a-project", "global"
+    )
+
+
+def test_the_version_that_the_form_writes_into_every_connection_is_not_taken_for_vertex_ai(monkeypatch):
+    vertex(monkeypatch, api_version="v1beta")
+    assert GeminiBatchHook().settings().api_version == "v1beta1"
+    vertex(monkeypatch, api_version="v1")
+    assert GeminiBatchHook().settings().api_version == "v1"
+
+
+@pytest.mark.parametrize("keyfile", [SERVICE_ACCOUNT, json.dumps(SERVICE_ACCOUNT)])
+def test_nothing_of_a_key_shows(monkeypatch, keyfile):
+    masked = []
+    monkeypatch.setattr("airflow_provider_geminibatch.hooks.gemini_batch.mask_secret", masked.append)
+    vertex(monkeypatch, keyfile_dict=keyfile, impersonation_chain=["one@x", "two@x"])
+    settings = GeminiBatchHook().settings()
+    assert settings.credentials.impersonation_chain == ("one@x", "two@x")
+    assert "secret-key" not in repr(settings)
+    assert SERVICE_ACCOUNT["private_key"] in masked
+
+
+@pytest.mark.parametrize(
+    ("extra", "sentence"),
+    [
+        (
+            {"project": "", "route": "vertex"},
+            'it names no project. Nothing was sent or paid. Write it into its extra: {"project"',
+        ),
+        ({"project": "My Project"}, "its project is 'My Project', which is no project id"),
+        ({"locations": ""}, "it names no location"),
+        ({"locations": "Europe!"}, "'Europe!' is no location"),
+        ({"staging": "bucket/folder"}, "its staging is 'bucket/folder', which is not gs://bucket/folder"),
+        ({"key_path": "/k.json", "keyfile_dict": SERVICE_ACCOUNT}, "it has a key_path and a keyfile_dict"),
+        ({"keyfile_dict": "secret-key"}, "its keyfile_dict is not the JSON of a key"),
+        ({"project": ["p"]}, "its project is not a text"),
+        ({"route": "express"}, "its route is 'express'"),
+        ({"timeout_seconds": "soon"}, "its timeout_seconds is 'soon'"),
+    ],
+)
+def test_a_connection_of_vertex_ai_that_cannot_work_says_what_to_write(monkeypatch, extra, sentence):
+    vertex(monkeypatch, **extra)
+    with pytest.raises(BadConnection, match=re.escape(sentence)) as caught:
+        GeminiBatchHook().gateway()
+    assert "secret-key" not in str(caught.value)
+
+
+def test_a_key_and_a_project_together_mean_nothing(monkeypatch):
+    given(monkeypatch, extra=VERTEX_EXTRA)
+    with pytest.raises(BadConnection, match="it has an API key and a project"):
+        GeminiBatchHook().settings()
+
+
+def test_the_developer_api_has_no_locations(monkeypatch):
+    given(monkeypatch)
+    assert GeminiBatchHook().locations() == ()
+    with pytest.raises(BadConnection, match="which has no locations"):
+        GeminiBatchHook("geminibatch_default@global").settings()
+    with pytest.raises(BadConnection, match="which has no Cloud Storage"):
+        GeminiBatchHook().storage_access()
+
+
+def test_a_key_file_that_is_not_there_is_named_and_nothing_is_sent(monkeypatch):
+    vertex(monkeypatch, key_path="/nowhere/key.json")
+    good, said = GeminiBatchHook().test_connection()
+    assert not good
+    assert "the key file /nowhere/key.json cannot be read" in said
+
+
+def test_a_gateway_and_a_watcher_of_vertex_ai_reach_the_same_service(service, monkeypatch):
+    monkeypatch.setenv(DEFAULT, VERTEX.connection(service.url))
+    with contextlib.closing(GeminiBatchHook().gateway()) as gateway:
+        assert gateway.jobs().jobs == ()
+        assert gateway.identity == ServiceIdentity("vertex", service.url, PROJECT, LOCATION)
+    credentials, endpoint = GeminiBatchHook().storage_access()
+    assert (credentials.valid, endpoint) == (True, service.url)
+
+    async def look():
+        watcher = await GeminiBatchHook.aconnect(f"geminibatch_default@{LOCATION}")
+        try:
+            return await watcher.jobs()
+        finally:
+            await watcher.close()
+
+    assert asyncio.run(look()).jobs == ()
+
+
+def test_the_test_button_also_lists_the_staging_folder(service, monkeypatch):
+    monkeypatch.setenv(DEFAULT, VERTEX.connection(service.url))
+    good, said = GeminiBatchHook().test_connection()
+    assert good, said
+    assert "gs://staging/batches can be listed" in said
+    assert service.emulator.log.counts() == {"vertex.list": 1, "vertex.model": 1, "storage.list": 1}
+    monkeypatch.setenv(DEFAULT, VERTEX.connection(service.url, staging=""))
+    good, said = GeminiBatchHook().test_connection()
+    assert good
+    assert 'add "staging": "gs://your-bucket/geminibatch"' in said
