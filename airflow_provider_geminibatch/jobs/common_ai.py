@@ -221,7 +221,7 @@ def results(desk: Desk, job_name: str) -> Results:
         found = reconcile(asked.tag, 0, asked.rows, _lines(file, job_name), _reader(file))
         if why := distrust(found):
             raise ResultsBroken(job_name, why)
-    except BaseException:
+    except BaseException:  # whatever it is: nobody else has the file yet; the error goes on
         file.close()
         raise
     _say(desk, job_name, found)

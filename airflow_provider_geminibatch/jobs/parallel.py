@@ -115,7 +115,7 @@ class _Run:
                     part = self._split.parts[number].serialize()
                     order = {"part": number, "source": part, "marks": str(self.marks_path(number))}
                     found[number] = self._answer(process, order)
-        except BaseException as error:
+        except BaseException as error:  # whatever it is, the other workers have to end; the error goes on
             self._stop(error)
             raise
 

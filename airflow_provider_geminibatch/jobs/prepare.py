@@ -277,7 +277,7 @@ class _Preparation:
             if not written:
                 raise EmptySource(declared.source_name)
             written = media.listed(written) if media else written
-        except Exception:
+        except Exception:  # whatever ended it, what was begun is removed; the error goes on
             writer.discard()
             for path in media.written if media else ():
                 self._delete(path)
