@@ -35,7 +35,7 @@ def value_columns(schema: Any) -> tuple[ValueColumn, ...]:
     if not isinstance(properties, Mapping) or not isinstance(schema, Mapping):
         return ()
     return tuple(
-        ValueColumn(f"{PREFIX}{name}", _text_of(_kind(rules, schema, 0)), name) for name, rules in properties.items()
+        ValueColumn(f"{PREFIX}{name}", _text_of(_kind(rules, schema, ())), name) for name, rules in properties.items()
     )
 
 
@@ -82,10 +82,12 @@ def _defined(ref: str, root: Any) -> Any:
     return root
 
 
-def _kind(rules: Any, root: Mapping[str, Any], depth: int) -> Any:
+def _kind(rules: Any, root: Mapping[str, Any], within: tuple[int, ...]) -> Any:
+    """The kind of what ``rules`` describe; a schema inside itself has no end, and is text there."""
     rules = _resolved(rules, root)
-    if rules is None or depth > _DEEPEST:
+    if rules is None or len(within) > _DEEPEST or id(rules) in within:
         return "text"
+    within = (*within, id(rules))
     of = rules.get("type")
     if isinstance(of, list):
         some = [one for one in of if one != "null"]
@@ -93,10 +95,10 @@ def _kind(rules: Any, root: Mapping[str, Any], depth: int) -> Any:
     if of == "string":
         return "timestamp" if rules.get("format") == "date-time" else "string"
     if of == "array" and "items" in rules:
-        return {"list": _kind(rules["items"], root, depth + 1)}
+        return {"list": _kind(rules["items"], root, within)}
     if of == "object" and rules.get("properties"):
         properties = rules["properties"]
-        return {"struct": {name: _kind(inner, root, depth + 1) for name, inner in properties.items()}}
+        return {"struct": {name: _kind(inner, root, within) for name, inner in properties.items()}}
     return _PLAIN.get(of, "text") if isinstance(of, str) else "text"
 
 

@@ -111,3 +111,27 @@ def test_whatever_the_values_are_the_column_has_its_type(kind: str, values: list
 def test_a_time_is_in_utc_wherever_it_lands() -> None:
     found = reader("timestamp")("2026-11-22T10:00:00+02:00")
     assert found.isoformat() == "2026-11-22T08:00:00+00:00"
+
+
+def test_a_schema_inside_itself_is_json_text_there() -> None:
+    node = {
+        "type": "object",
+        "properties": {"kin": {"type": "array", "items": {"$ref": "#/$defs/Node"}}, "left": {"$ref": "#/$defs/Node"},
+                       "right": {"anyOf": [{"$ref": "#/$defs/Node"}, {"type": "null"}]}, "n": {"type": "integer"}},
+    }  # fmt: skip
+    (column,) = value_columns(
+        {"type": "object", "properties": {"tree": {"$ref": "#/$defs/Node"}}, "$defs": {"Node": node}}
+    )
+    assert column.kind == '{"struct":{"kin":{"list":"text"},"left":"text","right":"text","n":"int64"}}'
+    read = reader(column.kind)
+    assert read({"kin": [{"n": 1}], "left": {"left": None}, "n": 2}) == {
+        "kin": ['{"n":1}'], "left": '{"left":null}', "right": None, "n": 2,
+    }  # fmt: skip
+
+
+def test_a_description_that_is_used_twice_is_not_inside_itself() -> None:
+    place = {"type": "object", "properties": {"lat": {"type": "number"}}}
+    schema = {
+        "type": "object", "properties": {"from": {"$ref": "#/$defs/P"}, "to": {"$ref": "#/$defs/P"}}, "$defs": {"P": place},
+    }  # fmt: skip
+    assert {column.kind for column in value_columns(schema)} == {'{"struct":{"lat":"float64"}}'}
