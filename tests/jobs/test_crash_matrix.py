@@ -34,7 +34,7 @@ from airflow_provider_geminibatch.storage import facts as fact_store
 from airflow_provider_geminibatch.storage import landings
 from airflow_provider_geminibatch.storage.landings import FileLanding
 from airflow_provider_geminibatch.storage.stores import MemoryStore
-from tests.faults import WAYS, Crash, FaultyGateway, FaultyStore, Plan
+from tests.faults import WAYS, Crash, FaultyGateway, FaultyStore, Plan, crash_cases
 
 LOG = logging.getLogger("test")
 START = datetime(2026, 11, 1, tzinfo=UTC)
@@ -175,19 +175,8 @@ def quiet(
             return seen, [tuple(row[name] for name in columns) for row in road.rows()]
 
 
-def ways(effect: str) -> tuple[str, ...]:
-    """Stopping before or after a read is the same to everybody, and so is losing its answer."""
-    reads = ("store.read", "store.open", "gateway.file", "gateway.jobs", "gateway.job", "gateway.model")
-    return ("before", "frozen") if effect.split(" ", maxsplit=1)[0] in reads else WAYS
-
-
 QUIET, UNDISTURBED = quiet()
-CASES = [
-    pytest.param(stage, at, way, id=f"{stage}-{at:02d}-{name.replace(' ', '-')}-{way}")
-    for stage, names in QUIET.items()
-    for at, name in enumerate(names)
-    for way in ways(name)
-]
+CASES = crash_cases(QUIET)
 
 
 @pytest.mark.parametrize(("stage", "at", "way"), CASES)

@@ -16,8 +16,8 @@ from airflow_provider_geminibatch.emulator import Emulator, running
 from airflow_provider_geminibatch.gemini.developer import DeveloperGateway, Settings
 from airflow_provider_geminibatch.jobs.prepare import Declaration, prepare
 from airflow_provider_geminibatch.jobs.submit import Submitted, submit
-from tests.faults import Plan
-from tests.jobs.test_crash_matrix import BATCH, LOG, Road, ways
+from tests.faults import Plan, crash_cases
+from tests.jobs.test_crash_matrix import BATCH, LOG, Road
 from tests.media_files import mp4, png, wav
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
@@ -105,13 +105,7 @@ def concerns_media(effect: str) -> bool:
 
 
 QUIET, UNDISTURBED = quiet()
-CASES = [
-    pytest.param(stage, at, way, id=f"{stage}-{at:02d}-{name.replace(' ', '-')}-{way}")
-    for stage, names in QUIET.items()
-    for at, name in enumerate(names)
-    if concerns_media(name)
-    for way in ways(name)
-]
+CASES = crash_cases(QUIET, concerns_media)
 
 
 def test_the_quiet_road_uploads_each_content_once_and_waits_for_the_video() -> None:

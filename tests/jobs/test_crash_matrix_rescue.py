@@ -29,7 +29,7 @@ from airflow_provider_geminibatch.jobs.segments import Place, rung_bill, segment
 from airflow_provider_geminibatch.jobs.submit import Submitted, read_build, submit
 from airflow_provider_geminibatch.storage import facts as fact_store
 from airflow_provider_geminibatch.storage.stores import MemoryStore
-from tests.faults import WAYS, Crash, FaultyGateway, FaultyStore, Plan
+from tests.faults import Crash, FaultyGateway, FaultyStore, Plan, crash_cases
 from tests.jobs.batches import BATCH, seal
 
 LOG = logging.getLogger("test")
@@ -146,18 +146,8 @@ def answers(road: Road) -> list[tuple[Place, str | None]]:
     return list(first.items())
 
 
-def ways(effect: str) -> tuple[str, ...]:
-    reads = ("store.read", "store.open", "gateway.file", "gateway.jobs", "gateway.job", "gateway.model")
-    return ("before", "frozen") if effect.split(" ", maxsplit=1)[0] in reads else WAYS
-
-
 QUIET, UNDISTURBED = quiet()
-CASES = [
-    pytest.param(stage, at, way, id=f"{stage}-{at:02d}-{name.replace(' ', '-')}-{way}")
-    for stage, names in QUIET.items()
-    for at, name in enumerate(names)
-    for way in ways(name)
-]
+CASES = crash_cases(QUIET)
 
 
 @pytest.mark.parametrize(("stage", "at", "way"), CASES)
