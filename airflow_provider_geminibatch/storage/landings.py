@@ -194,7 +194,7 @@ def drop_early(store: Store, final: CommitManifest, *, sweep: bool = False) -> N
         for path in [path for path in store.list(folder) if path.rpartition("/")[2] != MANIFEST]:
             store.delete(path)
     if early is not None:
-        store.delete(f"{folder}/{MANIFEST}")
+        _delete_manifest(store, early.commit, final.window, final.part, early=True)
 
 
 def _files_of(manifest: CommitManifest) -> tuple[str, ...]:
@@ -300,5 +300,12 @@ def accept(store: Store, window: str, *, reason: str, who: str, now: datetime, p
         FileLanding(store).attach(accepted, report)
     # The manifest goes last: whoever is interrupted here finds it and goes on.
     delete_files(store, source, _files_of(accepted))
-    store.delete(f"{source}/{MANIFEST}")
+    _delete_manifest(store, accepted.commit, window, part, rejected=True)
     return standing
+
+
+def _delete_manifest(store: Store, commit: str, window: str, part: str, **place: bool) -> None:
+    """Delete the manifest of a commit, unless another one stands there by now."""
+    standing = read_manifest(store, window, part=part, **place)
+    if standing is not None and standing.commit == commit:
+        store.delete(f"{window_folder(window, part=part, **place)}/{MANIFEST}")

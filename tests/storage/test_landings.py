@@ -242,6 +242,27 @@ def test_an_interrupted_acceptance_is_finished_by_the_next(monkeypatch: pytest.M
     assert keys_of(store) == ["a"]
 
 
+def test_what_is_rejected_while_a_person_accepts_the_one_before_is_not_lost() -> None:
+    store = MemoryStore()
+    commit(store, written(store, "c1", "a", verdict=Verdicts.REJECTED))
+
+    class Busy(MemoryStore):
+        """Somebody commits as soon as the first part of the accepted one is gone."""
+
+        def delete(self, path: str) -> None:
+            super().delete(path)
+            if "part-00000-c1" in path and path.startswith("_rejected"):
+                commit(store, written(store, "c2", "b", verdict=Verdicts.REJECTED))
+
+    busy = Busy()
+    busy._objects = store._objects
+    assert FileLanding(busy).accept("w", reason="r", who="ada", now=NOW).commit == "c1"
+    standing = read_manifest(store, "w", rejected=True)
+    assert standing is not None
+    assert standing.commit == "c2"
+    assert [row["key"] for row in read_rows(store, "w")] == ["a"]
+
+
 def test_nothing_is_accepted_twice_or_over_a_later_commit() -> None:
     store = MemoryStore()
     with pytest.raises(Unusable, match="no rejected commit lies there"):
