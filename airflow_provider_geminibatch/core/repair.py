@@ -2,7 +2,7 @@
 
 Taken away are a code fence, words around a document, and commas before a closing bracket; added is the one bracket that
 closes a document which ends without it. The answer of a model that was cut off is never mended: a text that ends inside a
-string, or with more than one bracket open, stays what it is, and so does one with two documents.
+string, behind a comma, or with more than one bracket open, stays what it is, and so does one with two documents.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ _FENCE = re.compile(r"\A\s*```[A-Za-z0-9_-]*[ \t]*\n(.*?)\n?[ \t]*```\s*\Z", re.
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[\]{},]', re.DOTALL)
 _IN_A_MEMBER = re.compile(r'"\s*[:,]?\s*\Z')
 _CLOSES = {"{": "}", "[": "]"}
+_CLOSING = re.compile(r"[\]}]")
 
 
 _NUMBERS = frozenset("0123456789.+-eE")
@@ -48,11 +49,13 @@ def repaired(text: str) -> Repaired | None:
     if found is None:
         return None
     before, after = text[:start], text[found.end :]
-    if "{" in after or "[" in after:
+    if "{" in after or "[" in after or after.count("```") > 1:
         return None  # which of them is meant?
     around = [] if not (before + after).strip() else ["code fence"] if "```" in before else ["words around it"]
-    if _IN_A_MEMBER.search(before) or after.strip().startswith(","):
+    if _IN_A_MEMBER.search(before) or after.strip().startswith(",") or _CLOSING.search(before):
         return None  # it looks like a piece of a larger document
+    if before.strip() and _CLOSING.search(after):
+        return None  # and so does this, where alone it may be a bracket too many
     done = [*around, *found.done]
     return Repaired(found.text, ", ".join(dict.fromkeys(done))) if done else None
 
@@ -85,8 +88,7 @@ def _document(text: str, start: int) -> _Document | None:
         return None  # of a number there may have been more, and of nothing anything
     end = len(text.rstrip())
     if comma >= 0 and comma == end - 1:
-        end = comma
-        done.append("trailing comma")
+        return None  # something was to follow
     return _Document("".join((*pieces, text[kept:end], open_[0])), [*done, "closing bracket"], len(text))
 
 

@@ -26,7 +26,7 @@ SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required"
         ('{"a": 1,}', "trailing comma"),
         ('{"a": 1, }\n', "trailing comma"),
         ('{"a": 1\n', "closing bracket"),
-        ('{"a": 1,\n', "trailing comma, closing bracket"),
+        ('{"a": 1}}', "words around it"),
         ('```json\n{"a": 1,}\n```', "code fence, trailing comma"),
     ],
 )
@@ -48,6 +48,11 @@ def test_a_slip_is_repaired_and_said(text: str, what: str) -> None:
         '{"a": 1]',
         "{'a': 1}",
         '"x": {"a": 1}',
+        'x: {"a": 1}}',
+        '2], {"a": 1}',
+        '}, {"a": 1}',
+        '{"a": 1,\n',
+        'Either ```json\n{"a": 1}\n``` or ```json\n5\n```',
         "{" * 5000,
         '{"a": 1}}' + " " * LONGEST,
     ],
@@ -112,3 +117,11 @@ def _plain(value: Any) -> bool:
 @given(st.text(alphabet='{}[]",\\ a1:`', max_size=30))
 def test_no_text_makes_it_raise(text: str) -> None:
     schema_check(SCHEMA)(text)
+
+
+@given(st.lists(st.integers(), min_size=1))
+def test_a_list_that_was_to_go_on_is_never_closed(items: list[int]) -> None:
+    for ending in (",", ", ", ",\n"):
+        text = json.dumps([{"a": item} for item in items])[:-1] + ending
+        assert repaired(text) is None
+        assert repaired(f"Here: {text}") is None
