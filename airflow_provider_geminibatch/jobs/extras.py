@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from airflow_provider_geminibatch.core.fast_outcomes import NUMBER, Block
-from airflow_provider_geminibatch.core.landing import Place
+from airflow_provider_geminibatch.core.landing import KEEPABLE, Place
 from airflow_provider_geminibatch.core.model import Outcomes
 from airflow_provider_geminibatch.core.outcomes import Outcome, SchemaCheck, raw_text
 from airflow_provider_geminibatch.core.value_columns import ValueColumn, common_columns, reader
@@ -19,7 +19,8 @@ class Extras:
     """The columns on request of a landing, for what is held against ``checks``."""
 
     def __init__(self, place: Place | None, checks: Iterable[SchemaCheck | None]) -> None:
-        self._kept = place.keep if place else ()
+        # In one order and each once, however they were named: a commit id stands for one content.
+        self._kept = tuple(name for name in KEEPABLE if place and name in place.keep)
         typed: Sequence[ValueColumn] = ()
         if place and place.typed:
             typed = common_columns([getattr(check, "columns", ()) for check in checks])

@@ -155,6 +155,15 @@ def test_the_schema_of_parts_is_the_same_whatever_came(monkeypatch: pytest.Monke
     assert schemas[0] == schemas[1]
 
 
+def test_what_is_kept_lands_in_one_order_and_once_however_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = set()
+    for keep in (("thoughts", "raw"), ("raw", "thoughts"), ("raw", "thoughts", "raw")):
+        place = Place("notes", "memory://landing", keep=keep)
+        (part,) = landed(world_of(2), monkeypatch, Disk(place), place)
+        found.add(part.sha256)
+    assert len(found) == 1
+
+
 def test_files_of_object_stores_are_read_in_blocks_too(monkeypatch: pytest.MonkeyPatch) -> None:
     from fsspec.spec import AbstractBufferedFile
 
