@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from airflow_provider_geminibatch.storage.store import Store
-from airflow_provider_geminibatch.storage.stores import FsspecStore, open_store
+from airflow_provider_geminibatch.storage.stores import FsspecStore, open_store, store_on
 
 
 def without_connection(uri: str) -> str:
@@ -16,7 +16,7 @@ def without_connection(uri: str) -> str:
 def open_place(uri: str) -> Store:
     """The store at a URI as Dags write it. It is called by that URI, so that what is put on record can be opened by Dags."""
     store = open_store(without_connection(uri))
-    return FsspecStore(store.file_system, store.root, uri) if isinstance(store, FsspecStore) else store
+    return store_on(store.file_system, store.root, uri) if isinstance(store, FsspecStore) else store
 
 
 __all__ = ["open_place", "without_connection"]

@@ -8,13 +8,16 @@ from glob import has_magic
 from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import urlsplit
 
-from airflow.providers.common.compat.sdk import conf
+from airflow.providers.common.compat.sdk import BaseHook, conf
 
 from airflow_provider_geminibatch.core.errors import StoreUnreadable, Unusable
+from airflow_provider_geminibatch.core.locations import address
 from airflow_provider_geminibatch.hooks import config
+from airflow_provider_geminibatch.hooks.gemini_batch import GeminiBatchHook
 from airflow_provider_geminibatch.storage import facts, stores
 from airflow_provider_geminibatch.storage.doors import Door, file_system_data
 from airflow_provider_geminibatch.storage.files import PlainFiles, sizes_in
+from airflow_provider_geminibatch.storage.google_store import google_file_system, is_google, path_of
 from airflow_provider_geminibatch.storage.store import Store
 
 log = logging.getLogger(__name__)
@@ -108,7 +111,7 @@ def open_store(uri: str) -> Store:
     if not _names_connection(uri):
         return stores.open_store(uri)
     file_system, path = _airflow_file_system(uri)
-    return stores.FsspecStore(file_system, path, uri)
+    return stores.store_on(file_system, path, uri)
 
 
 def _names_connection(uri: str) -> bool:
@@ -116,16 +119,28 @@ def _names_connection(uri: str) -> bool:
 
 
 def _airflow_file_system(uri: str) -> tuple[Any, str]:
-    """The file system that Airflow's provider of the scheme makes from the connection, and the path in it."""
+    """The file system that Airflow's provider of the scheme makes from the connection, and the path in it.
+
+    A ``geminibatch`` connection of Vertex AI opens Cloud Storage by itself, without Google's provider.
+    """
     from airflow.providers.common.compat.sdk import AirflowException, AirflowNotFoundException, ObjectStoragePath
 
     try:
+        if is_google(uri) and (conn_id := _own_connection(uri)):
+            return google_file_system(*GeminiBatchHook(conn_id).storage_access()), path_of(uri)
         path = ObjectStoragePath(uri)
         return path.fs, str(path.path)
     except (AirflowException, AirflowNotFoundException, ImportError, ValueError) as error:
         raise StoreUnreadable(
             uri, f"{error}; the connection or the provider of {urlsplit(uri).scheme}:// is missing"
         ) from error
+
+
+def _own_connection(uri: str) -> str:
+    """The connection in a URI if it is one of ours; else empty."""
+    conn_id = urlsplit(uri).netloc.rpartition("@")[0]
+    found = BaseHook.get_connection(address(conn_id).conn_id)
+    return conn_id if found.conn_type == GeminiBatchHook.conn_type else ""
 
 
 def whole(uri: str) -> None:

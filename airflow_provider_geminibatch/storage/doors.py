@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from airflow_provider_geminibatch.core.errors import Unusable
 from airflow_provider_geminibatch.storage.files import Files, PlainFiles
 from airflow_provider_geminibatch.storage.store import Store
-from airflow_provider_geminibatch.storage.stores import FsspecStore, LocalStore
+from airflow_provider_geminibatch.storage.stores import FsspecStore, LocalStore, store_on
 
 Door = dict[str, Any]
 
@@ -51,7 +51,7 @@ def store_door(store: Store) -> Door | None:
 def open_store_door(door: Door) -> Store:
     """The store of a ``store_door``."""
     if "file_system" in door:
-        return FsspecStore(_file_system(door["file_system"]), door["root"], door["uri"])
+        return store_on(_file_system(door["file_system"]), door["root"], door["uri"])
     return LocalStore(door["root"], door["uri"])
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO, Protocol, cast
 
 from airflow_provider_geminibatch.core.errors import GeminiBatchError, SourceUnreadable, Unusable
+from airflow_provider_geminibatch.storage.google_store import google_file_system, is_google, path_of
 
 _BUFFER_BYTES = 1 << 20
 
@@ -35,30 +36,35 @@ class PlainFiles:
     def open(self, uri: str) -> BinaryIO:
         if is_local(uri):
             return open(uri.removeprefix("file://"), "rb", buffering=_BUFFER_BYTES)
-        import fsspec
-
-        file = fsspec.open(uri, "rb").open()
+        fs, path = file_system_of(uri)
+        file = fs.open(path, "rb")
         # fsspec's memory hands one file, with one position, to all who open it at the same time.
         return io.BytesIO(file.getvalue()) if isinstance(file, io.BytesIO) else cast(BinaryIO, file)
 
     def match(self, pattern: str) -> Sequence[str]:
         if is_local(pattern):
             return sorted(glob.glob(pattern.removeprefix("file://"), recursive=True))
-        import fsspec
-
-        fs, path = fsspec.core.url_to_fs(pattern)
+        fs, path = file_system_of(pattern)
         return sorted(fs.unstrip_protocol(name) for name in fs.glob(path))
 
     def sizes(self, pattern: str) -> Mapping[str, int]:
         if is_local(pattern):
             paths = self.match(pattern) if glob.has_magic(pattern) else [pattern]
             return {path: os.path.getsize(path.removeprefix("file://")) for path in paths}
-        import fsspec
-
-        fs, path = fsspec.core.url_to_fs(pattern)
+        fs, path = file_system_of(pattern)
         if not glob.has_magic(pattern):
             return {pattern: int(fs.size(path))}
         return {fs.unstrip_protocol(name): size for name, size in sizes_in(fs, path).items()}
+
+
+def file_system_of(uri: str) -> tuple[Any, str]:
+    """The fsspec file system of a URI, with the credentials of the environment, and the path in it."""
+    if is_google(uri):
+        return google_file_system(), path_of(uri)
+    import fsspec
+
+    fs, path = fsspec.core.url_to_fs(uri)
+    return fs, path
 
 
 def sizes_in(file_system: Any, pattern: str) -> dict[str, int]:

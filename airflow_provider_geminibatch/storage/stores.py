@@ -8,14 +8,15 @@ import io
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from airflow_provider_geminibatch.core.errors import StoreUnreadable, StoreUnwritable
 from airflow_provider_geminibatch.storage.store import Store, Writer, checked
 
 _TEMPORARY = ".tmp-"
+_BUFFER_BYTES = 1 << 20
 # Mounts without hard links answer one of these; there ``open("xb")`` is the exclusive create.
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 
@@ -212,16 +213,13 @@ class FsspecStore:
     def create(self, path: str, data: bytes) -> bool:
         target = self._path(path)
         try:
-            self._put(target, data, "xb")
-        except FileExistsError:
-            return False
+            return self._put_new(target, data)
         except Exception as error:
             # A conflict that the client library does not name, or a lost reply: what lies there now decides.
             there = self.read(path)
             if there is None:
                 raise StoreUnwritable(f"{self.uri}/{path}", _reason(error)) from error
             return there == data
-        return True
 
     def write(self, path: str, data: bytes) -> None:
         target = self._path(path)
@@ -229,6 +227,13 @@ class FsspecStore:
             self._put(target, data, "wb")
         except Exception as error:
             raise StoreUnwritable(f"{self.uri}/{path}", _reason(error)) from error
+
+    def _put_new(self, target: str, data: bytes) -> bool:
+        try:
+            self._put(target, data, "xb")
+        except FileExistsError:
+            return False
+        return True
 
     def _put(self, target: str, data: bytes, mode: str) -> None:
         # A folder is only a name on an object store; file systems need it made.
@@ -265,10 +270,11 @@ class FsspecStore:
     def open(self, path: str) -> BinaryIO:
         target = self._path(path)
         try:
-            file: BinaryIO = self._fs.open(target, "rb")
+            file = self._fs.open(target, "rb")
         except Exception as error:
             raise StoreUnreadable(f"{self.uri}/{path}", _reason(error)) from error
-        return file
+        # Bare, the files of object stores ask the service for each line (gcsfs: a call a line).
+        return cast(BinaryIO, file if isinstance(file, io.BufferedIOBase) else io.BufferedReader(file, _BUFFER_BYTES))
 
     @contextmanager
     def writer(self, path: str) -> Iterator[Writer]:
@@ -355,13 +361,30 @@ def open_store(uri: str, **options: Any) -> Store:
         return MemoryStore.named(uri)
     if "://" not in uri or uri.startswith("file://"):
         return LocalStore(uri.removeprefix("file://"), uri)
-    import fsspec  # not at Dag-parse time
-
     try:
-        fs, root = fsspec.core.url_to_fs(uri, use_listings_cache=False, **options)
+        fs, root = _file_system(uri, options)
     except (ImportError, ValueError) as error:
         raise StoreUnreadable(uri, _reason(error)) from error
-    return FsspecStore(fs, root, uri)
+    return store_on(fs, root, uri)
+
+
+def store_on(fs: Any, root: str, uri: str) -> FsspecStore:
+    """The store in a folder of an fsspec file system."""
+    from airflow_provider_geminibatch.storage.google_store import SCHEMES, GoogleStore
+
+    named = {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
+    return (GoogleStore if named & set(SCHEMES) else FsspecStore)(fs, root, uri)
+
+
+def _file_system(uri: str, options: Mapping[str, Any]) -> tuple[Any, str]:
+    from airflow_provider_geminibatch.storage.google_store import google_file_system, is_google, path_of
+
+    if is_google(uri):
+        return google_file_system(**options), path_of(uri)
+    import fsspec  # not at Dag-parse time
+
+    fs, root = fsspec.core.url_to_fs(uri, use_listings_cache=False, **options)
+    return fs, root
 
 
 def _reason(error: BaseException) -> str:

@@ -10,7 +10,15 @@ from airflow.sdk.io.store import _STORE_CACHE
 from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
-from airflow_provider_geminibatch.core.errors import BadWindow, StoreTooWeak, StoreUnreadable, Superseded, Unusable
+from airflow_provider_geminibatch.core.errors import (
+    BadConnection,
+    BadWindow,
+    StoreTooWeak,
+    StoreUnreadable,
+    Superseded,
+    Unusable,
+)
+from airflow_provider_geminibatch.emulator import Emulator, running
 from airflow_provider_geminibatch.hooks import config, storage
 from airflow_provider_geminibatch.hooks.errors import airflow_errors
 from airflow_provider_geminibatch.hooks.storage import AirflowFiles, open_store, open_workspace
@@ -155,3 +163,50 @@ def test_sizes_are_told_plain_and_through_a_connection(bucket, tmp_path):
         assert files.sizes(f"{folder}/*.csv") == {f"{folder}/a.csv": 1, f"{folder}/bb.csv": 2}
         assert files.sizes(f"{folder}/bb.csv") == {f"{folder}/bb.csv": 2}
     assert set(files.sizes(f"{bucket}/*")) == {f"{bucket}/a.csv", f"{bucket}/bb.csv"}
+
+
+@pytest.fixture
+def cloud(monkeypatch):
+    """An emulated Cloud Storage, a connection of ours that leads there, and one of the Developer API."""
+    pytest.importorskip("gcsfs")
+    with running(Emulator()) as server:
+        extra = {
+            "project": "p",
+            "location": "us-central1",
+            "staging": "gs://bucket/staging",
+            "storage_endpoint": server.url,
+        }
+        made = {"conn_type": "geminibatch", "host": server.url, "extra": extra}
+        monkeypatch.setenv("AIRFLOW_CONN_VERTEX_EU", json.dumps(made))
+        monkeypatch.setenv("AIRFLOW_CONN_KEY_ONLY", json.dumps({"conn_type": "geminibatch", "password": "key"}))
+        yield server
+
+
+def test_our_own_connection_opens_cloud_storage_without_googles_provider(cloud):
+    workspace = open_workspace("gs://vertex_eu@bucket/ws")
+
+    assert workspace.store.uri == "gs://vertex_eu@bucket/ws"
+    assert workspace.store.create("fact", b"1")
+    assert not workspace.store.create("fact", b"2")
+    assert cloud.emulator.buckets.get("bucket", "ws/fact").blob.read(0, 9) == b"1"
+    assert open_workspace("gs://vertex_eu@europe-west4@bucket/ws").id == workspace.id
+
+
+def test_sources_are_found_through_our_own_connection(cloud):
+    open_store("gs://vertex_eu@bucket/rows").write("a.csv", b"key\na\n")
+    files = AirflowFiles()
+
+    assert files.match("gs://vertex_eu@bucket/rows/*.csv") == ["gs://vertex_eu@bucket/rows/a.csv"]
+    assert files.sizes("gs://vertex_eu@bucket/rows/*.csv") == {"gs://vertex_eu@bucket/rows/a.csv": 6}
+    with files.open("gs://vertex_eu@bucket/rows/a.csv") as file:
+        assert file.read() == b"key\na\n"
+
+
+def test_a_connection_of_the_developer_api_opens_no_cloud_storage(cloud):
+    with pytest.raises(BadConnection, match="no Cloud Storage"):
+        open_store("gs://key_only@bucket/ws")
+
+
+def test_a_connection_that_is_not_there_opens_nothing(cloud):
+    with pytest.raises(StoreUnreadable, match="nobody"):
+        open_store("gs://nobody@bucket/ws")

@@ -1,4 +1,4 @@
-"""Databases for the landings in tables."""
+"""Databases for the landings in tables, and an emulated Cloud Storage."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from airflow_provider_geminibatch.emulator import Emulator, Server, running
 from tests.databases import KINDS, Base, postgres_server
 
 
@@ -31,3 +32,12 @@ def postgres_base(request: pytest.FixtureRequest, tmp_path: Path) -> Base:
 @pytest.fixture
 def sqlite_base(tmp_path: Path) -> Base:
     return Base("sqlite", tmp_path)
+
+
+@pytest.fixture
+def google(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """An emulated Cloud Storage, which ``gs://`` means while it runs."""
+    pytest.importorskip("gcsfs")
+    with running(Emulator()) as server:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.url)
+        yield server

@@ -17,7 +17,7 @@ from airflow_provider_geminibatch.storage.store import Store, Writer, checked, m
 from airflow_provider_geminibatch.storage.stores import FsspecStore, LocalStore, MemoryStore, open_store
 
 
-@pytest.fixture(params=["local", "memory", "fsspec-memory", "fsspec-local"])
+@pytest.fixture(params=["local", "memory", "fsspec-memory", "fsspec-local", "gs"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "local":
         return LocalStore(str(tmp_path / "ws"))
@@ -27,6 +27,9 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
         fs = fsspec.filesystem("memory", skip_instance_cache=True)
         fs.store, fs.pseudo_dirs = {}, [""]  # both are shared by all instances
         return FsspecStore(fs, "/ws", "memory-fs://ws")
+    if request.param == "gs":
+        request.getfixturevalue("google")
+        return open_store("gs://bucket/ws")
     return FsspecStore(fsspec.filesystem("file"), str(tmp_path / "ws"), str(tmp_path / "ws"))
 
 
@@ -80,9 +83,8 @@ def test_a_stream_appears_whole_at_its_end(store: Store) -> None:
         assert file.read() == b"two"
 
 
-@pytest.mark.parametrize("kind", ["local", "memory"])
-def test_a_broken_stream_leaves_nothing(kind: str, tmp_path: Path) -> None:
-    store: Store = LocalStore(str(tmp_path)) if kind == "local" else MemoryStore()
+@pytest.mark.parametrize("store", ["local", "memory", "gs"], indirect=True)
+def test_a_broken_stream_leaves_nothing(store: Store) -> None:
     with pytest.raises(KeyboardInterrupt), store.writer("big/file") as stream:
         _write_and_raise(stream, KeyboardInterrupt())
 
