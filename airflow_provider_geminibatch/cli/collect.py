@@ -16,7 +16,7 @@ from airflow_provider_geminibatch.cli.landings import open_landing
 from airflow_provider_geminibatch.cli.places import without_connection
 from airflow_provider_geminibatch.cli.service import add_connection_options, open_gateway
 from airflow_provider_geminibatch.core.errors import BadManifest, Unusable
-from airflow_provider_geminibatch.core.landing import FORMATS, SQL, Place, RunRef
+from airflow_provider_geminibatch.core.landing import FORMATS, KEEPABLE, SQL, Place, RunRef
 from airflow_provider_geminibatch.core.ledger import Opening
 from airflow_provider_geminibatch.core.manifest import Manifest
 from airflow_provider_geminibatch.core.model import Build, Owner
@@ -52,6 +52,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--name", help="name of the landing (default: that of what stands there, else the end of its URI)"
     )
     parser.add_argument("--format", choices=FORMATS, help="of files (default: that of what stands there, else parquet)")
+    parser.add_argument("--typed", action="store_true", help="as typed=True of the landing in the Dag")
+    parser.add_argument(
+        "--keep", action="append", choices=KEEPABLE, default=[], help="as keep= of the landing in the Dag"
+    )
     parser.add_argument("--part", default="", help="the part of the window, where it is landed in parts")
     parser.add_argument(
         "--task", metavar="TASK_ID",
@@ -137,9 +141,11 @@ def _place(args: argparse.Namespace, landing: LandingStore) -> Place:
     standing = landing.manifest(args.window, part=args.part)
     name = args.name or (standing.landing if standing else args.to.rstrip("/").rpartition("/")[2])
     if args.to.startswith(f"{SQL}://"):
-        return Place(name, args.to, SQL)
+        form = SQL
+    else:
+        form = args.format or (standing.format if standing else FORMATS[0])
     parts = (args.part,) if args.part else ()
-    return Place(name, args.to, args.format or (standing.format if standing else FORMATS[0]), parts)
+    return Place(name, args.to, form, parts, typed=args.typed, keep=tuple(args.keep))
 
 
 __all__ = ["add_parser", "run"]

@@ -98,6 +98,27 @@ def test_collecting_again_changes_nothing_and_asks_for_no_task(
     capsys.readouterr()
 
 
+def test_columns_that_the_landing_of_the_dag_has_land_too(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
+    made = service.batch()
+    assert service.collect(made.manifest.uri, "--task", "load", "--keep", "raw", "--keep", "thoughts", "--typed") == 0
+    assert {"raw", "thoughts"} <= next(read_rows(service.files.store, W)).keys()
+    with pytest.raises(SystemExit):
+        service.collect(made.manifest.uri, "--task", "load", "--keep", "everything")
+    capsys.readouterr()
+
+
+def test_a_part_in_a_table_is_landed_as_such(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_DB", f"sqlite:///{tmp_path}/rows.db")
+    made = service.batch()
+    assert service.collect(made.manifest.uri, "--task", "load", "--part", "eu", to="sql://db@/notes") == 0
+    assert service.collect(made.manifest.uri, "--part", "eu", to="sql://db@/notes") == 0
+    assert main(["cost", "sql://db@/notes", "--json"]) == 0
+    (window,) = json.loads(capsys.readouterr().out.splitlines()[-1])["windows"]
+    assert (window["window"], window["part"], window["rows"]) == (W, "eu", 4)
+
+
 def test_several_batches_land_together_and_as_json(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
     uris = [service.batch(task).manifest.uri for task in ("b", "a")]
     assert service.collect(*uris, "--task", "load", "--dag", "other", "--map-index", "3", "--json") == 0
