@@ -173,7 +173,9 @@ def _check(args: argparse.Namespace) -> Check:
 
 def _of_model(args: argparse.Namespace) -> Iterator[Finding]:
     """What keeps the model from running such a batch."""
-    faults = _capabilities(args).model_faults(_model(args), kind=args.kind, today=datetime.now(UTC).date())
+    faults = _capabilities(args).model_faults(
+        _model(args), kind=args.kind, today=datetime.now(UTC).date(), route=args.route
+    )
     for fault in faults if args.model else ():
         severity: Severity = "warning" if fault.warns else "error"
         yield Finding(

@@ -6,6 +6,7 @@ list of models that ``geminibatch models --write FILE`` keeps is laid over them 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
@@ -105,6 +106,43 @@ MODELS: Final = (
 )  # fmt: skip
 
 
+class Offered(NamedTuple):
+    """Models whose names match ``pattern`` are reported to be at these locations of Vertex AI only."""
+
+    pattern: str
+    locations: tuple[str, ...]
+    source: str
+
+
+ONLY_AT: Final = (
+    Offered("gemini-3.5-flash-lite*", ("global",), "404 at us-central1 and taken at global, reported 2026-08-30"),
+    Offered("gemini-3-pro-preview*", ("global",), "404 at us-central1 and taken at global, reported 2026"),
+)
+"""Newer models may be at ``global`` only; no source lists where each is."""
+
+_TUNED: Final = re.compile(r"projects/[^/]+/locations/([^/]+)/(?:models|endpoints)/.+")
+
+
+def tuned_at(model: str) -> str | None:
+    """The location of a tuned model or endpoint, which is written as a resource name; None for a model of Google's."""
+    found = _TUNED.fullmatch(model)
+    return found[1] if found else None
+
+
+def offered_elsewhere(model: str, location: str) -> str:
+    """Where a model is reported to be instead of at a location of Vertex AI, with the source; empty when nothing says so."""
+    name = model.rsplit("/", 1)[-1].split("@", 1)[0]
+    row = next((row for row in ONLY_AT if fnmatchcase(name, row.pattern)), None)
+    if row is None or location in row.locations or tuned_at(model):
+        return ""
+    return f"{name} is reported to be at {' and '.join(row.locations)} only ({row.source})"
+
+
+def is_preview(model: str) -> bool:
+    """Whether a model of Google's is a preview, told by its name."""
+    return not tuned_at(model) and "-preview" in model
+
+
 class ModelInfo(msgspec.Struct, frozen=True):
     """A model as the service lists it, without ``models/``."""
 
@@ -160,8 +198,14 @@ class Capabilities:
             return tuple(kind for kind, method in METHODS.items() if method in listed.methods)
         return row.kinds if row else ()
 
-    def model_faults(self, model: str, *, kind: str, today: date) -> Iterator[Fault]:
-        """What keeps a model from running batches of a kind, asked once for a batch."""
+    def model_faults(self, model: str, *, kind: str, today: date, route: str = "developer") -> Iterator[Fault]:
+        """What keeps a model from running batches of a kind on a route, asked once for a batch."""
+        if tuned_at(model):
+            # It bears a number, and what it can do is that of the model it was made of, which its name does not say.
+            if route != "vertex":
+                hint = "pass a connection with its project and location, or name a model of Google's"
+                yield Fault("model", "tuned-model", "is a tuned model, which runs on Vertex AI only", hint, False)
+            return
         row, listed = self.row(model), self._listed(model)
         if self.listing and listed:
             if METHODS[kind] not in listed.methods:

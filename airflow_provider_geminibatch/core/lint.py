@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from hashlib import blake2b
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -19,6 +19,7 @@ from airflow_provider_geminibatch.core.errors import Problem
 from airflow_provider_geminibatch.core.fast_requests import FastRequests
 from airflow_provider_geminibatch.core.limits import INPUT_FILE_BYTES
 from airflow_provider_geminibatch.core.media import MEDIA_FIELD
+from airflow_provider_geminibatch.core.mixed_types import MixedTypes
 from airflow_provider_geminibatch.core.requests import Checked
 from airflow_provider_geminibatch.core.rows import (
     Problems,
@@ -118,8 +119,14 @@ class Rules(NamedTuple):
 def rules_of_requests(check: Check, *, kind: str = "generate", model: str = "", route: str = "developer") -> Rules:
     """The rules for ready-made lines, as Prepare has them; ``check`` is the verdict on a request."""
     warnings: list[Problem] = []
-    encode = request_encoder(kind, model, check=check, warn=warnings.extend)
-    return Rules(partial(ready_rows, encode=encode, quick=FastRequests(check, kind=kind, route=route)), warnings)
+    note: Callable[[dict[str, Any]], object] = MixedTypes(warnings.extend) if route == "vertex" else _unnoted
+    encode = request_encoder(kind, model, note, check=check, warn=warnings.extend)
+    quick = FastRequests(check, kind=kind, route=route, note=note)
+    return Rules(partial(ready_rows, encode=encode, quick=quick), warnings)
+
+
+def _unnoted(request: dict[str, Any]) -> None:
+    """Nothing is asked of all requests together."""
 
 
 def rules_of_template(

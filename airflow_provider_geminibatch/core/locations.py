@@ -19,6 +19,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from airflow_provider_geminibatch.core.capabilities import is_preview, offered_elsewhere, tuned_at
 from airflow_provider_geminibatch.core.errors import Unusable
 from airflow_provider_geminibatch.core.eta import LEFT_OUT, NEWEST, OLDEST, Record, kaplan_meier, quantile, size_class
 from airflow_provider_geminibatch.core.kinds import KINDS
@@ -79,20 +80,14 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
     why: str = ""
 
 
-_TUNED: Final = re.compile(r"projects/[^/]+/locations/([^/]+)/(?:models|endpoints)/.+")
 _KEY: Final = re.compile(r"projects/[^/]+/locations/([^/]+)/keyRings/.+")
-
-
-def tuned_at(model: str) -> str | None:
-    """The location of a tuned model or endpoint, which is written as a resource name; None for a model of Google's."""
-    found = _TUNED.fullmatch(model)
-    return found[1] if found else None
 
 
 def unfit(candidate: Candidate, needs: Needs) -> str:
     """Why a batch cannot run at a place, told without asking the service, or an empty text.
 
-    Sources: batch inference guide of Vertex AI, 2026 (tuned models, BigQuery), discovery document of 2026-11-06 (CMEK).
+    Sources: batch inference guide of Vertex AI, 2026 (tuned models), its notebook of 2026-08 (BigQuery), discovery document of
+    2026-11-06 (where a key lies) and the page on security controls, 2026 (previews).
     """
     route, location = candidate.service.route, candidate.service.location
     if reason := KINDS[needs.kind].not_on.get(route):
@@ -109,10 +104,23 @@ def unfit(candidate: Candidate, needs: Needs) -> str:
     key = _KEY.fullmatch(candidate.kms_key)
     if key and key[1] != location:
         return f"the encryption key is at {key[1]}, and a job's key lies in its own location"
+    if candidate.kms_key and is_preview(needs.model):
+        return (
+            f"{needs.model} is a preview, and security controls such as an encryption key are not supported for those"
+        )
+    if needs.data_region.upper() in ("US", "EU"):
+        return f"the BigQuery dataset is in the multi-region {needs.data_region}, and a batch takes datasets of one region only"
     # A dataset of one region is read by jobs at global too, as Google's notebook does; older pages say it is not supported.
     if needs.data_region and location not in ("global", needs.data_region.lower()):
         return f"the BigQuery dataset is at {needs.data_region}, and a job reads tables of its own location"
     return ""
+
+
+def doubtful(candidate: Candidate, needs: Needs) -> str:
+    """Why a batch may not run at a place: what users report, and no document says. Empty when nothing is known."""
+    if candidate.service.route != "vertex":
+        return ""
+    return offered_elsewhere(needs.model, candidate.service.location)
 
 
 class Pace(NamedTuple):
@@ -265,7 +273,7 @@ __all__ = [
     "Pace",
     "address",
     "choose",
-    "tuned_at",
+    "doubtful",
     "unfit",
     "usual_rows",
 ]

@@ -240,6 +240,21 @@ def _labels(request: Message) -> Iterator[Finding]:
 _LABEL = re.compile(r"[\w-]*\Z")
 
 
+def _image_size(config: Message) -> Iterator[Finding]:
+    # Batch inference guide of Vertex AI, 2026: images come in 1K only; 2K and 4K are not supported in batches.
+    size = config.get("imageSize")
+    if isinstance(size, str) and any(word in size.upper() for word in ("2K", "4K", "TWO_K", "FOUR_K")):
+        hint = "write 1K; larger ones come from calls row by row, or from a batch of the Developer API"
+        yield Finding("imageSize", "image-size", "is not given in a batch of Vertex AI", hint)
+
+
+def _no_rag(retrieval: Message) -> Iterator[Finding]:
+    # Batch inference guide of Vertex AI, 2026: RAG is not supported.
+    if "vertexRagStore" in retrieval:
+        hint = "look the passages up beforehand and write them into the request"
+        yield Finding("vertexRagStore", "rag-store", "is not supported in a batch", hint)
+
+
 def _inline(blob: Message) -> Iterator[Finding]:
     data = blob.get("data")
     if isinstance(data, str) and len(data) > limits.INLINE_BYTES:
@@ -261,7 +276,10 @@ def rules(route: str) -> dict[str, tuple[Rule, ...]]:
         tool = 'write {"functionDeclarations": […]} or {"googleSearch": {"excludeDomains": […]}}'
         config = (_structured_output,)
         request, file, function = (_no_cache, _declared, _labels), (*file, _typed_file), (_function, _begins)
-    return {
+    beside: dict[str, tuple[Rule, ...]] = {}
+    if route == "vertex":
+        beside = {"ImageConfig": (_image_size,), "ImageFormat": (_image_size,), "Retrieval": (_no_rag,)}
+    return beside | {
         "GenerateContentRequest": request,
         "GenerationConfig": config,
         "ThinkingConfig": (_thinking,),

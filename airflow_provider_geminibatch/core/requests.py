@@ -282,23 +282,45 @@ def _check_of(kind: str, route: str, made: dict[str, Check]) -> Check:
         return list_of(_check_of(element(kind), route, made), wrong_kind(bare))
     if bare.startswith("{"):
         each = map_of(_check_of(element(kind), route, made))
-        return _filled(each) if route == "vertex" else each
+        return _not_empty(each) if route == "vertex" else each
     if bare.startswith("="):
         return _enum(bare[1:], route)
-    if bare == "object" and route == "vertex":
-        return _filled(SCALARS["object"])
+    if bare in ("object", "value") and route == "vertex":
+        return _filled(SCALARS[bare])
     return SCALARS.get(bare) or made[bare]
 
 
-def _filled(check: Check) -> Check:
-    """The same check, and the object may not be empty."""
+def _not_empty(check: Check) -> Check:
+    """The same check, and the map may not be empty; what it holds is checked by itself."""
 
-    def filled(value: Any, path: Path, report: Report) -> Any:
+    def checked(value: Any, path: Path, report: Report) -> Any:
         if isinstance(value, Mapping) and not value:
             report(path, "empty-object", _EMPTY, "leave it out, or put a field in")
         return check(value, path, report)
 
+    return checked
+
+
+def _filled(check: Check) -> Check:
+    """The same check of a value of free form, and no object in it may be empty."""
+
+    def filled(value: Any, path: Path, report: Report) -> Any:
+        _report_empty(value, path, report)
+        return check(value, path, report)
+
     return filled
+
+
+def _report_empty(value: Any, path: Path, report: Report) -> None:
+    """Name every empty object in a value of free form; each is a struct of its own to the import."""
+    if isinstance(value, Mapping):
+        if not value:
+            report(path, "empty-object", _EMPTY, "leave it out, or put a field in")
+        for name, held in value.items():
+            _report_empty(held, (path, f".{name}"), report)
+    elif isinstance(value, list | tuple):
+        for at, held in enumerate(value):
+            _report_empty(held, (path, f"[{at}]"), report)
 
 
 __all__ = ["AllowFields", "Checked", "allowed_fields", "check_message", "check_request"]

@@ -44,6 +44,9 @@ RULES: Final = {
     "empty-tool": "a tool that is none",
     "label": "a label whose form Vertex AI refuses",
     "empty-object": "an empty object, which the import of a Vertex AI batch fails on",
+    "mixed-types": "one path with values of different types, which that import may fail on",
+    "image-size": "an image size that batches of Vertex AI do not give",
+    "rag-store": "retrieval from a RAG store, which batches of Vertex AI do not do",
     "media-uri": "a URI that the route cannot read",
     "media-unsure": "a URI that the route may not read",
     "inline-size": "inline data beyond the documented size of a payload",
@@ -54,6 +57,7 @@ RULES: Final = {
     "model-no-batch": "the model runs no batches of this kind",
     "model-unsure": "the model is reported to run no batches",
     "model-unknown": "no source lists the model",
+    "tuned-model": "a tuned model of Vertex AI, on the Developer API",
     "thinking-form": "the thinking parameter of another family of models",
     "thinking-both": "thinkingLevel and thinkingBudget in one request",
     "thinking-level": "a thinking level that the model does not have",
@@ -66,7 +70,7 @@ RULES: Final = {
 WARNINGS: Final = frozenset(
     {
         "unlisted-field", "unlisted-word", "schema-unheeded", "mcp-with-schema", "metadata-alone", "names-unused",
-        "media-unsure", "inline-size", "model-retiring", "model-unsure", "model-unknown", "task-in-text",
+        "media-unsure", "inline-size", "model-retiring", "model-unsure", "model-unknown", "task-in-text", "mixed-types",
     }
 )  # fmt: skip
 """Rules that warn. All others refuse. A model's limit that is only reported warns too, under its rule with ``?``."""

@@ -20,6 +20,7 @@ from airflow_provider_geminibatch.core.fast_rows import quick_chunks, quick_rows
 from airflow_provider_geminibatch.core.fields import ROOTS, ROUTES
 from airflow_provider_geminibatch.core.kinds import KINDS
 from airflow_provider_geminibatch.core.media import MEDIA_FIELD
+from airflow_provider_geminibatch.core.mixed_types import MixedTypes
 from airflow_provider_geminibatch.core.model import ServiceIdentity
 from airflow_provider_geminibatch.core.names import digest, model_id
 from airflow_provider_geminibatch.core.requests import AllowFields, allowed_fields, check_request
@@ -122,7 +123,7 @@ class Declaration:
 
     def check_model(self, today: date, warned: Warned) -> None:
         """Raises Unusable for a model that certainly runs no batches of this kind; notes what is not sure."""
-        for fault in self.capabilities.model_faults(self.model, kind=self.kind, today=today):
+        for fault in self.capabilities.model_faults(self.model, kind=self.kind, today=today, route=self.route):
             if not fault.warns:
                 raise Unusable(f"model {self.model!r}", f"it {fault.what}", self._other_kind(fault))
             warned.add((Problem(f"model {self.model!r}", fault.what, fault.hint, fault.rule),))
@@ -163,11 +164,10 @@ class Declaration:
         options: dict[str, Any] = {"columns": self.passthrough, "max_bytes": self.max_shard_bytes}
         warn = (warned or Warned()).add
         if self.template is None:
-            encode = request_encoder(
-                self.kind, self.model, common.note, ordered=not as_before, check=self.check, warn=warn
-            )
+            note = _noting(common.note, MixedTypes(warn)) if self.route == "vertex" else common.note
+            encode = request_encoder(self.kind, self.model, note, ordered=not as_before, check=self.check, warn=warn)
             fast = FastRequests(
-                self.check, kind=self.kind, route=self.route, note=common.note, warn=warn,
+                self.check, kind=self.kind, route=self.route, note=note, warn=warn,
                 columns=self.passthrough, own=OWN_FIELDS,
             )  # fmt: skip
             options |= {"own": OWN_FIELDS, "quick": None if as_before else fast}
@@ -209,3 +209,13 @@ class Declaration:
             *(() if self.repair else ("as it is",)),
         )
         return f"{FINGERPRINT_VERSION}:{digest(*asked)}"
+
+
+def _noting(*notes: Callable[[dict[str, Any]], object]) -> Callable[[dict[str, Any]], None]:
+    """Several that are shown each request, one after the other."""
+
+    def note(request: dict[str, Any]) -> None:
+        for one in notes:
+            one(request)
+
+    return note

@@ -16,7 +16,7 @@ import msgspec
 from airflow_provider_geminibatch.core.errors import StoreError
 from airflow_provider_geminibatch.core.eta import Record
 from airflow_provider_geminibatch.core.ledger import Opening
-from airflow_provider_geminibatch.core.locations import Candidate, Choice, Needs, choose, unfit
+from airflow_provider_geminibatch.core.locations import Candidate, Choice, Needs, choose, doubtful, unfit
 from airflow_provider_geminibatch.core.model import BatchId
 from airflow_provider_geminibatch.core.names import generation_path
 from airflow_provider_geminibatch.core.prices import rates
@@ -44,11 +44,17 @@ def choose_location(
 ) -> Choice:
     """Where a batch goes, of places in the user's order. Raises Unusable when it can run at none of them.
 
-    With one place nothing is read and the service is not asked: what is wrong there is said when it is used.
+    With one place nothing is read and the service is not asked: what is wrong there is said when it is used. A place that users
+    report not to have the model is taken only where there is no other, with a warning.
     """
-    looked = [
-        _looked(candidate, needs, book, now, asked if len(candidates) > 1 else _not_asked) for candidate in candidates
-    ]
+    several = len(candidates) > 1
+    looked = [_looked(candidate, needs, book, now, asked if several else _not_asked) for candidate in candidates]
+    doubts = {one.address: doubtful(one, needs) for one in looked if not one.left_out}
+    if any(not doubt for doubt in doubts.values()):
+        looked = [msgspec.structs.replace(one, left_out=one.left_out or doubts.get(one.address, "")) for one in looked]
+    else:
+        for doubt in dict.fromkeys(doubts.values()):
+            log.warning("%s: a job there may be refused, which costs nothing", doubt)
     records = _records(looked, needs.model, store, log) if len(looked) > 1 else ()
     return choose(looked, records, needs, now=now, rows=rows)
 

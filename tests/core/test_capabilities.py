@@ -14,6 +14,8 @@ from airflow_provider_geminibatch.core.capabilities import (
     Capabilities,
     Listing,
     ModelInfo,
+    is_preview,
+    offered_elsewhere,
     read_listing,
 )
 from airflow_provider_geminibatch.core.errors import Unusable
@@ -110,3 +112,30 @@ def test_a_request_asks_of_a_model_what_it_gives(
 def test_without_a_model_nothing_is_asked_of_it() -> None:
     config = {"thinkingConfig": {"thinkingLevel": "MINIMAL"}, "responseModalities": ["IMAGE"]}
     assert check_request({"contents": TURN, "generationConfig": config}, capabilities=BUILT_IN).problems == ()
+
+
+TUNED = "projects/p/locations/us-central1/endpoints/123"
+
+
+def test_a_tuned_model_is_none_of_the_developer_api_and_known_by_no_row_of_vertex() -> None:
+    (fault,) = Capabilities().model_faults(TUNED, kind="generate", today=TODAY)
+    assert (fault.rule, fault.warns) == ("tuned-model", False)
+    assert f"it {fault.what}" == "it is a tuned model, which runs on Vertex AI only"
+    assert not list(Capabilities().model_faults(TUNED, kind="generate", today=TODAY, route="vertex"))
+
+
+@pytest.mark.parametrize("model", ["gemini-3.5-flash-lite", "publishers/google/models/gemini-3.5-flash-lite@default"])
+def test_a_model_that_is_reported_at_global_only_is_told_elsewhere_with_the_source(model: str) -> None:
+    assert offered_elsewhere(model, "us-central1") == (
+        "gemini-3.5-flash-lite is reported to be at global only (404 at us-central1 and taken at global, reported 2026-08-30)"
+    )
+    assert offered_elsewhere(model, "global") == ""
+    assert offered_elsewhere("gemini-3.8-flash", "us-central1") == ""
+    assert offered_elsewhere(TUNED, "us-central1") == ""
+
+
+def test_a_preview_is_told_by_its_name_and_a_tuned_model_is_none() -> None:
+    assert is_preview("gemini-3.1-pro-preview")
+    assert is_preview("gemini-2.5-flash-preview-09-2025")
+    assert not is_preview("gemini-3.1-pro")
+    assert not is_preview("projects/p-preview/locations/l/models/1")

@@ -60,7 +60,8 @@ def test_every_rule_is_named_in_the_code_that_finds_it() -> None:
     """A rule of the list that no code reports would be a promise without a keeper."""
     core = Path(rule_names.__file__).parent
     code = "".join(
-        (core / f"{name}.py").read_text() for name in ("requests", "request_rules", "wire_values", "capabilities")
+        (core / f"{name}.py").read_text()
+        for name in ("requests", "request_rules", "wire_values", "capabilities", "mixed_types")
     )
     assert [rule for rule in RULES if f'"{rule}"' not in code] == []
 

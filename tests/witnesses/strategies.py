@@ -138,6 +138,9 @@ _REPAIRS: dict[str, Callable[[Message, st.DrawFn, str], Message]] = {
     "Schema": _schema,
     "Part": _part,
     "Tool": _tool,
+    "ImageConfig": _without("imageSize", {"aspectRatio": "1:1"}),
+    "ImageFormat": _without("imageSize", {"imageSize": "IMAGE_SIZE_ONE_K"}),
+    "Retrieval": _without("vertexRagStore", {"disableAttribution": True}),
 }
 
 
