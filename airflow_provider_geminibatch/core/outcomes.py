@@ -7,6 +7,7 @@ A shape that is none of these is ``failed`` with the place where it departs, nev
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -152,6 +153,8 @@ _CODES: dict[str, tuple[int, bool]] = {
     "UNAUTHENTICATED": (16, False),
 }
 _TRANSIENT = {code for code, transient in _CODES.values() if transient} | {408, 429, 499, 500, 502, 503, 504}
+
+_LATER = re.compile(r"try again (in|later)\b", re.IGNORECASE)
 
 # Parts other than text, by their field.
 _PAYLOADS = ("functionCall", "inlineData", "fileData", "executableCode", "codeExecutionResult")
@@ -301,7 +304,9 @@ def _failure(status: object) -> Outcome | None:
     reason = (
         message if isinstance(message, str) and message else f"code {code}" if code else "an error without a message"
     )
-    return Outcome(kind=Outcomes.FAILED, reason=reason, code=code, transient=code in _TRANSIENT)
+    # A 400 that says so passes: "Service agents are being provisioned … Please try again in a few minutes" (generative-ai #1308).
+    transient = code in _TRANSIENT or _LATER.search(reason) is not None
+    return Outcome(kind=Outcomes.FAILED, reason=reason, code=code, transient=transient)
 
 
 def _in_words(text: str) -> object:

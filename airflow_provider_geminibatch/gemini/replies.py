@@ -36,7 +36,7 @@ class Reply(msgspec.Struct, frozen=True):
         """The body as an object, or None when it is not one."""
         try:
             decoded = msgspec.json.decode(self.body)
-        except (msgspec.MsgspecError, RecursionError):
+        except (ValueError, RecursionError):  # bytes that are no UTF-8 are a ValueError too
             return None
         return decoded if isinstance(decoded, dict) else None
 

@@ -63,6 +63,8 @@ def test_a_status_that_says_all_is_well_takes_no_answer_away(said: Any) -> None:
         ({"code": "NEW_CODE", "status": "INTERNAL", "message": "m"}, "m", 13, True),
         ("INTERNAL", "INTERNAL", 13, True),
         ("words", "words", None, False),
+        ({"code": 400, "message": "Please try again in a few minutes."}, "Please try again in a few minutes.", 400, True),
+        ({"code": 400, "message": "Correct it and try again."}, "Correct it and try again.", 400, False),
         ('Bad Request: {"error": {"code": 400, "message": "no", "status": "INVALID_ARGUMENT"}}', "Bad Request: no", 400, False),
         ('Failed to get it: {"error": {"code": 503, "message": "busy"}}', "Failed to get it: busy", 503, True),
         ('{"code": 429, "message": "slow"}', "slow", 429, True),

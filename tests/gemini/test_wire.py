@@ -159,6 +159,16 @@ def test_an_error_is_told_by_its_code_and_its_known_texts(answer: replies.Reply,
     assert type(wire.service_error("look", answer)) is kind
 
 
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"<html>caf\xe9</html>", b'{"a":"caf\xe9"}', b'{"a":"\\ud800"}', b"[" * 5000, b'{"a":' * 5000]
+)
+def test_a_body_that_is_no_object_is_nothing_whatever_its_bytes_are(body: bytes) -> None:
+    reply = replies.Reply(200, {}, body)
+    assert reply.json() is None
+    assert replies.error_text(reply)
+    assert wire.generate_reply("generateContent", reply).lost
+
+
 def test_an_unreadable_page_is_not_an_empty_one() -> None:
     assert wire.job_page(reply(200, b"nonsense")) is None
     assert wire.job_page(reply(200, {"operations": "odd"})) is None
