@@ -146,8 +146,24 @@ def file_finding(name: str, known: Known) -> Finding | None:
     """What there is to say about an input file that is still at the service."""
     if known.standing is not Standing.CLOSED:
         return None
-    says = "its batch is closed; it fills the project's 20 GB until it expires"
+    says = f"its batch is closed; {_weight(name)}"
     return Finding(kind="file", name=name, batch=known.label, says=says, acts=(Act.DELETE_INPUT,))
+
+
+def _weight(name: str) -> str:
+    if name.startswith("gs://"):
+        return "it stays in its bucket, and is paid for, until somebody deletes it"
+    return "it fills the project's 20 GB until it expires"
+
+
+def stray_finding(name: str, known: Known | None, age: timedelta | None, places: Places) -> Finding | None:
+    """What there is to say about an input in the staging folder that is on no record: its upload was not noted any more."""
+    if places.unreadable or age is None or age < safe_age(places.route):
+        return None
+    if known is not None and known.standing is not Standing.CLOSED:
+        return None
+    says = f"an input that no job was made of; {_weight(name)}"
+    return Finding(kind="file", name=name, batch=known.label if known else "", says=says, acts=(Act.DELETE_INPUT,))
 
 
 MEDIA_AGE = timedelta(hours=2)
@@ -163,7 +179,7 @@ def medium_finding(
     """
     if needed or unreadable or age is None or age < MEDIA_AGE:
         return None
-    says = f"{size_bytes:,} bytes that no open batch points at; it fills the project's 20 GB until it expires"
+    says = f"{size_bytes:,} bytes that no open batch points at; {_weight(name)}"
     return Finding(kind="medium", name=name, says=says, acts=(Act.DELETE_MEDIUM,))
 
 
@@ -208,4 +224,5 @@ __all__ = [
     "medium_finding",
     "note_finding",
     "safe_age",
+    "stray_finding",
 ]

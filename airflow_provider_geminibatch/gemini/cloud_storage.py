@@ -147,9 +147,11 @@ class CloudStorage:
         stored = self.get(place)
         if stored is None:
             raise ServiceBusy(doing, None, "it is not there after its upload")
-        if stored.size_bytes == size_bytes and stored.crc32c == summed.base64(size_bytes):
-            return stored
-        return None
+        return stored if stored.size_bytes == size_bytes and stored.crc32c == summed.base64(size_bytes) else None
+
+    def is_equal(self, stored: StoredObject, source: BinaryIO, size_bytes: int) -> bool:
+        """Whether an object holds what a stream brings, which is read to its end for that."""
+        return stored.size_bytes == size_bytes and stored.crc32c == _Summed(source).base64(size_bytes)
 
     def _upload(self, place: Place, source: _Summed, size_bytes: int, content_type: str, doing: str) -> None:
         blob = self._opened(doing).bucket(place.bucket).blob(place.name)

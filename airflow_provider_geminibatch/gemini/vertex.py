@@ -164,11 +164,11 @@ class VertexGateway:
         suffix = "" if mime_type else ".jsonl"
         for number in count(1):
             place = Place(staging.bucket, f"{staging.name}{folder}/{number:04d}{suffix}")
-            # What is there already shows before its bytes are sent for nothing; a medium is named by its content, and kept.
-            standing = self._storage.get(place)
-            if standing is not None and mime_type and standing.size_bytes == size_bytes:
-                return self._shown(standing)
-            if standing is not None:
+            # What is there shows before its bytes are sent for nothing. A medium is named by its content, and kept.
+            if (standing := self._storage.get(place)) is not None:
+                if mime_type and self._storage.is_equal(standing, source, size_bytes):
+                    return self._shown(standing)
+                source.seek(0)
                 continue
             stored = self._storage.create(place, source, size_bytes=size_bytes, content_type=mime_type or JSONL_MIME)
             if stored is not None:
@@ -203,6 +203,8 @@ class VertexGateway:
     def file(self, name: str) -> UploadedFile | None:
         if name.startswith(TABLE):
             return self.tables.file(name)
+        if not name.startswith("gs://"):
+            return None  # a file of the Developer API, which there are none of here
         stored = self._storage.get(_place(name))
         return None if stored is None else self._shown(stored)
 
@@ -213,6 +215,8 @@ class VertexGateway:
     def delete_file(self, name: str) -> bool:
         if name.startswith(TABLE):
             return self.tables.delete_file(name)
+        if not name.startswith("gs://"):
+            return False
         return self._storage.delete(_place(name))
 
     @contextmanager

@@ -260,7 +260,7 @@ class Bisection:
         return self._gateway.upload(file, size_bytes=size_bytes, display_name=name).name
 
     def _looked_up(self, name: str) -> Created | None:
-        job = next((job for page in pages(self._gateway) for job in page.jobs if job.display_name == name), None)
+        job = next((job for page in pages(self._gateway, name) for job in page.jobs if job.display_name == name), None)
         return None if job is None else Created(job)
 
     def _leave(self, left: Left, **more: Any) -> None:
@@ -299,7 +299,7 @@ class Bisection:
     def _sweep(self) -> None:
         """Take every open job of this mark for ours to cancel."""
         try:
-            jobs = [job for page in pages(self._gateway) for job in page.jobs]
+            jobs = [job for page in pages(self._gateway, f"{self.progress.mark}-*") for job in page.jobs]
         except GeminiBatchError as error:
             self._log.warning("the list of jobs could not be read: %s", error)
             return

@@ -152,7 +152,7 @@ def look_up(
 
 
 def _named(gateway: Gateway, asked: Submission) -> Iterator[JobSnapshot]:
-    listed = (job for page in pages(gateway) for job in page.jobs)
+    listed = (job for page in pages(gateway, f"{asked.mark}*") for job in page.jobs)
     return (job for job in listed if job.display_name.startswith(asked.mark))
 
 

@@ -34,6 +34,7 @@ from airflow_provider_geminibatch.core.janitor import (
     job_finding,
     medium_finding,
     note_finding,
+    stray_finding,
 )
 from airflow_provider_geminibatch.core.landing import Closed
 from airflow_provider_geminibatch.core.ledger import (
@@ -160,9 +161,10 @@ class _Janitor:
         self._store, self._gateway, self._mark = store, gateway, name_mark(workspace_id)
         self._media_mark = media_mark(workspace_id)
         self._me, self._now, self._log = me, now, log
+        self._staged: tuple[UploadedFile, ...] | None = None
 
     def clean(self, act: bool) -> Report:
-        swept = list(pages(self._gateway))
+        swept = list(pages(self._gateway, f"{FOREIGN_MARK}*"))
         listed = [job for page in swept for job in page.jobs]
         mine = [job for job in listed if job.display_name.startswith(self._mark)]
         foreign = sum(job.display_name.startswith(FOREIGN_MARK) for job in listed) - len(mine)
@@ -227,6 +229,7 @@ class _Janitor:
                 yield finding, _Job(self, job, known).perform
         for attempt in attempts:
             yield from self._file(attempt, needed)
+        yield from self._stray_inputs(by_name, places)
         yield from self._media(attempts, bool(places.unreadable))
         yield from self._notes(generations)
         for one in generations.values():
@@ -268,9 +271,7 @@ class _Janitor:
             return
         try:
             uploaded = fact_store.get(self._store, f"{attempt.place}.uploaded", Uploaded)
-            if uploaded is None or self._now() - uploaded.file_at > FILE_LIFE:
-                return
-            if uploaded.file_name in needed or self._gateway.file(uploaded.file_name) is None:
+            if uploaded is None or uploaded.file_name in needed or not self._is_there(uploaded):
                 return
         except (*_UNREADABLE, ServiceError) as error:
             self._log.warning("%s", error)
@@ -283,6 +284,42 @@ class _Janitor:
         if finding is not None:
             yield finding, lambda act, name=uploaded.file_name: self.delete_file(name)  # type: ignore[misc]
 
+    def _is_there(self, uploaded: Uploaded) -> bool:
+        if uploaded.file_name.startswith("gs://"):
+            # Objects stay until somebody deletes them: one listing tells of all that were ever uploaded.
+            return any(file.name == uploaded.file_name for file in self._objects())
+        return self._now() - uploaded.file_at <= FILE_LIFE and self._gateway.file(uploaded.file_name) is not None
+
+    def _objects(self) -> tuple[UploadedFile, ...]:
+        """What lies in the staging folder of Vertex AI under this workspace's mark; nothing on other routes."""
+        if self._staged is None:
+            found = self._files() if self._gateway.identity.route == "vertex" else ()
+            self._staged = tuple(file for file in found if file.display_name.startswith(self._mark))
+        return self._staged
+
+    def _stray_inputs(
+        self, attempts: dict[str, _Attempt], places: Places
+    ) -> Iterator[tuple[Finding, Callable[[Act], str]]]:
+        """Inputs in the staging folder of which no record says that they were uploaded."""
+        try:
+            for file in self._objects():
+                attempt = attempts.get(file.display_name)
+                noted = fact_store.get(self._store, f"{attempt.place}.uploaded", Uploaded) if attempt else None
+                if not file.name.endswith(".jsonl") or (noted is not None and noted.file_name == file.name):
+                    continue
+                known = None
+                if attempt is not None:
+                    generation = attempt.generation
+                    known = Known(
+                        label=generation.label, generation=generation.path, place=attempt.place,
+                        standing=generation.standing(attempt.claim.at if attempt.claim else None),
+                    )  # fmt: skip
+                finding = stray_finding(file.name, known, _age(file), places)
+                if finding is not None:
+                    yield finding, lambda act, name=file.name: self.delete_file(name)  # type: ignore[misc]
+        except (*_UNREADABLE, ServiceError) as error:
+            self._log.warning("the staging folder was not looked through: %s", error)
+
     def _media(self, attempts: list[_Attempt], unreadable: bool) -> Iterator[tuple[Finding, Callable[[Act], str]]]:
         """Media of this workspace at the service that no open attempt points at."""
         try:
@@ -292,8 +329,7 @@ class _Janitor:
             self._log.warning("media were not looked at: %s", error)
             return
         for file in mine:
-            # An uploaded file lives 48 h, so that its end says when it was uploaded: by the service's clock, as is what it is held to.
-            age = None if file.life is None else UPLOAD_LIFE - file.life
+            age = _age(file)
             finding = medium_finding(
                 file.name, file.size_bytes, age, needed=file.display_name in needed, unreadable=unreadable
             )  # fmt: skip
@@ -406,6 +442,13 @@ class _Job(NamedTuple):
         if act is Act.COLLECT:
             return self.janitor.collect(self.job, self.known)
         return self.janitor.delete_file(self.job.input_file)
+
+
+def _age(file: UploadedFile) -> timedelta | None:
+    """How long it has been there, by the service's clock, as is what it is held to. What lives for 48 h tells it by its end."""
+    if file.created_at is not None and file.seen_at is not None:
+        return file.seen_at - file.created_at
+    return None if file.life is None else UPLOAD_LIFE - file.life
 
 
 def late_path(known: Known | None, job: JobSnapshot) -> str:

@@ -11,6 +11,7 @@ import msgspec
 from airflow_provider_geminibatch.core.errors import JobUnreachable
 from airflow_provider_geminibatch.core.ledger import ShardFacts, Stray, attempt_path
 from airflow_provider_geminibatch.core.model import JobSnapshot, Shard
+from airflow_provider_geminibatch.core.names import same_model
 from airflow_provider_geminibatch.gemini.gateway import Gateway, JobPage
 from airflow_provider_geminibatch.storage import facts as fact_store
 from airflow_provider_geminibatch.storage.store import Store
@@ -30,20 +31,22 @@ class Sweep(msgspec.Struct, frozen=True):
 def sweep(gateway: Gateway, *, display_name: str, model: str, file_name: str, log: logging.Logger) -> Sweep:
     """All jobs that one create can have made. Raises ServiceError when any page cannot be read.
 
-    A job of the same name with another model or input file is not adopted. Nor is it proof of absence, since a service
-    may show a model under another name than it was asked for.
+    A job of the same name with another model, input file or place for its results is not adopted. Nor is it proof of absence,
+    since a service may show a model under another name than it was asked for. Where the route can ask for a name, the list of
+    that name is swept whole, which is all of the list that matters (``assumed`` to lag no more than the rest).
     """
-    swept = list(pages(gateway))
+    swept = list(pages(gateway, display_name))
     found, doubtful = [], []
     for job in (job for page in swept for job in page.jobs if job.display_name == display_name):
         whole = job if job.input_file else gateway.job(job.name)
-        if (whole.model, whole.input_file) == (model, file_name):
+        if same_model(whole.model, model) and whole.input_file == file_name and not whole.oddity:
             found.append(whole)
         else:
             doubtful.append(whole)
             log.warning(
-                "%s is named %s but has another model or input file; it was left alone", whole.name, display_name
-            )
+                "%s is named %s but %s; it was left alone", whole.name, display_name,
+                whole.oddity or "has another model or input file",
+            )  # fmt: skip
     return Sweep(tuple(sorted(found, key=_age)), swept[0].at, tuple(doubtful))
 
 
@@ -51,11 +54,14 @@ def _age(job: JobSnapshot) -> tuple[float, str]:
     return (job.created_at.timestamp() if job.created_at else float("inf"), job.name)
 
 
-def pages(gateway: Gateway) -> Iterator[JobPage]:
-    """Every page of the list; an empty one with a token means go on (python-genai#1250)."""
+def pages(gateway: Gateway, display_name: str = "") -> Iterator[JobPage]:
+    """Every page of the list; an empty one with a token means go on (python-genai#1250).
+
+    A display name, or the beginning of one before a ``*``, saves pages where the route can ask for it; others show the rest too.
+    """
     token = ""
     while True:
-        page = gateway.jobs(token)
+        page = gateway.jobs(token, display_name)
         yield page
         token = page.next_token
         if not token:
@@ -89,7 +95,9 @@ def find_strays(
     extras = (name for attempt in facts.attempts if attempt.job for name in attempt.job.extras)
     strays = [_shown(gateway, name, log) for name in extras]
     absent = {attempt.claim.display_name: attempt for attempt in facts.attempts if attempt.absent}
-    for job in (job for page in (pages(gateway) if absent else ()) for job in page.jobs):
+    # All names of a workspace begin with its mark.
+    mark = next(iter(absent), "").rpartition("-")[0]
+    for job in (job for page in (pages(gateway, f"{mark}-*") if absent else ()) for job in page.jobs):
         attempt = absent.get(job.display_name)
         if attempt is None or attempt.uploaded is None:
             continue

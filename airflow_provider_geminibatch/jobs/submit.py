@@ -6,7 +6,7 @@ The loop is ask, perform, record, ask again. All decisions are in ``core.steps``
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import BinaryIO, TypeVar, cast
 
@@ -41,10 +41,17 @@ from airflow_provider_geminibatch.core.ledger import (
 from airflow_provider_geminibatch.core.manifest import Manifest
 from airflow_provider_geminibatch.core.media import STORAGE_BYTES
 from airflow_provider_geminibatch.core.model import Build, JobSnapshot, Shard, state_row
-from airflow_provider_geminibatch.core.names import batch_path, display_name, generation_path, labels_of, short
+from airflow_provider_geminibatch.core.names import (
+    batch_path,
+    display_name,
+    generation_path,
+    labels_of,
+    name_mark,
+    short,
+)
 from airflow_provider_geminibatch.core.prompt_cache import LIFE, CacheUse
 from airflow_provider_geminibatch.core.steps import Evidence, Policy
-from airflow_provider_geminibatch.gemini.gateway import Created, Gateway, Refused
+from airflow_provider_geminibatch.gemini.gateway import Created, Gateway, JobPage, Refused
 from airflow_provider_geminibatch.jobs.budget import Books
 from airflow_provider_geminibatch.jobs.kept import left_out
 from airflow_provider_geminibatch.jobs.lookup import pages, sweep
@@ -241,13 +248,17 @@ class _Walker:
         """One sweep serves all shards of the walk."""
         if self._listed is None:
             try:
-                self._listed = {job.display_name: job for page in pages(self._gateway) for job in page.jobs}
+                self._listed = {job.display_name: job for page in self._pages() for job in page.jobs}
             except ServiceBusy as error:
                 return msgspec.structs.replace(evidence, unsure=str(error))
         found = self._listed.get(self._name(shard, 1))
         return msgspec.structs.replace(evidence, swept=True, found=(found,) if found else ())
 
     def _start(self, shard: Shard, facts: ShardFacts, step: steps.Start, evidence: Evidence) -> Evidence | None:
+    def _pages(self) -> Iterator[JobPage]:
+        """The list, as far as it can show a job of this workspace."""
+        return pages(self._gateway, f"{name_mark(self._build.workspace_id)}*")
+
         self._begin()
         claim = Claim(
             owner=self._me, at=self._now(), display_name=self._name(shard, step.attempt),
@@ -390,6 +401,7 @@ class _Walker:
             evidence, found=seen.found, doubtful=doubtful, swept=True, unlisted=evidence.unlisted + counted,
             service_now=seen.at, unsure="",
         )  # fmt: skip
+            + (f", and {job.oddity}" if job.oddity else "")
 
     def _revoke(self, shard: Shard, facts: ShardFacts, step: steps.Revoke, evidence: Evidence) -> None:
         self._put(shard, step.attempt, "void", Void(owner=self._me, at=self._now(), why=step.why))

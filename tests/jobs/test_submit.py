@@ -203,7 +203,7 @@ def test_a_list_that_cannot_be_read_waits_and_never_creates() -> None:
             if name == "jobs":
                 from airflow_provider_geminibatch.core.errors import ServiceBusy
 
-                def jobs(page_token: str = "") -> None:
+                def jobs(page_token: str = "", display_name: str = "") -> None:
                     raise ServiceBusy("list of jobs", 503, "unavailable")
 
                 return jobs
@@ -466,7 +466,7 @@ def test_what_was_seen_of_one_attempt_says_nothing_about_the_next() -> None:
     class Meanwhile:
         def __getattr__(self, name: str) -> Any:
             if name == "jobs" and plan.seen.count("gateway.jobs") == 0:
-                return lambda token="": (gateway.jobs(token), go_on())[0]
+                return lambda token="", name="": (gateway.jobs(token), go_on())[0]
             return getattr(gateway, name)
 
     submit(world.manifest, store=store, gateway=Meanwhile(), me="try-2", now=clock, log=LOG, later_try=True)
@@ -522,7 +522,7 @@ def test_a_list_without_the_services_time_proves_nothing_and_does_not_spin() -> 
     class Timeless(InMemoryGateway):
         asked = 0
 
-        def jobs(self, page_token: str = "") -> Any:
+        def jobs(self, page_token: str = "", display_name: str = "") -> Any:
             self.asked += 1
             assert self.asked < 20
             page = super().jobs(page_token)
@@ -542,7 +542,7 @@ def test_a_sweep_is_as_old_as_its_first_page() -> None:
     early, late = ManualClock()(), ManualClock()() + timedelta(minutes=5)
 
     class Paged(InMemoryGateway):
-        def jobs(self, page_token: str = "") -> JobPage:
+        def jobs(self, page_token: str = "", display_name: str = "") -> JobPage:
             return JobPage((), "", late) if page_token else JobPage((), "2", early)
 
     assert sweep(Paged(ManualClock()), display_name="d", model="m", file_name="f", log=LOG).at == early
@@ -571,7 +571,7 @@ def test_a_job_that_is_listed_a_little_late_keeps_its_input_file() -> None:
     world = World()
 
     class Late(InMemoryGateway):
-        def jobs(self, page_token: str = "") -> JobPage:
+        def jobs(self, page_token: str = "", display_name: str = "") -> JobPage:
             page, since = super().jobs(page_token), world.clock() - timedelta(seconds=30)
             return msgspec.structs.replace(page, jobs=tuple(job for job in page.jobs if job.created_at <= since))
 
