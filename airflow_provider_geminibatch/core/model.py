@@ -181,6 +181,8 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: str = ""
     parent: str | None = None
     digest: str = ""
+    sample: str = ""
+    """Where a sample of the requests lies, when they are not in the workspace themselves; the path of their shards says where."""
 
 
 class Outcomes(StrEnum):

@@ -59,6 +59,7 @@ from airflow_provider_geminibatch.jobs.reuse_index import index_answers
 from airflow_provider_geminibatch.jobs.rows import AnsweredBatch, LandedRows, money
 from airflow_provider_geminibatch.jobs.strays import stray_spent
 from airflow_provider_geminibatch.jobs.submit import read_build
+from airflow_provider_geminibatch.jobs.table_shards import with_keys_here
 from airflow_provider_geminibatch.storage import facts as fact_store
 from airflow_provider_geminibatch.storage.landing_store import LandingStore, view_of
 from airflow_provider_geminibatch.storage.spool import Disk
@@ -272,7 +273,7 @@ def gathered(
     With ``unless_open`` shards that have not ended count as not answered yet, with ``unless_ready`` those too whose results do
     not show yet; with ``ended_only`` they are left out.
     """
-    build = read_build(desk.store, manifest.path)
+    build = with_keys_here(desk, read_build(desk.store, manifest.path))
     check = check_of(build)
     given_up = given_up_in(rungs_of(desk.store, build))
     prices = prices_of_build(desk.store, build, me=desk.me, now=desk.now)

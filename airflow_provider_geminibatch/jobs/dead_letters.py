@@ -26,6 +26,7 @@ from airflow_provider_geminibatch.core.outcomes import Outcome
 from airflow_provider_geminibatch.core.rows import OWN_FIELDS, encode_json
 from airflow_provider_geminibatch.jobs.results import Desk, shard_name
 from airflow_provider_geminibatch.jobs.rows import AnsweredBatch
+from airflow_provider_geminibatch.jobs.table_shards import with_requests_here
 from airflow_provider_geminibatch.storage import facts as fact_store
 from airflow_provider_geminibatch.storage.store import Store
 
@@ -63,6 +64,7 @@ def note_dead_letters(desk: Desk, batch: AnsweredBatch) -> DeadLettered:
     counts: Counter[str] = Counter()
     digest = ""
     if unanswered(batch):
+        batch = with_requests_here(desk, batch)
         hashed = hashlib.sha256()
         with batch.store.writer(path) as out:
             for line in letters(batch, counts):

@@ -35,7 +35,14 @@ from airflow_provider_geminibatch.jobs.declaration import Declaration, RowFactor
 from airflow_provider_geminibatch.jobs.media import MediaStage, media_files
 from airflow_provider_geminibatch.jobs.parallel import write_in_parallel
 from airflow_provider_geminibatch.jobs.parts import Bench, Split, common_schema, write_parts
+from airflow_provider_geminibatch.jobs.request_tables import (
+    AskedInTables,
+    Life,
+    drop_request_table,
+    make_request_table,
+)
 from airflow_provider_geminibatch.jobs.submit import read_build
+from airflow_provider_geminibatch.jobs.table_inputs import in_tables
 from airflow_provider_geminibatch.jobs.unique_keys import KeyMarks
 from airflow_provider_geminibatch.jobs.warned import Warned
 from airflow_provider_geminibatch.storage import facts
@@ -72,6 +79,7 @@ def prepare(
     files: Files = PlainFiles(),  # noqa: B008 - has no state
     split: Callable[[], Split | None] = lambda: None,
     chosen: str = "",
+    in_bigquery: AskedInTables | None = None,
 ) -> Prepared:
     """The sealed build of a batch: the one that stands, or a new one from the rows that ``source()`` gives.
 
@@ -79,14 +87,16 @@ def prepare(
     reads them again and comes to the same build if they are equal; with ``on_clear="resubmit"`` it never does. ``files`` is
     the door to the media that rows name. ``split`` gives the same source in parts, where it is large (``jobs.parts``); it is
     asked only when rows are read. ``chosen`` is why the batch goes to ``service``; it goes on record with it.
+    ``in_bigquery`` is the query that makes the requests in BigQuery itself; then ``source`` is not asked.
     Raises BadInput (BadRows, EmptySource, SourceUnreadable, Unusable), DeclarationChanged, ServiceChanged, StoreError,
     LedgerUnreadable.
     """
     if on_clear not in ("adopt", "resubmit"):
         raise Unusable("on_clear", f"{on_clear!r} is not known", "Use 'adopt' or 'resubmit'.")
     work = _Preparation(
-        declaration, source, store, workspace_id, batch, service, me, max_tries, now, log, files, split, chosen
-    )
+        declaration, source, store, workspace_id, batch, service, me, max_tries, now, log, files, split, chosen,
+        in_bigquery,
+    )  # fmt: skip
     lives = _lives(store, batch)
     if not lives:
         return work.open(1, ())
@@ -166,6 +176,7 @@ class _Preparation:
     files: Files
     split: Callable[[], Split | None]
     chosen: str
+    in_bigquery: AskedInTables | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -250,6 +261,8 @@ class _Preparation:
 
     def _build(self, generation: int, lives: tuple[Opening, ...], *, ask_model: bool = True) -> Build:
         """All shards written and checked, nothing visible yet. ``lives`` may lend shards that are equal."""
+        if self.in_bigquery is not None:
+            return self._build_in_bigquery(self.in_bigquery, generation, lives, ask_model=ask_model)
         build_id = short(self.me, uuid.uuid4().hex)
         home = f"{generation_path(self.batch, generation)}/builds/{build_id}"
         declared = self.declaration
@@ -311,6 +324,35 @@ class _Preparation:
             fingerprint=self.fingerprint,
             digest=digest(*(f"{shard.home} {shard.index} {shard.sha256} {shard.keys_sha256}" for shard in shards)),
         )
+
+    def _build_in_bigquery(
+        self, asked: AskedInTables, generation: int, lives: tuple[Opening, ...], *, ask_model: bool
+    ) -> Build:
+        """As ``_build``, of requests that a query makes in BigQuery and that stay there."""
+        declared, warned = self.declaration, Warned()
+        if ask_model:
+            declared.check_model(self.now().date(), warned)
+        life = Life(self.workspace_id, self.batch, generation, self.fingerprint, self.max_tries)
+        build_id = life.token
+        home, tag = f"{generation_path(self.batch, generation)}/builds/{build_id}", short(build_id)
+        try:
+            made = make_request_table(
+                asked, declared, life, store=self.store, home=home, tag=tag, now=self.now, log=self.log, warned=warned
+            )
+        finally:
+            warned.say(self.log)
+        known = self._known_shards(lives, [read_build(self.store, _seal_path(opening)) for opening in lives])
+        shards = tuple(known.get(shard.content, shard) for shard in made.shards)
+        if all(shard.home != home for shard in shards):
+            drop_request_table(asked.tables, made.base, self.log)
+        return Build(
+            id=build_id, tag=tag, batch=self.batch, generation=generation, workspace_id=self.workspace_id,
+            workspace_uri=self.store.uri, kind=declared.kind, model=declared.model, created_at=self.now(), shards=shards,
+            rows=sum(shard.rows for shard in shards), size_bytes=sum(shard.size_bytes for shard in shards),
+            response_schema=self._checkable(asked.response_schema), columns=made.columns, repair=declared.repair,
+            fingerprint=self.fingerprint, sample=made.sample,
+            digest=digest(*(f"{shard.home} {shard.index} {shard.sha256} {shard.keys_sha256}" for shard in shards)),
+        )  # fmt: skip
 
     def _written_in_parts(
         self, split: Split, bench: Bench, progress: Progress, common: CommonSchema, warned: Warned
@@ -424,9 +466,12 @@ class _Preparation:
         self._delete(f"{home}.json")
         lists = {shard.media_path for shard in build.shards if shard.media_path}
         media = (path for media_list in sorted(lists) for path in media_files(self.store, media_list))
-        for path in (*media, *(path for shard in build.shards for path in (shard.path, shard.keys_path))):
+        for path in (*media, *(path for shard in build.shards for path in (shard.path, shard.keys_path)), build.sample):
             if path.startswith(f"{home}/"):
                 self._delete(path)
+        if self.in_bigquery is not None:
+            for base in {shard.path for shard in build.shards if in_tables(shard) and shard.home == home}:
+                drop_request_table(self.in_bigquery.tables, base, self.log)
 
     def _delete(self, path: str) -> None:
         delete(self.store, path, self.log)

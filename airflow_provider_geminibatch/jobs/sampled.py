@@ -52,6 +52,10 @@ _decode_line = msgspec.json.Decoder(_Line).decode
 
 def draw(store: Store, build: Build, wanted: int) -> tuple[list[list[Drawn]], bool]:
     """The sampled lines, zone by zone, and whether they are all there are. The same build gives the same lines."""
+    if build.sample:
+        with store.open(build.sample) as sample:
+            kept = [Drawn((0, at), len(line), _decode_line(line).request) for at, line in enumerate(sample)]
+        return [[line] for line in kept], len(kept) >= build.rows
     with ExitStack() as opened:
         if build.rows <= wanted:
             return [[line] for line in _all_lines(opened, store, build)], True
@@ -196,7 +200,7 @@ def _mime(data: dict[str, Any]) -> str:
 
 def asked_by(store: Store, build: Build) -> str:
     """What stands for what a build asks beside its contents, told from its first line."""
-    with _in_small_steps(store.open(build.shards[0].path)) as lines:
+    with _in_small_steps(store.open(build.sample or build.shards[0].path)) as lines:
         return asked_like(_decode_line(lines.readline()).request)
 
 
