@@ -23,6 +23,7 @@ from airflow_provider_geminibatch.core.media import (
     media_of,
     stand_in,
 )
+from airflow_provider_geminibatch.core.prompt_order import order_doubt
 from airflow_provider_geminibatch.core.requests import Checked, check_request
 from airflow_provider_geminibatch.core.response_schema import (
     JSON_MIME,
@@ -289,6 +290,10 @@ def compile_template(
             f"{first.where}: {first.what}",
             _sentence(first.hint or "correct the template"),
         )
+    if isinstance(template, RequestTemplate):
+        doubt = order_doubt(template.system_instruction, template.prompt, media=bool(template.media))
+        if doubt is not None:
+            warn((doubt,))
     more = _take_media(checked.request, len(template.media), marks)
     pieces, slots, raw = marks.split(encode_json(checked.request))
     sources = [parse_text(medium.source, "RequestTemplate(media=)") for medium in template.media]

@@ -48,7 +48,8 @@ class BatchCaches:
             )
         self._store, self._gateway, self._build, self._me, self._now, self._log = store, gateway, build, me, now, log
         self._books = books
-        self._folder = f"{generation_path(build.batch, build.generation)}/caches/{segment(str(gateway.identity))}/{segment(build.model)}"
+        place = f"{segment(str(gateway.identity))}/{segment(build.model)}"
+        self._folder = f"{generation_path(build.batch, build.generation)}/caches/{place}"
         self._standing: dict[str, tuple[CacheUse, PromptCache, datetime] | None] = {}
 
     def prefix(self, shard: Shard) -> Prefix | None:

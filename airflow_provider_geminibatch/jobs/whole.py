@@ -33,6 +33,7 @@ from airflow_provider_geminibatch.core.model import Build, Outcomes, Owner
 from airflow_provider_geminibatch.core.names import short
 from airflow_provider_geminibatch.core.steps import Policy, sends_again
 from airflow_provider_geminibatch.gemini.gateway import Gateway
+from airflow_provider_geminibatch.gemini.prompt_caches import PromptCaches
 from airflow_provider_geminibatch.jobs import rounds
 from airflow_provider_geminibatch.jobs.budget import Books, Estimating, charge_build, refuse_build, settle_build
 from airflow_provider_geminibatch.jobs.canary import has_begun, keep_what_came, run_canary
@@ -220,10 +221,13 @@ class _Walk:
         # Without the root there is nothing. Of rounds and rungs the rows stay as they are: the refusal is on record, and no reason
         # to lose what is there or to ask no others.
         root = step.build == "root"
+        if not root and not isinstance(self._gateways(conn_id), PromptCaches):
+            policy = msgspec.structs.replace(policy, cache=False)  # a rung may ask by a route that takes none
         end = submit(
             self._manifest if root else self._standing.manifest_of(build),
             store=self._desk.store, gateway=self._gateways(conn_id), me=self._desk.me, now=self._desk.now,
-            log=self._desk.log, files=self._desk.files, past_refusals=not root, **{**self._submitting, "policy": policy},
+            log=self._desk.log, files=self._desk.files, past_refusals=not root, books=self._books(),
+            **{**self._submitting, "policy": policy},
         )  # fmt: skip
         self._seen.submitted[step.build] = (None, "") if isinstance(end, Submitted) else (end.until, end.why)
 

@@ -72,6 +72,7 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
     GeminiBatchPrepareOperator, and returns what GeminiBatchLoadOperator returns.
 
     :param reuse: As for GeminiBatchSubmitOperator: rows that were answered before are not asked again.
+    :param cache: As for GeminiBatchSubmitOperator: what requests have in common goes into a prompt cache.
     :param canary: Asks a sample first, row by row, and sends nothing when it comes back bad: ``Canary(rows=50)``.
     :param to: The landing. A mapped task needs ``outlets=[landing.outlet]`` in ``partial()`` too.
     :param part: Which of ``to.parts`` this task lands.
@@ -107,6 +108,7 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
         part: str | None = None,
         canary: Canary | None = None,
         reuse: Reuse | bool = False,
+        cache: bool = False,
         window: Window | None = None,
         window_offset: Offset | None = None,
         max_unresolved: float = Thresholds().max_unresolved,
@@ -134,6 +136,7 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
             to.place.own_part(part)
         self.canary = canary
         self.reuse = reuse
+        self.cache = cache
         self.window = window
         self.window_offset = window_offset
         self.max_unresolved = max_unresolved
@@ -228,7 +231,7 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
                 max_tries=attempt.max_tries,
                 later_try=attempt.try_number > 1,
                 stuck_at=self._stuck_at(manifest),
-                submit_policy=Policy(settle=config.settle_time()),
+                submit_policy=Policy(settle=config.settle_time(), cache=self.cache),
                 part=self.to.place.own_part(self.part),
                 files=AirflowFiles(),
             )

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from airflow_provider_geminibatch.core.cost_estimate import CostEstimate
     from airflow_provider_geminibatch.core.model import Build
     from airflow_provider_geminibatch.gemini.gateway import Gateway
+    from airflow_provider_geminibatch.jobs.budget import Books
     from airflow_provider_geminibatch.jobs.submit import Submitted, Waiting
     from airflow_provider_geminibatch.storage.store import Store
 
@@ -55,6 +56,8 @@ class GeminiBatchSubmitOperator(BaseOperator):
     :param canary: Asks a sample first, row by row, and sends nothing when it comes back bad: ``Canary(rows=50)``.
     :param reuse: Looks for answers that the same model gave to the same requests before, in this workspace, and sends only what
         is left: ``True`` or ``Reuse(max_age=…)``.
+    :param cache: Puts what the requests have in common (system instruction, tools) into a prompt cache, where that is large enough;
+        on the Developer API only.
     :param deferrable: Wait in the triggerer (default) or on the worker.
     """
 
@@ -70,6 +73,7 @@ class GeminiBatchSubmitOperator(BaseOperator):
         budget: str = "upper_bound",
         canary: Canary | None = None,
         reuse: Reuse | bool = False,
+        cache: bool = False,
         deferrable: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -80,6 +84,7 @@ class GeminiBatchSubmitOperator(BaseOperator):
         self.budget = budget
         self.canary = canary
         self.reuse = reuse
+        self.cache = cache
         self.deferrable = deferrable
         self._reused: dict[str, int] = {}
         usd_limit(max_cost_usd, budget)
@@ -141,13 +146,26 @@ class GeminiBatchSubmitOperator(BaseOperator):
                     task=str(attempt.batch),
                     max_tries=attempt.max_tries,
                     later_try=resumed or attempt.try_number > 1,
-                    policy=_policy(),
+                    policy=_policy(self.cache),
+                    books=self._books(manifest, ledgers, attempt.me),
                     files=AirflowFiles(),
                     now=utc_now,
                     log=log,
                 )
                 for manifest, store in ledgers
             ]
+
+    def _books(self, manifest: Manifest, ledgers: Sequence[tuple[Manifest, Store]], me: str) -> Books | None:
+        """What keeping prompt caches of a build is charged to: what the others leave of the limit."""
+        from airflow_provider_geminibatch.jobs.budget import Books, charged_usd
+
+        limit = usd_limit(self.max_cost_usd)
+        if limit is None or not self.cache:
+            return None
+        stores = {one.path.partition("/builds/")[0]: store for one, store in ledgers}
+        mine = manifest.path.partition("/builds/")[0]
+        others = (charged_usd(store, one, now=utc_now) for one, store in stores.items() if one != mine)
+        return Books(stores[mine], mine, limit - sum(others, Decimal(0)), me=me, now=utc_now)
 
     def _afford(
         self, ledgers: Sequence[tuple[Manifest, Store]], context: Context, at: At, *, charging: bool = True
@@ -235,7 +253,7 @@ def _build_id(manifest: Manifest) -> str:
     return manifest.path.rpartition("/")[2].removesuffix(".json")
 
 
-def _policy() -> Any:
+def _policy(cache: bool) -> Any:
     from airflow_provider_geminibatch.core.steps import Policy
 
-    return Policy(settle=config.settle_time())
+    return Policy(settle=config.settle_time(), cache=cache)
