@@ -59,7 +59,6 @@ from airflow_provider_geminibatch.jobs.media_uploads import MediaUploads, Placed
 from airflow_provider_geminibatch.jobs.prompt_caches import BatchCaches
 from airflow_provider_geminibatch.jobs.room import Wave
 from airflow_provider_geminibatch.jobs.sending import Cached, Survey, outgoing, survey, with_keys
-from airflow_provider_geminibatch.jobs.table_inputs import cut_input, in_tables
 from airflow_provider_geminibatch.storage import facts as fact_store
 from airflow_provider_geminibatch.storage.files import Files, PlainFiles
 from airflow_provider_geminibatch.storage.store import Store, must_read
@@ -255,11 +254,11 @@ class _Walker:
         found = self._listed.get(self._name(shard, 1))
         return msgspec.structs.replace(evidence, swept=True, found=(found,) if found else ())
 
-    def _start(self, shard: Shard, facts: ShardFacts, step: steps.Start, evidence: Evidence) -> Evidence | None:
     def _pages(self) -> Iterator[JobPage]:
         """The list, as far as it can show a job of this workspace."""
         return pages(self._gateway, f"{name_mark(self._build.workspace_id)}*")
 
+    def _start(self, shard: Shard, facts: ShardFacts, step: steps.Start, evidence: Evidence) -> Evidence | None:
         self._begin()
         claim = Claim(
             owner=self._me, at=self._now(), display_name=self._name(shard, step.attempt),
@@ -300,18 +299,8 @@ class _Walker:
             uploaded = msgspec.structs.replace(step.reuse, owner=self._me, at=self._now())
         else:
             assert facts.last is not None
-            uploaded = (
-                self._cut(shard, step.attempt)
-                if in_tables(shard)
-                else self._uploaded(shard, facts.last.claim.display_name)
-            )
+            uploaded = self._uploaded(shard, facts.last.claim.display_name)
         self._put(shard, step.attempt, "uploaded", uploaded)
-
-    def _cut(self, shard: Shard, attempt: int) -> Uploaded:
-        """The input of a shard whose requests lie in BigQuery, where they stay."""
-        made = cut_input(self._gateway, shard, attempt, self._answered(shard), me=self._me, now=self._now)
-        self._log.info("%s lies in %s; nothing is uploaded", shard, made.file_name)
-        return made
 
     def _uploaded(self, shard: Shard, display_name: str) -> Uploaded:
         answered = self._answered(shard)
@@ -365,8 +354,7 @@ class _Walker:
             self._named(shard, step.attempt, reply.job)
         elif isinstance(reply, Refused):
             sent = facts.last.uploaded if facts.last else None
-            gone = frozenset(sent.left_out if sent else ())
-            text = reply.text if in_tables(shard) else with_keys(self._store, shard, reply.text, gone)
+            text = with_keys(self._store, shard, reply.text, frozenset(sent.left_out if sent else ()))
             self._put(
                 shard, step.attempt, "refused",
                 Refusal(owner=self._me, at=self._now(), code=reply.code, text=text, retry_after_seconds=reply.retry_after_seconds),
@@ -401,6 +389,7 @@ class _Walker:
             return msgspec.structs.replace(evidence, unsure=str(error))
         doubtful = "".join(
             f"{job.name} has its name, but the service shows it with model {job.model!r} and file {job.input_file!r}"
+            + (f", and {job.oddity}" if job.oddity else "")
             for job in seen.doubtful[:1]
         )
         fenced = facts.last is not None and facts.last.fenced is not None
@@ -413,7 +402,6 @@ class _Walker:
             evidence, found=seen.found, doubtful=doubtful, swept=True, unlisted=evidence.unlisted + counted,
             service_now=seen.at, unsure="",
         )  # fmt: skip
-            + (f", and {job.oddity}" if job.oddity else "")
 
     def _revoke(self, shard: Shard, facts: ShardFacts, step: steps.Revoke, evidence: Evidence) -> None:
         self._put(shard, step.attempt, "void", Void(owner=self._me, at=self._now(), why=step.why))
