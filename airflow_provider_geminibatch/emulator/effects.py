@@ -11,13 +11,14 @@ from airflow_provider_geminibatch.emulator.parsing import field
 from airflow_provider_geminibatch.emulator.scenarios import Params
 from airflow_provider_geminibatch.emulator.wire import Json
 
-# What a failed row says, by google.rpc code. The codes are reported, and the text of 4; the other texts are assumed.
+# What a failed row says, by google.rpc code. The codes are reported, and the texts of 4 and 9; the others are assumed.
 _MESSAGES: Mapping[int, str] = {
     3: "Request contains an invalid argument.",
     4: "Request deadline exceeded before prefill finished",
     5: "Requested entity was not found.",
     7: "The caller does not have permission",
     8: "Resource has been exhausted (e.g. check quota).",
+    9: "Service agents are being provisioned. Please try again in a few minutes.",
     13: "Internal error encountered.",
     14: "The service is currently unavailable.",
 }
@@ -125,6 +126,11 @@ def _thoughts_only(body: Json, row: Row, params: Params) -> Json:
     return _candidate(body, {"content": content, "finishReason": params["reason"], "index": 0}, 0)
 
 
+def _no_total_tokens(body: Json, row: Row, params: Params) -> Json:
+    used = {name: count for name, count in body["response"]["usageMetadata"].items() if name != "totalTokenCount"}
+    return {"response": {**body["response"], "usageMetadata": used}}
+
+
 def _usage_metadata(body: Json, row: Row, params: Params) -> Json:
     response = dict(body.get("response") or {})
     tokens = response.pop("tokenCount", None)
@@ -173,6 +179,7 @@ _BODY: Mapping[str, Callable[[Json, Row, Params], Json]] = {
     "empty": _generating(_empty),
     "blocked": _generating(_blocked),
     "prompt_blocked": _generating(_prompt_blocked),
+    "no_total_tokens": _generating(_no_total_tokens),
     "usage_metadata": _usage_metadata,
     "short_vector": _short_vector,
     "failed_rows": _failed,

@@ -94,6 +94,12 @@ _TABLE = (
         {"done": 0.9},
     ),
     Scenario(
+        "unwritable_output",
+        "job",
+        "A Vertex AI job is done with all rows and ends as FAILED, code 7: its outputInfo names a folder in which nothing lies.",
+        "reported",
+    ),
+    Scenario(
         "sharded_output",
         "job",
         "The output of a Vertex AI job is in `shards` objects, `predictions.jsonl-00000-of-00003` and so on.",
@@ -110,6 +116,12 @@ _TABLE = (
         "output_decoys",
         "job",
         "`predictions.jsonl.metadata` and `row_count.json` lie beside the output of a Vertex AI job.",
+        "reported",
+    ),
+    Scenario(
+        "numeric_extras",
+        "job",
+        "Texts beside the request of a Vertex AI row, the key among them, that are digits come back as numbers: `000` as 0.",
         "reported",
     ),
     Scenario(
@@ -169,6 +181,7 @@ _TABLE = (
     Scenario("duplicate_differing", "row", "The row comes twice, with two answers.", "assumed"),
     Scenario("keyless", "row", "The row comes without its key.", "reported"),
     Scenario("unknown_key", "row", "The row comes under a key that nobody sent.", "assumed"),
+    Scenario("no_total_tokens", "row", "The usageMetadata of an answer has no totalTokenCount.", "reported"),
     Scenario(
         "usage_metadata",
         "row",

@@ -38,6 +38,7 @@ from airflow_provider_geminibatch.emulator.vertex_routes import (
     vertex_handlers,
     vertex_project,
 )
+from airflow_provider_geminibatch.emulator.vertex_wire import vertex_refused
 from airflow_provider_geminibatch.emulator.wire import (
     Call,
     Dropped,
@@ -263,6 +264,7 @@ class Emulator:
         return self._batches.generated(project, now, file_id)
 
     def _interfere(self, endpoint: str) -> None:
+        on_vertex = endpoint.startswith("vertex.")
         if self._befallen("dropped_calls", endpoint):
             raise Dropped
         refusal = self._befallen("refused_calls", endpoint)
@@ -270,10 +272,12 @@ class Emulator:
             raise Refused(refusal["code"], refusal["status"], refusal["message"])
         busy = self._befallen("burst_429", endpoint)
         if busy:
-            raise over_quota(retry_after=busy["retry_after"])
+            after = busy["retry_after"]
+            raise vertex_refused("quota", retry_after=after) if on_vertex else over_quota(retry_after=after)
         busy = self._befallen("burst_503", endpoint)
         if busy:
-            raise refused("overloaded", retry_after=busy["retry_after"])
+            after = busy["retry_after"]
+            raise (vertex_refused if on_vertex else refused)("overloaded", retry_after=after)
 
     def _befallen(self, name: str, endpoint: str) -> Params | None:
         return self._scenarios.happens(name, lambda params: params["endpoint"] in (endpoint, "*"))

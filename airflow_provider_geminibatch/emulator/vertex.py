@@ -65,7 +65,7 @@ class Vertex:
             self._leave_foreign(call, body)
             raise Dropped
         schemes = (self._places.sources, self._places.destinations)
-        asked = read_create(body, call.params["project"], call.params["location"], self._elsewhere, schemes)
+        asked = read_create(body, call.params["location"], self._elsewhere, schemes)
         self._leave_foreign(call, body)
         job = self._new(call, asked, self._register.ordinal)
         self._due[job.id] = self._register.chooser(asked.display_name)
@@ -86,9 +86,12 @@ class Vertex:
         return Reply(body={**({"batchPredictionJobs": shown} if shown else {}), **token})
 
     def cancel(self, call: Call) -> Reply:
-        """vertex.cancel: begins to cancel; nothing for a job that has ended (assumed)."""
+        """vertex.cancel: begins to cancel. Of a job that has ended it is refused (seen of a failed one)."""
         job = self._found(call)
-        if job.state(call.now) not in ENDED and job.cancelled is None:
+        state = job.state(call.now)
+        if state in ENDED:
+            raise vertex_refused("ended", state=state)
+        if job.cancelled is None:
             self._register.put(replace(job, cancelled=call.now))
         return Reply(body={})
 
@@ -177,7 +180,10 @@ class Vertex:
         try:
             destination.check()
             output = written(lines(job, job.shape, self._seed, rows, self._look), destination.blob())
-            info = destination.write(output.lines, job.folder, job.traits)
+            if "unwritable_output" in job.traits:
+                info = {"gcsOutputDirectory": f"{job.destination.rstrip('/')}/{job.folder}"}
+            else:
+                info = destination.write(output.lines, job.folder, job.traits)
         except Unimportable as reason:
             return replace(self._failed(job, reason), ends=job.ends)
         return replace(job, written=Written(output, rows, info))

@@ -51,7 +51,6 @@ class Asked:
 
 def read_create(
     body: Json,
-    project: str,
     location: str,
     elsewhere: Mapping[str, Sequence[str]],
     schemes: tuple[Collection[str], Collection[str]],
@@ -69,7 +68,7 @@ def read_create(
         raise vertex_refused("long_name")
     sources = _place(field(body, "inputConfig"), "instancesFormat", _SOURCES, "no_source", schemes[0])
     destination = _place(field(body, "outputConfig"), "predictionsFormat", _DESTINATIONS, "no_destination", schemes[1])
-    kind, model = _model(field(body, "model"), project, location, elsewhere)
+    kind, model = _model(field(body, "model"), location, elsewhere)
     _check_labels(field(body, "labels", {}))
     _check_key(field(field(body, "encryptionSpec", {}), "kmsKeyName", ""), location, model)
     echo = {each: field(body, each) for each in _ECHOED if field(body, each) is not None}
@@ -101,7 +100,7 @@ def _place(
     return uris
 
 
-def _model(name: str, project: str, location: str, elsewhere: Mapping[str, Sequence[str]]) -> tuple[Kind, str]:
+def _model(name: str, location: str, elsewhere: Mapping[str, Sequence[str]]) -> tuple[Kind, str]:
     """What kind of model it is and its short name: one of Google's, or a tuned one, of which nothing more is known."""
     tuned = _TUNED.fullmatch(name)
     if tuned:
@@ -117,7 +116,7 @@ def _model(name: str, project: str, location: str, elsewhere: Mapping[str, Seque
         raise vertex_refused("model_elsewhere", model=name, location=location)
     model = find_vertex_model(published["model"], location, elsewhere)
     if model is None:
-        raise vertex_refused("no_model", project=project, location=location, model=published["model"])
+        raise vertex_refused("no_batch_model", model=published["model"])
     return _kind(model, name), model.name
 
 

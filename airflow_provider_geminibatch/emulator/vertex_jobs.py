@@ -19,6 +19,7 @@ RUN_LIMIT = timedelta(hours=24)
 CANCEL_TAKES = timedelta(minutes=3)
 # How long reading the input takes before it fails; assumed.
 IMPORT_TAKES = timedelta(minutes=2)
+PENDING_FOR = timedelta(minutes=1)
 _PREFIX = "JOB_STATE_"
 ENDED = frozenset(
     f"{_PREFIX}{state}" for state in ("SUCCEEDED", "PARTIALLY_SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED")
@@ -26,7 +27,7 @@ ENDED = frozenset(
 # When the documents say that endTime and error are there.
 _END_TIMES = frozenset(f"{_PREFIX}{state}" for state in ("SUCCEEDED", "FAILED", "CANCELLED"))
 _ERRORS = frozenset(f"{_PREFIX}{state}" for state in ("FAILED", "CANCELLED"))
-_CANCELLED: Json = {"code": 1, "message": "The job was cancelled."}  # assumed
+_CANCELLED: Json = {"code": 1, "message": "CANCELED"}
 _CUT: Json = {"code": 4, "message": "The job exceeded its maximum running time of 24 hours."}  # assumed
 
 
@@ -77,8 +78,8 @@ class VertexJob(Job):
 
     @property
     def folder(self) -> str:
-        """The name of its output folder: a time in microseconds of UTC, of its start (assumed); no two jobs share one."""
-        moment = self.starts + timedelta(microseconds=self.number)
+        """The name of its output folder: the time of its creation in microseconds; no two jobs of the emulator share one."""
+        moment = self.created + timedelta(microseconds=self.number)
         return f"prediction-model-{microseconds(moment)}"
 
     @property
@@ -104,8 +105,8 @@ class VertexJob(Job):
             return self.ending().state
         if now >= self.starts:
             return f"{_PREFIX}RUNNING"
-        # The shortest waits are never in a queue; that a job is PENDING at first is what a sample reply shows.
-        return f"{_PREFIX}QUEUED" if "queued" in self.traits or self.expires else f"{_PREFIX}PENDING"
+        # A create replies PENDING, and who asks later sees QUEUED (both seen); from when on is assumed.
+        return f"{_PREFIX}PENDING" if now < self.created + PENDING_FOR else f"{_PREFIX}QUEUED"
 
     def ending(self) -> Ending:
         """How it ends if nobody cancels it."""
@@ -116,6 +117,8 @@ class VertexJob(Job):
         if "job_failed" in self.traits:
             failed = self.traits["job_failed"]
             return Ending(f"{_PREFIX}FAILED", failed["done"], {"code": failed["code"], "message": failed["message"]})
+        if "unwritable_output" in self.traits:
+            return Ending(f"{_PREFIX}FAILED", 1.0, {"code": 7, "message": self._unwritable()})
         if "cut" in self.traits:
             return Ending(str(self.traits["cut"]["state"]), self.traits["cut"]["done"], _CUT)
         if "never_finishes" in self.traits:
@@ -123,6 +126,11 @@ class VertexJob(Job):
         if "partially_succeeded" in self.traits:
             return Ending(f"{_PREFIX}PARTIALLY_SUCCEEDED", self.traits["partially_succeeded"]["done"])
         return Ending(f"{_PREFIX}SUCCEEDED", 1.0)
+
+    def _unwritable(self) -> str:
+        agent = f"service-{self.project}@gcp-sa-aiplatform.iam.gserviceaccount.com"
+        place = f"{self.destination.rstrip('/')}/{self.folder}/predictions.jsonl"
+        return f'Service account {agent} doesn\'t have sufficient permission "storage.objects.create" to write {place}.'
 
     def ended_at(self, now: datetime) -> datetime | None:
         """When it ended, or None while it has not."""
@@ -169,7 +177,7 @@ class VertexJob(Job):
         return {
             "name": self.name,
             **self.asked,
-            "modelVersionId": "default",
+            "modelVersionId": "1",
             "state": state,
             "createTime": microseconds(self.created),
             **({"startTime": microseconds(self.starts)} if started else {}),

@@ -64,11 +64,9 @@ class Objects:
 
     def _found(self, uri: str) -> list[StoredObject]:
         bucket, name = split_uri(uri)
-        try:
-            one = self._buckets.get(bucket, name)
-            many = self._buckets.list(bucket, name.partition("*")[0]) if "*" in name else []
-        except Refused as refusal:
-            raise Unimportable(f"Failed to import data. {refusal.message}", code=5) from None
+        _check_bucket(self._buckets, bucket)
+        one = self._buckets.get(bucket, name)
+        many = self._buckets.list(bucket, name.partition("*")[0]) if "*" in name else []
         found = [one] if one else [stored for stored in many if fnmatchcase(stored.name, name)]
         if not found:
             raise Unimportable(f"Failed to import data. Not found: URI {uri}", code=5)
@@ -83,11 +81,7 @@ class Folder:
 
     def check(self) -> None:
         """Raise Unimportable for a bucket that is not there."""
-        bucket = split_uri(self._prefix)[0]
-        try:
-            self._buckets.list(bucket, "\0")
-        except Refused as refusal:
-            raise Unimportable(f"Failed to export data to gs://{bucket}. {refusal.message}", code=5) from None
+        _check_bucket(self._buckets, split_uri(self._prefix)[0])
 
     def blob(self) -> Blob:
         """An empty blob that reckons its checksums as it grows."""
@@ -139,6 +133,15 @@ class Places:
             "gs": lambda uris: Objects(buckets, uris, input_bytes)
         }
         self.destinations: dict[str, Callable[[str], Destination]] = {"gs": lambda uri: Folder(buckets, uri)}
+
+
+def _check_bucket(buckets: Buckets, name: str) -> None:
+    """Raise what was seen of a bucket that is not there, for input and output alike."""
+    try:
+        buckets.bucket(name)
+    except Refused as refusal:
+        why = "Please check that the bucket exists and permissions are set correctly."
+        raise Unimportable(f"Failed to get GCS bucket location for {name}. {why}", code=9) from refusal
 
 
 def scheme_of(uri: str) -> str:

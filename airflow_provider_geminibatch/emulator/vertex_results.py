@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from array import array
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from random import Random
 from typing import Any
 
@@ -27,6 +27,7 @@ _STATUS: Mapping[int, tuple[int, str]] = {
     5: (404, "NOT_FOUND"),
     7: (403, "PERMISSION_DENIED"),
     8: (429, "RESOURCE_EXHAUSTED"),
+    9: (400, "FAILED_PRECONDITION"),
     13: (500, "INTERNAL"),
     14: (503, "UNAVAILABLE"),
 }
@@ -60,6 +61,8 @@ def _lines_of(
     columns = shape.fill({**beside, "request": line.get("request")})
     if "extras_dropped" in job.traits:
         columns = {"request": columns["request"]}
+    if "numeric_extras" in job.traits:
+        columns = {name: _as_number(value) if name != "request" else value for name, value in columns.items()}
     if "keyless" in effects:
         columns = {name: value for name, value in columns.items() if name not in ("key", "metadata")}
     head = {"processed_time": processed, **columns}
@@ -71,9 +74,9 @@ def _lines_of(
                 response["modelVersion"] = f"{response['modelVersion'].partition('@')[0]}@default"
             yield {"status": "", **head, "response": response}
         else:
-            # What the response of a failed row is, is not known: one of three, by the row.
+            # The documents show an empty object; that it may be null or not there is assumed.
             draw = draw_unit(seed, job.ordinal, index, "response")
-            empty: Json = {"response": {}} if draw < 0.4 else {"response": None} if draw < 0.7 else {}
+            empty: Json = {"response": {}} if draw < 0.8 else {"response": None} if draw < 0.9 else {}
             yield {"status": status_text(error), **head, **empty}
 
 
@@ -109,9 +112,14 @@ def _unanswerable(request: Any, kind: str, look: Look) -> Json | None:
     return None
 
 
+def _as_number(value: Any) -> Any:
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
 def _processed(moment: datetime) -> str:
-    milliseconds = moment - timedelta(microseconds=moment.microsecond % 1000)
-    return milliseconds.isoformat(timespec="milliseconds")
+    """A time as rows have it: milliseconds without their last zeros (seen)."""
+    text = moment.isoformat(timespec="milliseconds")
+    return f"{text[:-6].rstrip('0').rstrip('.')}{text[-6:]}"
 
 
 __all__ = ["lines", "status_text"]

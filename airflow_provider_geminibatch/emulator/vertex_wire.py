@@ -34,7 +34,15 @@ _REFUSALS: Mapping[str, Text] = {
         "PERMISSION_DENIED",
         "Permission '{permission}' denied on resource '//aiplatform.googleapis.com/{resource}' (or it may not exist).",
     ),
+    "quota": Text(
+        429,
+        "RESOURCE_EXHAUSTED",
+        "Resource exhausted. Please try again later. Please refer to "
+        "https://cloud.google.com/vertex-ai/generative-ai/docs/error-code-429 for more details.",
+    ),
+    "no_batch_model": Text(404, _MISSING, "The PublisherModel {model} does not exist."),
     # assumed from here on
+    "overloaded": Text(503, "UNAVAILABLE", "The service is currently unavailable."),
     "no_job": Text(404, _MISSING, "The BatchPredictionJob does not exist."),
     "required": Text(400, _BAD, "The field {field} is required."),
     "long_name": Text(400, _BAD, "The display name must be at most 128 characters long."),
@@ -52,15 +60,19 @@ _REFUSALS: Mapping[str, Text] = {
     "model_elsewhere": Text(400, _BAD, "The model {model} is not at the location {location} of the job."),
     "bad_key": Text(400, _BAD, "{key!r} is not a key at the location {location}."),
     "preview_key": Text(400, _STATE, "Security controls are not supported for preview models: {model}."),
+    "ended": Text(400, _STATE, "The BatchPredictionJob is in the state {state} and can not be cancelled."),
     "not_ended": Text(400, _STATE, "The BatchPredictionJob is in the state {state} and can not be deleted."),
     "flex_regional": Text(400, _STATE, "Flex requests are supported at the global endpoint only."),
 }
 
 
-def vertex_refused(name: str, **facts: object) -> Refused:
-    """The refusal of that name, with its text filled in."""
+def vertex_refused(name: str, *, retry_after: float = 0, **facts: object) -> Refused:
+    """The refusal of that name, with its text filled in and a Retry-After unless that is 0 s."""
     text = _REFUSALS[name]
-    return Refused(text.code, text.status, text.message.format(**facts))
+    refusal = Refused(text.code, text.status, text.message.format(**facts))
+    if retry_after:
+        refusal.headers["retry-after"] = f"{retry_after:g}"
+    return refusal
 
 
 def project_number(seed: int, project: str) -> str:

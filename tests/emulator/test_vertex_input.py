@@ -73,7 +73,8 @@ def test_a_line_that_is_no_object_fails_the_job(vertex, row):
     error = failure(vertex, line(), row)
     assert error["code"] == 3
     assert error["message"].startswith(
-        "Failed to import data. Error while reading data, error message: JSON parsing error in row starting at position "
+        "Failed to import data. Please check 'Prepare input' section of the batch predictions documentation. "
+        "Error while reading data, error message: JSON parsing error in row starting at position "
     )
 
 
@@ -92,6 +93,63 @@ def test_an_input_that_is_too_large_fails_the_job(vertex):
     assert "larger than 100 bytes" in failure(vertex, line(), line())["message"]
 
 
+def nested(levels):
+    return "1" if levels == 0 else f'{{"a":{nested(levels - 1)}}}'
+
+
+def test_objects_nested_beyond_fifteen_levels_fail_the_job(vertex):
+    fine, deep = (f'{{"request":{{"contents":[],"x":{nested(levels)}}}}}' for levels in (14, 15))
+    text = "Schema nested too deeply, at least 16 compared to the maximum allowed level of 15"
+    assert failure(vertex, fine, deep)["message"].endswith(text)
+    (row,) = vertex.results(vertex.create(fine))
+    assert "Unknown name" in row["status"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "says"),
+    [
+        ({"tools": [{"$defs": 1}]}, {}, 'Invalid field name "$defs"'),
+        ({"labels": {"a name": "x"}}, {}, 'Invalid field name "a name"'),
+        (
+            {"generationConfig": {"responseJsonSchema": {"type": ["string", "null"]}}},
+            {"generationConfig": {"responseJsonSchema": {"type": "string"}}},
+            "Repeated field must be imported as a JSON array. Field: request.generationConfig.responseJsonSchema.type.",
+        ),
+        (
+            {"generationConfig": {"responseSchema": {"enum": None}}},
+            {"generationConfig": {"responseSchema": {"enum": ["a"]}}},
+            "Only optional fields can be set to NULL. Field: enum;",
+        ),
+        ({"tools": [None]}, {}, "Only optional fields can be set to NULL. Field: tools;"),
+        ({"tools": [[]]}, {}, "Array specified for non-repeated field: request.tools."),
+        ({"labels": "x"}, {"labels": {"a": "b"}}, "This field: request.labels is not a record."),
+        (
+            {"contents": {"parts": [{"text": "x"}]}},
+            {},
+            "Repeated field must be imported as a JSON array. Field: request.contents.",
+        ),
+    ],
+)
+def test_what_cannot_be_one_table_fails_the_job(vertex, first, second, says):
+    error = failure(vertex, line(**first), line(**second))
+    assert error["code"] == 3
+    assert error["message"].startswith("Failed to import data. Please check 'Prepare input' section of the batch")
+    assert says in error["message"]
+
+
+def test_numbers_and_texts_in_one_place_are_fine(vertex):
+    lines = vertex.results(vertex.create(line(labels={"a": "1"}), line(labels={"a": 1})))
+    assert sorted(bool(row["status"]) for row in lines) == [False, True]
+
+
+def test_a_missing_list_comes_back_empty_and_a_missing_object_as_null(vertex):
+    tools = [{"googleSearch": {"timeRangeFilter": None}}]
+    lines = vertex.results(vertex.create(line(tools=tools, labels={"a": "b"}), line()))
+    seen = [(row["request"]["tools"], row["request"]["labels"]) for row in lines]
+    assert ([], None) in seen
+    assert (tools, {"a": "b"}) in seen
+
+
 def test_more_fields_than_a_table_has_columns_fail_the_job(vertex):
     rows = (line(labels={f"l{row}-{n}": "x" for n in range(64)}) for row in range(170))
     assert "Too many total leaf fields" in failure(vertex, *rows)["message"]
@@ -102,7 +160,11 @@ def test_a_bucket_that_is_not_there_fails_the_job_and_not_the_create(vertex):
     missing = {"predictionsFormat": "jsonl", "gcsDestination": {"outputUriPrefix": "gs://nowhere/out"}}
     assert "nowhere" in failure(vertex, line(), outputConfig=missing)["message"]
     source = {"instancesFormat": "jsonl", "gcsSource": {"uris": ["gs://nowhere/in.jsonl"]}}
-    assert failure(vertex, line(), inputConfig=source)["code"] == 5
+    error = failure(vertex, line(), inputConfig=source)
+    assert error["code"] == 9
+    assert error["message"] == (
+        "Failed to get GCS bucket location for nowhere. Please check that the bucket exists and permissions are set correctly."
+    )
 
 
 def test_a_bucket_that_goes_while_the_job_runs_fails_it_and_costs_nothing(vertex):
@@ -114,7 +176,7 @@ def test_a_bucket_that_goes_while_the_job_runs_fails_it_and_costs_nothing(vertex
     vertex.emulator.buckets.remove("results")
     vertex.emulator.clock.advance(hours=24)
     ended = vertex.get(job["name"])
-    assert (ended["state"], ended["error"]["code"]) == ("JOB_STATE_FAILED", 5)
+    assert (ended["state"], ended["error"]["code"]) == ("JOB_STATE_FAILED", 9)
     assert vertex.emulator.bill()["entries"] == []
 
 
@@ -155,10 +217,9 @@ def test_an_unknown_field_is_a_400_of_its_row(vertex):
     "row",
     [
         '{"key": "k", "request": null}',
-        '{"key": "k", "request": "text"}',
         '{"key": "k"}',
-        line(contents={"parts": []}),
-        line(contents=[{"parts": "text"}]),
+        line(contents=[{"parts": [{"inlineData": {"data": "?"}}]}]),
+        line(contents=[{"role": 3}]),
         line(contents=[{"parts": [{"fileData": {"fileUri": "gs://bucket/none.png"}}]}]),
         line(contents=[{"parts": [{"fileData": {"fileUri": "files/abc"}}]}]),
         line(

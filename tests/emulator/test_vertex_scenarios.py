@@ -44,7 +44,7 @@ def charged(emulator):
 def test_a_late_job_waits_for_what_does_not_fit_into_a_run(vertex, emulator, rows):
     emulator.scenario("late", hours=90)
     name = ended(vertex, *rows, hours=65)["name"]
-    assert vertex.get(name)["state"] == "JOB_STATE_PENDING"
+    assert vertex.get(name)["state"] == "JOB_STATE_QUEUED"
     emulator.clock.advance(hours=20)
     assert vertex.get(name)["state"] == "JOB_STATE_RUNNING"
     emulator.clock.advance(hours=5.1)
@@ -172,6 +172,22 @@ def test_sharded_output(vertex, emulator, rows):
     assert sorted(keys) == sorted(f"k{n}" for n in range(20))
 
 
+def test_unwritable_output(vertex, emulator, rows):
+    emulator.scenario("unwritable_output")
+    job = ended(vertex, *rows)
+    assert (job["state"], job["error"]["code"]) == ("JOB_STATE_FAILED", 7)
+    assert '"storage.objects.create" to write gs://bucket/out/prediction-model-2026' in job["error"]["message"]
+    assert job["completionStats"] == {"successfulCount": "20"}
+    assert folder(vertex, job) == {}
+    assert charged(emulator) == 20
+
+
+def test_numeric_extras(vertex, emulator, make_line):
+    emulator.scenario("numeric_extras")
+    lines = vertex.results(vertex.create(make_line("000", "x"), make_line("7", "x"), make_line("k7", "x")))
+    assert sorted((line["key"] for line in lines), key=str) == [0, 7, "k7"]
+
+
 def test_incremental_output(vertex, emulator, rows):
     emulator.scenario("incremental_output")
     job = vertex.create(*rows)
@@ -215,6 +231,7 @@ def test_extras_dropped(vertex, emulator, rows):
         (4, "Internal error occurred. Failed to get generateContentResponse: ", 4, "DEADLINE_EXCEEDED"),
         (5, "Internal error occurred. Failed to get generateContentResponse: ", 404, "NOT_FOUND"),
         (8, "RESOURCE_EXHAUSTED error occurred: ", 429, "RESOURCE_EXHAUSTED"),
+        (9, "Bad Request: ", 400, "FAILED_PRECONDITION"),
         (13, "Internal error occurred. Failed to get generateContentResponse: ", 500, "INTERNAL"),
         (14, "Internal error occurred. Failed to get generateContentResponse: ", 503, "UNAVAILABLE"),
     ],
@@ -257,6 +274,13 @@ def test_answers_that_are_of_no_use_have_an_empty_status(vertex, emulator, rows,
     emulator.scenario(scenario, rows=(3,))
     line = vertex.by_key(vertex.create(*rows))["k3"]
     assert (line["status"], candidate(line)["finishReason"]) == ("", finish)
+
+
+def test_no_total_tokens(vertex, emulator, rows):
+    emulator.scenario("no_total_tokens", rows=(3,))
+    lines = vertex.by_key(vertex.create(*rows))
+    assert "totalTokenCount" not in lines["k3"]["response"]["usageMetadata"]
+    assert charged(emulator) == 20
 
 
 def test_prompt_blocked(vertex, emulator, rows):
@@ -341,7 +365,9 @@ def test_rows_keep_the_scenarios_that_were_on_at_the_create(vertex, emulator, ro
 def test_a_burst_meets_the_next_calls_of_its_endpoint(vertex, emulator, scenario, status):
     emulator.scenario(scenario, endpoint="vertex.list", times=2, after=1)
     path = f"{vertex.parent}/batchPredictionJobs"
-    assert [vertex.call("GET", path).status for _ in range(4)] == [200, status, status, 200]
+    replies = [vertex.call("GET", path) for _ in range(4)]
+    assert [reply.status for reply in replies] == [200, status, status, 200]
+    assert "ai.google.dev" not in replies[1].body["error"]["message"]
 
 
 def test_slow_and_dropped_calls(vertex, emulator, rows):
