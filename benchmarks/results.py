@@ -197,8 +197,8 @@ def _rows(batch: str, count: int) -> Iterator[dict[str, str]]:
 # The ways ----------------------------------------------------------------------------------------------------------------
 
 
-def load(folder: Path, count: int, file_format: str = "parquet") -> int:
-    """Load as the task does it, without Airflow."""
+def load(folder: Path, count: int, file_format: str = "parquet", processes: int = 0) -> int:
+    """Load as the task does it, without Airflow; by as many processes as it has CPUs, unless their number is given."""
     from airflow_provider_geminibatch.core.landing import Place, RunRef
     from airflow_provider_geminibatch.core.manifest import parse_manifests
     from airflow_provider_geminibatch.core.model import Owner
@@ -215,10 +215,14 @@ def load(folder: Path, count: int, file_format: str = "parquet") -> int:
             parse_manifests(uris), open_store=LocalStore, gateway=InMemoryGateway(clock),
             landing=Place("answers", landing.uri, file_format), landing_store=FileLanding(landing), window="w",
             owner=Owner("results", "load"), run=RunRef("results", "once", "load"), thresholds=Thresholds(), me="me", now=clock,
-            log=LOG,
+            log=LOG, processes=processes or len(os.sched_getaffinity(0)),
         )  # fmt: skip
     assert landed.counts["answer"] == landed.manifest.rows
     return landed.manifest.rows
+
+
+def load_alone(folder: Path, count: int) -> int:
+    return load(folder, count, processes=1)
 
 
 def load_jsonl(folder: Path, count: int) -> int:
@@ -365,7 +369,7 @@ def reconcile(folder: Path, count: int) -> int:
 
 
 WAYS: dict[str, tuple[Any, int]] = {
-    "load": (load, 1), "floor": (floor, 1), "load jsonl": (load_jsonl, 1), "types": (types, 20), "reconcile": (reconcile, 1),
+    "load": (load, 1), "load 1": (load_alone, 1), "floor": (floor, 1), "load jsonl": (load_jsonl, 1), "types": (types, 20), "reconcile": (reconcile, 1),
 }  # fmt: skip
 
 

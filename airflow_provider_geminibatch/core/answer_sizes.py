@@ -10,6 +10,7 @@ import operator
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import compress
+from typing import Any
 
 import msgspec
 
@@ -93,6 +94,23 @@ class SizeTally:
                 for place, count in counts.items():
                     both._kinds[kind][place] = both._kinds[kind].get(place, 0) + count
         return both
+
+    def data(self) -> dict[str, Any]:
+        """What was counted, as plain data for another process."""
+        return {
+            "answers": self.answers,
+            "totals": self._totals,
+            "kinds": [list(counts.items()) for counts in self._kinds],
+        }
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> SizeTally:
+        """The tally that ``data`` was made of."""
+        tally = cls()
+        tally.answers, tally._totals = data["answers"], list(data["totals"])
+        first, second, third = (dict(map(tuple, counts)) for counts in data["kinds"])
+        tally._kinds = (first, second, third)
+        return tally
 
     def sizes(self) -> AnswerSizes:
         """What was counted, as a few numbers."""

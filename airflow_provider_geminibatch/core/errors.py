@@ -30,6 +30,7 @@
     │   ├── MediaRefused      a medium that the service cannot use, or will not have long enough
     │   └── ServiceChanged    the connection points at another service than the open jobs
     ├── WorkerDied            a process that wrote some of the shards of a build
+    ├── ReaderDied            a process that read the results of a shard
     ├── DeclarationChanged    the task's declaration changed while a paid job is open
     ├── LedgerUnreadable      a ledger that should be there is not, or is newer than this reader
     ├── JobsFailed            no job of a batch ended with results
@@ -366,6 +367,19 @@ class WorkerDied(GeminiBatchError):
     says: ClassVar[str] = (
         "{source}: a process that wrote some of its shards did not end well ({why}). Nothing was sealed, sent or paid. "
         "Retry the task; if it happens again, set processes=1, which takes longer and less memory."
+    )
+    retryable = True
+
+
+@dataclass(eq=False)
+class ReaderDied(GeminiBatchError):
+    """A process that read the results of a shard ended before it was done."""
+
+    shard: str
+    why: str
+    says: ClassVar[str] = (
+        "{shard}: a process that read its results did not end well ({why}). Nothing was landed; what was answered and paid is "
+        "kept. Retry the task; if it happens again, set processes=1, which takes longer and less memory."
     )
     retryable = True
 

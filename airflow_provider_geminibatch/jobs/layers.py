@@ -21,8 +21,9 @@ from airflow_provider_geminibatch.core.outcomes import SchemaCheck, classify, wi
 from airflow_provider_geminibatch.core.prices import NOTHING_SPENT, Spent, spent_on
 from airflow_provider_geminibatch.gemini.gateway import Gateway
 from airflow_provider_geminibatch.jobs.kept import KeptLayer, kept_layers
+from airflow_provider_geminibatch.jobs.lines import buffered
 from airflow_provider_geminibatch.jobs.price_list import prices_of_build
-from airflow_provider_geminibatch.jobs.results import Answered, Desk, answered, buffered, shard_name
+from airflow_provider_geminibatch.jobs.results import Answered, Desk, answered, shard_name
 from airflow_provider_geminibatch.jobs.segments import rung_bill, segment_line, segment_outcomes, segment_paths
 from airflow_provider_geminibatch.jobs.submit import read_build
 from airflow_provider_geminibatch.storage import facts as fact_store

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import msgspec
 
@@ -28,11 +28,11 @@ from airflow_provider_geminibatch.core.errors import BadRows, GeminiBatchError, 
 from airflow_provider_geminibatch.jobs.building import Progress
 from airflow_provider_geminibatch.jobs.declaration import Declaration
 from airflow_provider_geminibatch.jobs.parts import Bench, PartDone, Split, as_data, refuse_bad
+from airflow_provider_geminibatch.jobs.pipes import close, command_of, how_it_ended, send
 from airflow_provider_geminibatch.jobs.unique_keys import KeyMarks, Repeated
 from airflow_provider_geminibatch.storage.doors import Door
 
-# -P: what lies in the folder that the task runs in is nothing to import.
-_COMMAND = (sys.executable, "-P", "-m", "airflow_provider_geminibatch.jobs.part_worker")
+_COMMAND = command_of("airflow_provider_geminibatch.jobs.part_worker")
 
 
 class Told(msgspec.Struct, kw_only=True):
@@ -138,17 +138,17 @@ class _Run:
             if self._stopped.is_set():
                 process.kill()
         try:
-            _send(process, self._task)
+            send(process, self._task)
             yield process
         finally:
             if sys.exc_info()[0] is not None:
                 process.kill()
-            _close(process.stdin)
+            close(process.stdin)
             process.wait()
-            _close(process.stdout)
+            close(process.stdout)
 
     def _answer(self, process: subprocess.Popen[bytes], order: dict[str, Any]) -> PartDone:
-        _send(process, order)
+        send(process, order)
         assert process.stdout is not None
         for line in process.stdout:
             begin = line.find(_BEGINS)
@@ -162,7 +162,7 @@ class _Run:
                     self._progress.add(told.rows)
             if told.done is not None:
                 return told.done
-        raise WorkerDied(self._source_name, _how(process.wait()))
+        raise WorkerDied(self._source_name, how_it_ended(process.wait()))
 
     def _stop(self, error: BaseException) -> None:
         """End all workers. The first error is the one that is raised."""
@@ -171,29 +171,6 @@ class _Run:
             self._stopped.set()
             for process in self._alive:
                 process.kill()
-
-
-def _send(process: subprocess.Popen[bytes], order: dict[str, Any]) -> None:
-    assert process.stdin is not None
-    try:
-        process.stdin.write(msgspec.json.encode(order) + b"\n")
-        process.stdin.flush()
-    except BrokenPipeError:
-        return  # it has died; its silence says so
-
-
-def _close(pipe: IO[bytes] | None) -> None:
-    try:
-        if pipe is not None:
-            pipe.close()
-    except BrokenPipeError:
-        return
-
-
-def _how(code: int) -> str:
-    if code >= 0:
-        return f"it ended with code {code}"
-    return f"it was ended by signal {-code}" + (", as happens when memory runs out" if code == -9 else "")
 
 
 def _error(told: Told) -> GeminiBatchError:

@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-import gc
-import hashlib
-import io
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from itertools import accumulate
-from typing import Any, BinaryIO, NamedTuple, Self, cast
+from typing import Any, Protocol, Self
 
 import msgspec
 
 from airflow_provider_geminibatch.core.answer_sizes import SizeTally
 from airflow_provider_geminibatch.core.errors import ResultsBroken, ResultsNotReady, StoreUnreadable
-from airflow_provider_geminibatch.core.fast_outcomes import Block, read_lines
 from airflow_provider_geminibatch.core.landing import JobRef, ShardResult
 from airflow_provider_geminibatch.core.ledger import Attempt, Collected, End, ShardFacts, attempt_path
-from airflow_provider_geminibatch.core.model import JobSnapshot, Outcomes, Shard, Usage, state_row
-from airflow_provider_geminibatch.core.outcomes import Outcome, SchemaCheck, classify, with_raw
-from airflow_provider_geminibatch.core.prices import NOTHING_SPENT, Price, PriceList, Spent, of_picos, row_costs
+from airflow_provider_geminibatch.core.model import JobSnapshot, Outcomes, Shard, state_row
+from airflow_provider_geminibatch.core.outcomes import Outcome, SchemaCheck
+from airflow_provider_geminibatch.core.prices import NOTHING_SPENT, Price, PriceList, Spent
 from airflow_provider_geminibatch.core.prompt_cache import CacheUse
-from airflow_provider_geminibatch.core.reconcile import KINDS, LineCounts, Reconciled, Reconciler, distrust
+from airflow_provider_geminibatch.core.reconcile import KINDS, LineCounts, Reconciled, distrust
 from airflow_provider_geminibatch.gemini.gateway import Gateway
 from airflow_provider_geminibatch.jobs.download import fetch
+from airflow_provider_geminibatch.jobs.lines import Lines
 from airflow_provider_geminibatch.jobs.lookup import find_strays
-from airflow_provider_geminibatch.jobs.spooled import cells, spool_for
+from airflow_provider_geminibatch.jobs.reading import Read, read_results
 from airflow_provider_geminibatch.jobs.submit import end_fact
 from airflow_provider_geminibatch.jobs.wait import pause_until
 from airflow_provider_geminibatch.storage import facts as fact_store
@@ -41,6 +34,17 @@ from airflow_provider_geminibatch.storage.store import Store
 
 OUTPUT_LOOKS = (2.0, 4.0, 8.0)
 """Seconds between looks at a job that succeeded and does not name its output yet (seen: ellmer PR#926)."""
+
+
+class ShardReaders(Protocol):
+    """Processes that read results for this one."""
+
+    @property
+    def processes(self) -> int: ...
+
+    def start(self, shard: Shard, sealed: Collected, price: Price | None) -> Callable[[], Read]:
+        """Have a file read; what is returned waits for it. Raises as ``read_results`` does, then."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,10 @@ class Desk:
     """The local disk, where what lines came to may wait for the landing; None when there will be none, or none by columns."""
     raw: bool = False
     """Whether the lines themselves land too."""
+    processes: int = 1
+    """How many processes may read large results, shard by shard."""
+    readers: ShardReaders | None = None
+    """Those processes, where there are some."""
 
     def pause(self, seconds: float) -> None:
         """Hold this thread for a moment."""
@@ -174,20 +182,37 @@ def answered(
     unless_ready: bool = False,
     given_up: bool = False,
 ) -> Answered:
-    """What a shard came to. Raises ResultsNotReady while its job runs, ResultsBroken for a file that cannot be trusted.
+    """What a shard came to, as ``answering`` tells when it is done."""
+    return answering(
+        desk, prices, shard, check, unless_open=unless_open, unless_ready=unless_ready, given_up=given_up
+    )()
 
+
+def answering(
+    desk: Desk,
+    prices: PriceList | None,
+    shard: Shard,
+    check: SchemaCheck | None,
+    *,
+    unless_open: bool = False,
+    unless_ready: bool = False,
+    given_up: bool = False,
+) -> Callable[[], Answered]:
+    """Have a shard's results come and be read; what is returned waits for it, and gives what the shard came to.
+
+    Raises ResultsNotReady while its job runs, ResultsBroken for a file that cannot be trusted.
     With ``unless_open`` a shard without an end on record has no answers yet, which all its rows say, and with ``unless_ready``
     one whose results do not show yet, or cannot be trusted; ``given_up``, it never will have, whatever comes of its job.
     """
     facts = fact_store.shard_facts(desk.store, shard.ledger)
     if given_up or (unless_open and is_open(facts)):
-        return _open(shard, facts, prices, given_up)
+        return _known(_open(shard, facts, prices, given_up))
     if facts.needless:
-        return _without_need(shard)
+        return _known(_without_need(shard))
     strays = tuple(find_strays(desk.store, desk.gateway, shard, facts, me=desk.me, now=desk.now, log=desk.log))
     attempt = facts.job_attempt
     if attempt is None or attempt.job is None:
-        return _without_job(shard, facts, strays)
+        return _known(_without_job(shard, facts, strays))
     end, job = _ended(desk, shard, attempt, attempt.job.job_name)
     not_asked = len(attempt.uploaded.left_out) if attempt.uploaded else 0
     reference = JobRef(
@@ -206,25 +231,31 @@ def answered(
             why = "job CANCELLED at the service, and not by us"
         # What somebody called off there is not asked again behind their back.
         failure = Outcome(kind=Outcomes.FAILED, reason=why, code=end.error_code, transient=not called_off)
-        return Answered(shard, msgspec.structs.replace(result, failure=why), failure=failure, **common)
-    try:
-        collected, read = _collected(desk, shard, attempt, job, check, price)
-    except (ResultsNotReady, ResultsBroken):
-        if not unless_ready:
-            raise
-        return _open(shard, facts, prices)
-    desk.log.info("%s: %s", end.job_name, _summary(read.found, not_asked))
-    result = msgspec.structs.replace(result, path=collected.path, sha256=collected.sha256)
-    return Answered(
-        shard,
-        result,
-        found=read.found,
-        spent=read.spent,
-        versions=read.versions,
-        sizes=read.sizes,
-        spool=read.spool,
-        **common,
-    )
+        return _known(Answered(shard, msgspec.structs.replace(result, failure=why), failure=failure, **common))
+
+    def come() -> Answered:
+        collected, read = coming()
+        desk.log.info("%s: %s", end.job_name, _summary(read.found, not_asked))
+        sealed = msgspec.structs.replace(result, path=collected.path, sha256=collected.sha256)
+        return Answered(
+            shard, sealed, found=read.found, spent=read.spent, versions=read.versions, sizes=read.sizes, spool=read.spool,
+            **common,
+        )  # fmt: skip
+
+    def unready(wait: Callable[[], Any]) -> Any:
+        try:
+            return wait()
+        except (ResultsNotReady, ResultsBroken):
+            if not unless_ready:
+                raise
+            return _open(shard, facts, prices)
+
+    coming = unready(lambda: _collecting(desk, shard, attempt, job, check, price))
+    return _known(coming) if isinstance(coming, Answered) else lambda: unready(come)
+
+
+def _known(found: Answered) -> Callable[[], Answered]:
+    return lambda: found
 
 
 def shard_name(shard: Shard) -> str:
@@ -302,41 +333,59 @@ def _ended(desk: Desk, shard: Shard, attempt: Attempt, job_name: str) -> tuple[E
     return fact_store.put(desk.store, path, end_fact(job, owner=desk.me, at=desk.now())), job
 
 
-class _Read(NamedTuple):
-    """What a file came to."""
-
-    found: Reconciled
-    spent: Spent
-    versions: Mapping[str, int]
-    sizes: SizeTally
-    spool: Spool | None
+_Coming = Callable[[], tuple[Collected, Read]]
 
 
-def _collected(
+def _collecting(
     desk: Desk, shard: Shard, attempt: Attempt, job: JobSnapshot | None, check: SchemaCheck | None, price: Price | None
-) -> tuple[Collected, _Read]:
+) -> _Coming:
     """The results in the workspace: those that were collected before if they are unharmed, else a download."""
-    if attempt.collected is not None:
+    before = attempt.collected
+    if before is None:
+        return _downloading(desk, shard, attempt, job, check, price)
+    reading = _reading(desk, shard, before, check, price)
+
+    def come() -> tuple[Collected, Read]:
         try:
-            return attempt.collected, _read(desk, shard, attempt.collected, check, price)
+            return before, reading()
         except StoreUnreadable as error:
             desk.log.warning("%s Downloading it again.", error)
+        return _downloading(desk, shard, attempt, job, check, price)()
+
+    return come
+
+
+def _downloading(
+    desk: Desk, shard: Shard, attempt: Attempt, job: JobSnapshot | None, check: SchemaCheck | None, price: Price | None
+) -> _Coming:
     assert attempt.job is not None
     source = _with_output(desk, job or desk.gateway.job(attempt.job.job_name))
     path = attempt_path(shard.ledger, attempt.number, "results.jsonl")
     came = fetch(desk.gateway, desk.store, source.output_file, path, what=source.name, log=desk.log, pause=desk.pause)
-    mine = Collected(
-        owner=desk.me, at=desk.now(), path=path, size_bytes=came.size_bytes, sha256=came.sha256, lines=0
-    )  # fmt: skip
-    read = _read(desk, shard, mine, check, price)
-    why = distrust(read.found, len(attempt.uploaded.left_out) if attempt.uploaded else 0)
-    if why:
-        raise ResultsBroken(source.name, why)
-    mine = msgspec.structs.replace(mine, lines=read.found.lines.lines)
-    standing = fact_store.put(desk.store, attempt_path(shard.ledger, attempt.number, "collected"), mine)
-    if standing.sha256 != mine.sha256:
-        read = _read(desk, shard, standing, check, price)
-    return standing, read
+    mine = Collected(owner=desk.me, at=desk.now(), path=path, size_bytes=came.size_bytes, sha256=came.sha256, lines=0)
+    reading = _reading(desk, shard, mine, check, price)
+
+    def come() -> tuple[Collected, Read]:
+        read = reading()
+        why = distrust(read.found, len(attempt.uploaded.left_out) if attempt.uploaded else 0)
+        if why:
+            raise ResultsBroken(source.name, why)
+        counted = msgspec.structs.replace(mine, lines=read.found.lines.lines)
+        standing = fact_store.put(desk.store, attempt_path(shard.ledger, attempt.number, "collected"), counted)
+        if standing.sha256 != mine.sha256:
+            read = _reading(desk, shard, standing, check, price)()
+        return standing, read
+
+    return come
+
+
+def _reading(
+    desk: Desk, shard: Shard, sealed: Collected, check: SchemaCheck | None, price: Price | None
+) -> Callable[[], Read]:
+    """Have a file read: by another process, where there are some, from now on; else when it is waited for."""
+    if desk.readers is not None:
+        return desk.readers.start(shard, sealed, price)
+    return lambda: read_results(desk.store, desk.disk, shard, sealed, check, price)
 
 
 def _with_output(desk: Desk, job: JobSnapshot) -> JobSnapshot:
@@ -349,123 +398,6 @@ def _with_output(desk: Desk, job: JobSnapshot) -> JobSnapshot:
     if not job.output_file:
         raise ResultsNotReady(job.name, f"it is {job.state.lower()} and does not name its output yet")
     return job
-
-
-BLOCK_BYTES = 2 << 20
-"""How much of a file is read at once; a longer line comes whole."""
-
-
-class Lines:
-    """A result file, read through once in blocks of lines, and at places."""
-
-    def __init__(
-        self, store: Store, path: str, check: SchemaCheck | None, price: Price | None = None, *, raw: bool = False
-    ) -> None:
-        self._stack, self._check, self._price, self._raw = ExitStack(), check, price, raw
-        self.versions = Counter[str]()
-        self.sizes = SizeTally()
-        self._tokens, self._picos, self._priced = [0] * len(Usage.__struct_fields__), 0, True
-        self._through = self._stack.enter_context(buffered(store.open(path)))
-        self._at = self._stack.enter_context(store.open(path))
-        # Digests are made beside the reading: hashlib lets go of the interpreter.
-        self._thread = self._stack.enter_context(ThreadPoolExecutor(1, "geminibatch-digest"))
-        self.hash, self.size_bytes, self.cut = hashlib.sha256(), 0, False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *details: object) -> None:
-        self._stack.close()
-
-    def __iter__(self) -> Iterator[tuple[list[int], list[bytes], Block, list[int | None]]]:
-        """The lines in blocks: where each begins, the lines, what they came to, and what each cost, in picodollars."""
-        hashed: Future[None] | None = None
-        while data := self._through.read(BLOCK_BYTES):
-            if not data.endswith(b"\n"):
-                data += self._through.readline()
-            if hashed is not None:
-                hashed.result()
-            hashed = self._thread.submit(self.hash.update, data)
-            raws = data.split(b"\n")
-            places = [end + at for at, end in enumerate(accumulate(map(len, raws[:-1]), initial=self.size_bytes))]
-            self.size_bytes += len(data)
-            if not all(raws) or any(map(bytes.isspace, raws)):  # as what is behind the last line nearly always is
-                keep = [at for at, raw in enumerate(raws) if raw and not raw.isspace()]
-                raws, places = [raws[at] for at in keep], [places[at] for at in keep]
-            if raws:
-                with _without_collections():
-                    block = read_lines(raws, self._check)
-                self.cut = not block.readable[-1] and not data.endswith(b"\n")
-                yield places, raws, block, self._count(block)
-        if hashed is not None:
-            hashed.result()
-
-    def _count(self, block: Block) -> list[int | None]:
-        self.versions.update(block.version)
-        self.sizes.add_all(block.prompt, block.candidates, block.thoughts, block.total)
-        for at, counts in enumerate(block.counts):
-            self._tokens[at] += sum(counts)
-        if self._price is None:
-            # Nothing used costs nothing, whatever the price.
-            costs: list[int | None] = [None if any(counts) else 0 for counts in zip(*block.counts, strict=True)]
-            self._priced = self._priced and None not in costs
-            return costs
-        found = row_costs(self._price, block.prompt, block.candidates, block.thoughts, block.cached)
-        self._picos += sum(found)
-        return list[int | None](found)
-
-    @property
-    def spent(self) -> Spent:
-        """All tokens of the lines that were read, and what they cost."""
-        return Spent(Usage(*self._tokens), of_picos(self._picos) if self._priced else None)
-
-    def outcome_at(self, place: int) -> Outcome:
-        """The outcome of the line that begins at ``place``."""
-        self._at.seek(place)
-        line = self._at.readline()
-        outcome = classify(line, self._check).outcome
-        return with_raw(outcome, line) if self._raw else outcome
-
-
-@contextmanager
-def _without_collections() -> Iterator[None]:
-    """Keeps the collector of cycles from looking again and again at a block of parsed answers, which have none."""
-    on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if on:
-            gc.enable()
-
-
-def buffered(file: BinaryIO) -> BinaryIO:
-    """A file with a buffer of our size: those of object stores have slow lines, and those of the disk small buffers."""
-    return (
-        file if isinstance(file, io.BytesIO) else cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, file), 1 << 20))
-    )
-
-
-def _read(desk: Desk, shard: Shard, sealed: Collected, check: SchemaCheck | None, price: Price | None) -> _Read:
-    """Join a collected file to the shard's rows. Raises StoreUnreadable when it is not the file that was collected."""
-    spool = spool_for(desk.disk, check) if desk.disk else None
-    joining = Reconciler(shard.tag, shard.index, shard.rows)
-    with Lines(desk.store, sealed.path, check, price) as lines:
-        for places, raws, block, costs in lines:
-            rows = joining.add(block.keys, block.kinds, block.readable, places)
-            if spool is not None:
-                spool.add(cells(spool, rows, raws, block, costs))
-        found = joining.done(lines.outcome_at)
-        if spool is not None:
-            spool.finish()
-        if (lines.size_bytes, lines.hash.hexdigest()) != (sealed.size_bytes, sealed.sha256):
-            raise StoreUnreadable(
-                f"{desk.store.uri}/{sealed.path}", "it is not what was collected (size or checksum differ)"
-            )
-        if lines.cut:
-            # Without a length from the service, a cut between two chunks looks like an end.
-            raise ResultsBroken(f"the results of {shard}", "the last line is cut off")
-    return _Read(found, lines.spent, lines.versions, lines.sizes, spool)
 
 
 def _summary(found: Reconciled, not_asked: int) -> str:

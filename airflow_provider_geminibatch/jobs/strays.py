@@ -16,7 +16,8 @@ from airflow_provider_geminibatch.core.model import JobSnapshot
 from airflow_provider_geminibatch.core.names import segment
 from airflow_provider_geminibatch.core.prices import NOTHING_SPENT, Spent
 from airflow_provider_geminibatch.jobs.download import fetch
-from airflow_provider_geminibatch.jobs.results import Answered, Desk, Lines
+from airflow_provider_geminibatch.jobs.lines import Lines
+from airflow_provider_geminibatch.jobs.results import Answered, Desk
 from airflow_provider_geminibatch.storage import facts as fact_store
 
 _UNKNOWN = Spent(cost_usd=None)

@@ -21,6 +21,7 @@ from airflow_provider_geminibatch.hooks.locations import ConnIds, home_of
 from airflow_provider_geminibatch.hooks.outlook import on_record
 from airflow_provider_geminibatch.hooks.storage import open_store
 from airflow_provider_geminibatch.hooks.windows import Offset, Window, window_of
+from airflow_provider_geminibatch.jobs.pipes import processes_of
 from airflow_provider_geminibatch.jobs.wait import utc_now
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class GeminiBatchLoadOperator(BaseOperator):
     :param window_offset: Moves the window, as for ``GeminiBatchWindowSensor``.
     :param max_unresolved: Share of rows that may be without an answer.
     :param min_answers: Least number of answers.
+    :param processes: Processes that read the results of 50,000 rows or more, shard by shard; by default one for each CPU that
+        the task may use.
     :param gemini_conn_id: Connection of type ``geminibatch``, or several: each batch is asked for where it was submitted.
     """
 
@@ -66,6 +69,7 @@ class GeminiBatchLoadOperator(BaseOperator):
         window_offset: Offset | None = None,
         max_unresolved: float = Thresholds().max_unresolved,
         min_answers: int = Thresholds().min_answers,
+        processes: int | None = None,
         gemini_conn_id: ConnIds = GeminiBatchHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
@@ -82,6 +86,7 @@ class GeminiBatchLoadOperator(BaseOperator):
         self.window_offset = window_offset
         self.max_unresolved = max_unresolved
         self.min_answers = min_answers
+        self.processes = processes
         self.gemini_conn_id = gemini_conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -116,4 +121,5 @@ class GeminiBatchLoadOperator(BaseOperator):
                 now=utc_now,
                 log=log,
                 part=self.to.place.own_part(self.part),
+                processes=processes_of(self.processes),
             )

@@ -16,6 +16,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
 
+import msgspec
+
 from airflow_provider_geminibatch.storage.arrow_parts import pyarrow
 
 GROUP_ROWS = 8_192
@@ -43,10 +45,13 @@ ROW = "row"
 
 
 class Disk:
-    """The local disk's share of one task, which all its spools write to, and the landing that they write for."""
+    """The local disk's share of one task, which all its spools write to, and the landing that they write for.
 
-    def __init__(self, place: Any = None, most_bytes: int = SPOOL_BYTES) -> None:
-        self.place, self.left = place, most_bytes
+    With ``path`` it is for one spool, in a file of that name.
+    """
+
+    def __init__(self, place: Any = None, most_bytes: int = SPOOL_BYTES, path: str = "") -> None:
+        self.place, self.left, self.path = place, most_bytes, path
 
     def take(self, size_bytes: int) -> bool:
         """Whether so much may still be written."""
@@ -54,6 +59,17 @@ class Disk:
             return False
         self.left -= size_bytes
         return True
+
+    def give(self, size_bytes: int) -> None:
+        """Have back what was taken."""
+        self.left += size_bytes
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """What a spool has on the disk: for each group, where its pieces are and how long."""
+
+    pieces: dict[int, list[tuple[int, int]]]
+    size_bytes: int
 
 
 class _Held:
@@ -73,7 +89,7 @@ class _Held:
     def write(self, pieces: Sequence[Any]) -> None:
         if self.file is None:
             # Nameless where the system can do that: it goes with the process, whatever ends it.
-            self.file = tempfile.TemporaryFile(prefix="geminibatch-", buffering=0)  # noqa: SIM115 - lives as long as this
+            self.file = open(self.disk.path, "w+b", buffering=0) if self.disk.path else _nameless()  # noqa: SIM115 - lives as long as this
         left = [memoryview(piece) for piece in pieces]
         while left:
             # In one call, since after each the thread waits for the interpreter.
@@ -84,9 +100,13 @@ class _Held:
                 left[0] = left[0][done:]
 
     def let_go(self) -> None:
-        self.disk.left += self.size_bytes
+        self.disk.give(self.size_bytes)
         if self.file is not None:
             self.file.close()
+
+
+def _nameless() -> Any:
+    return tempfile.TemporaryFile(prefix="geminibatch-", buffering=0)
 
 
 class Spool:
@@ -116,6 +136,21 @@ class Spool:
         while self._writing:
             self._wait()
         self._thread.shutdown()
+
+    @property
+    def kept(self) -> Kept:
+        """What is on the disk, for whoever takes it over."""
+        return Kept(dict(self._pieces), self._held.size_bytes)
+
+    def take_over(self, kept: Kept, path: str) -> None:
+        """Have what a spool of another process kept; its file is nameless then. The disk's share of it is used already."""
+        self._held.size_bytes = kept.size_bytes
+        try:
+            self._held.file = open(path, "rb", buffering=0)  # noqa: SIM115 - lives as long as this
+            os.unlink(path)
+        except OSError:
+            return  # nothing was kept
+        self._pieces.update(kept.pieces)
 
     def _wait(self) -> None:
         try:
@@ -209,4 +244,4 @@ def _runs(rows: Sequence[int]) -> Iterator[tuple[int, int, int]]:
         yield rows[start] // GROUP_ROWS, start, len(rows)
 
 
-__all__ = ["GROUP_ROWS", "LINE_BYTES", "ROW", "Disk", "Spool", "in_order"]
+__all__ = ["GROUP_ROWS", "LINE_BYTES", "ROW", "Disk", "Kept", "Spool", "in_order"]

@@ -20,7 +20,7 @@ from airflow_provider_geminibatch.core.outcomes import classify
 from airflow_provider_geminibatch.core.verdict import Thresholds
 from airflow_provider_geminibatch.jobs import collect as collecting
 from airflow_provider_geminibatch.jobs import rows as landing_rows
-from airflow_provider_geminibatch.jobs.results import buffered
+from airflow_provider_geminibatch.jobs.lines import buffered
 from airflow_provider_geminibatch.jobs.submit import read_build
 from airflow_provider_geminibatch.storage import spool as spools
 from airflow_provider_geminibatch.storage.spool import Disk
@@ -106,7 +106,7 @@ def test_a_full_local_disk_costs_nothing_but_time(monkeypatch: pytest.MonkeyPatc
 
 
 def test_lines_are_decoded_once_where_nothing_is_odd(monkeypatch: pytest.MonkeyPatch) -> None:
-    from airflow_provider_geminibatch.jobs import results
+    from airflow_provider_geminibatch.jobs import lines
 
     again: list[bytes] = []
 
@@ -114,7 +114,7 @@ def test_lines_are_decoded_once_where_nothing_is_odd(monkeypatch: pytest.MonkeyP
         again.append(line)
         return classify(line, *more)
 
-    monkeypatch.setattr(results, "classify", counting)
+    monkeypatch.setattr(lines, "classify", counting)
     world = World(shards=2, rows=50)
     world.load(landing=Place("notes", "memory://landing"))
     assert again == []

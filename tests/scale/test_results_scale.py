@@ -17,7 +17,7 @@ import json, sys
 sys.path.insert(0, sys.argv[3])
 from memory import peak_bytes
 from airflow_provider_geminibatch.core.reconcile import Reconciler
-from airflow_provider_geminibatch.jobs.results import Lines
+from airflow_provider_geminibatch.jobs.lines import Lines
 from airflow_provider_geminibatch.storage.stores import LocalStore
 
 rows = int(sys.argv[2])
