@@ -59,6 +59,7 @@ from airflow_provider_geminibatch.jobs.media_uploads import MediaUploads, Placed
 from airflow_provider_geminibatch.jobs.prompt_caches import BatchCaches
 from airflow_provider_geminibatch.jobs.room import Wave
 from airflow_provider_geminibatch.jobs.sending import Cached, Survey, outgoing, survey, with_keys
+from airflow_provider_geminibatch.jobs.table_inputs import cut_input, in_tables
 from airflow_provider_geminibatch.storage import facts as fact_store
 from airflow_provider_geminibatch.storage.files import Files, PlainFiles
 from airflow_provider_geminibatch.storage.store import Store, must_read
@@ -299,8 +300,18 @@ class _Walker:
             uploaded = msgspec.structs.replace(step.reuse, owner=self._me, at=self._now())
         else:
             assert facts.last is not None
-            uploaded = self._uploaded(shard, facts.last.claim.display_name)
+            uploaded = (
+                self._cut(shard, step.attempt)
+                if in_tables(shard)
+                else self._uploaded(shard, facts.last.claim.display_name)
+            )
         self._put(shard, step.attempt, "uploaded", uploaded)
+
+    def _cut(self, shard: Shard, attempt: int) -> Uploaded:
+        """The input of a shard whose requests lie in BigQuery, where they stay."""
+        made = cut_input(self._gateway, shard, attempt, self._answered(shard), me=self._me, now=self._now)
+        self._log.info("%s lies in %s; nothing is uploaded", shard, made.file_name)
+        return made
 
     def _uploaded(self, shard: Shard, display_name: str) -> Uploaded:
         answered = self._answered(shard)
@@ -354,7 +365,8 @@ class _Walker:
             self._named(shard, step.attempt, reply.job)
         elif isinstance(reply, Refused):
             sent = facts.last.uploaded if facts.last else None
-            text = with_keys(self._store, shard, reply.text, frozenset(sent.left_out if sent else ()))
+            gone = frozenset(sent.left_out if sent else ())
+            text = reply.text if in_tables(shard) else with_keys(self._store, shard, reply.text, gone)
             self._put(
                 shard, step.attempt, "refused",
                 Refusal(owner=self._me, at=self._now(), code=reply.code, text=text, retry_after_seconds=reply.retry_after_seconds),
