@@ -96,9 +96,12 @@ def _announce(url: str, *, quiet: bool) -> None:
     if quiet:
         return
     connection = f"""{{"conn_type": "geminibatch", "password": "any", "host": "{url}"}}"""
+    extra = """{"project": "any", "location": "global", "staging": "gs://any/geminibatch"}"""
+    vertex = f"""{{"conn_type": "geminibatch", "host": "{url}", "extra": {extra}}}"""
     lines = (
         "The Gemini batch API is emulated here: no key, no cost. Ctrl-C stops it and forgets everything.",
         f"  Airflow:  export AIRFLOW_CONN_GEMINIBATCH_DEFAULT='{connection}'",
+        f"  Vertex:   export AIRFLOW_CONN_GEMINIBATCH_DEFAULT='{vertex}'",
         f"  SDK:      genai.Client(api_key='any', http_options={{'base_url': '{url}'}})",
         f"  Storage:  export STORAGE_EMULATOR_HOST={url}",
         f"  Control:  curl {url}/_emulator/log   (also bill, jobs, scenarios, clock, reset, health)",

@@ -40,8 +40,10 @@ def test_it_serves_until_it_is_stopped(stop):
         rest, errors = process.stdout.read(), process.stderr.read()
     assert (process.returncode, errors) == (0, "")
     assert f"base_url': '{url}'" in rest
-    setting = next(text for text in rest.splitlines() if "AIRFLOW_CONN_GEMINIBATCH_DEFAULT=" in text)
-    assert json.loads(setting.split("=", 1)[1].strip("'"))["host"] == url
+    settings = [text for text in rest.splitlines() if "AIRFLOW_CONN_GEMINIBATCH_DEFAULT=" in text]
+    developer, vertex = (json.loads(setting.split("=", 1)[1].strip("'")) for setting in settings)
+    assert developer["host"] == vertex["host"] == url
+    assert sorted(vertex["extra"]) == ["location", "project", "staging"]
 
 
 def test_a_taken_port_is_one_line_and_exit_2(capsys):
