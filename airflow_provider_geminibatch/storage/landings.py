@@ -64,14 +64,34 @@ class FileLanding:
         check_owner(self.store, draft)
         noted = notes.written()
         if noted is None or not self._all_there(draft.folder, files_of(noted)):
-            media = MediaFiles(self.store, draft.folder, draft.commit)
-            landing = media.rows(rows())
-            parts = write_parts(self.store, draft.folder, draft.commit, draft.format, landing.columns, landing)
-            draft = msgspec.structs.replace(draft, parts=parts, media=media.listed())
+            draft = self._written(draft, rows)
             notes.write(draft)
         else:
             draft = msgspec.structs.replace(draft, parts=noted.parts, media=noted.media)
-        return commit(self.store, draft)
+        standing = commit(self.store, draft)
+        for _ in range(_LOOKS):
+            if self._still_there(standing):
+                break
+            # Somebody made the commit once more that had replaced this one before, and deleted what it had replaced.
+            standing = commit(self.store, self._written(draft, rows))
+        return standing
+
+    def _written(self, draft: CommitManifest, rows: Callable[[], Rows]) -> CommitManifest:
+        media = MediaFiles(self.store, draft.folder, draft.commit)
+        landing = media.rows(rows())
+        parts = write_parts(self.store, draft.folder, draft.commit, draft.format, landing.columns, landing)
+        return msgspec.structs.replace(draft, parts=parts, media=media.listed())
+
+    def _still_there(self, standing: CommitManifest) -> bool:
+        """False when a file of a commit that stands is gone."""
+        with ExitStack() as opened:
+            try:
+                for part in files_of(standing):
+                    opened.enter_context(self.store.open(f"{standing.folder}/{part.path}"))
+            except StoreUnreadable:
+                now = _in_place(self.store, standing)
+                return now is None or now.commit != standing.commit  # else it is another one's that stands
+        return True
 
     def attach(self, manifest: CommitManifest, report: bytes) -> None:
         path = f"{manifest.folder}/{report_name(manifest.commit)}"
