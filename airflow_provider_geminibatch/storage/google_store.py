@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from typing import Any
@@ -27,17 +28,27 @@ class GoogleStore(FsspecStore):
             self._fs.pipe_file(target, data, mode="create", metadata={_MARK: mark})
         except FileExistsError:
             return self._mark_of(target) == mark
+        except FileNotFoundError:
+            raise _no_bucket(target) from None
         return True
 
     def _put(self, target: str, data: bytes, mode: str) -> None:
-        self._fs.pipe_file(target, data)
+        try:
+            self._fs.pipe_file(target, data)
+        except FileNotFoundError:
+            raise _no_bucket(target) from None
 
     def _mark_of(self, target: str) -> str | None:
+        self._fs.invalidate_cache()
         try:
             found = self._fs.info(target).get("metadata") or {}
         except FileNotFoundError:
             return None  # and nobody's any more
         return str(found.get(_MARK)) if _MARK in found else None
+
+
+def _no_bucket(target: str) -> OSError:
+    return FileNotFoundError(errno.ENOENT, f"there is no bucket {target.partition('/')[0]}")
 
 
 def google_file_system(credentials: Any = None, endpoint: str = "", **options: Any) -> Any:

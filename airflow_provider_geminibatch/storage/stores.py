@@ -251,6 +251,8 @@ class FsspecStore:
         try:
             self._fs.invalidate_cache()
             found = sorted(self._fs.find(top))
+            # Those of a provider's own making keep what they listed, sizes too, and would answer the next open from it.
+            self._fs.invalidate_cache()
         except FileNotFoundError:
             return
         except Exception as error:

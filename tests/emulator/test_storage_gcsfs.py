@@ -11,8 +11,6 @@ import pytest
 
 from airflow_provider_geminibatch.emulator import Server
 
-# Else the newest gcsfs asks a gRPC service of Google's what kind of bucket it is, for a minute each.
-os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 gcsfs = pytest.importorskip("gcsfs")
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the client's own, about itself
