@@ -35,7 +35,7 @@ ON = (
     "failed_rows:fraction=0.01", "all_rows_failed:fraction=0.002", "empty:fraction=0.005", "blocked:fraction=0.005",
     "prompt_blocked:fraction=0.005", "truncated:fraction=0.01", "broken_json:fraction=0.005", "thoughts_only:fraction=0.005",
     "wrong_answer:fraction=0.005", "missing:fraction=0.005", "duplicate:fraction=0.01", "duplicate_differing:fraction=0.003",
-    "keyless:fraction=0.003", "unknown_key:fraction=0.003", f"opaque_refusal:marker={POISON}",
+    "keyless:fraction=0.003", "unknown_key:fraction=0.003", "no_total_tokens:fraction=0.01", f"opaque_refusal:marker={POISON}",
     # What befalls calls.
     "burst_429:times=4,after=2,retry_after=1", "burst_429:endpoint=files.start,times=2", "burst_503:times=3,retry_after=1",
     "burst_503:endpoint=files.download,times=3,after=2", "refused_calls:endpoint=batches.get,times=2,after=9,code=500",
@@ -45,7 +45,12 @@ ON = (
     "download_without_ranges:times=2,after=1", "download_without_length:times=3,after=2", "mime_refused",
     "list_stale_stats", "list_empty_page_with_token:times=2", "empty_list_without_page_size",
 )  # fmt: skip
+ON_VERTEX = "befalls the jobs of Vertex AI alone"
 ELSEWHERE = {
+    **dict.fromkeys(("queued", "cut", "partially_succeeded", "unwritable_output", "sharded_output"), ON_VERTEX),
+    **dict.fromkeys(("incremental_output", "output_decoys", "numeric_extras", "extras_dropped"), ON_VERTEX),
+    "upload_reply_lost": "befalls Cloud Storage",
+    "cache_reply_lost": "there are no prompt caches in this run",
     "usage_metadata": "a form of embeddings",
     "slow_media": "there are no media in these rows",
     "failed_media": "there are no media in these rows",
