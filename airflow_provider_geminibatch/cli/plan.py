@@ -12,13 +12,16 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from airflow_provider_geminibatch.cli.batches import BATCH_HELP, find_batch
+from airflow_provider_geminibatch.cli.locations import candidates_of, chosen_place
 from airflow_provider_geminibatch.cli.places import open_place
 from airflow_provider_geminibatch.cli.service import add_connection_options, open_gateway, settings_of
 from airflow_provider_geminibatch.core import limits
 from airflow_provider_geminibatch.core.errors import BadManifest, Unusable
 from airflow_provider_geminibatch.core.kinds import KINDS
 from airflow_provider_geminibatch.core.ledger import Opening, Priced
+from airflow_provider_geminibatch.core.locations import Needs
 from airflow_provider_geminibatch.core.model import BatchId, Build, ServiceIdentity
+from airflow_provider_geminibatch.core.names import model_id
 from airflow_provider_geminibatch.core.sampling import SAMPLE
 from airflow_provider_geminibatch.core.template import AnyTemplate, template_of
 from airflow_provider_geminibatch.gemini.developer import ENDPOINT
@@ -31,7 +34,7 @@ from airflow_provider_geminibatch.storage import facts
 from airflow_provider_geminibatch.storage.files import PlainFiles, opened, reading
 from airflow_provider_geminibatch.storage.sources import RequestsSource, source_of
 from airflow_provider_geminibatch.storage.store import Store
-from airflow_provider_geminibatch.storage.stores import LocalStore
+from airflow_provider_geminibatch.storage.stores import LocalStore, MemoryStore
 
 _SAYS = "Show what a batch will take and cost, before anything is sent."
 log = logging.getLogger(__name__)
@@ -44,7 +47,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help=_SAYS,
         description=f"{_SAYS} Either a sealed batch (BATCH), or rows with a template, or ready-made requests, which are checked "
         "and sealed in a temporary folder for it. Nothing is paid, and nothing is written to a workspace. Tokens are told "
-        "by size; with --sample the service counts some requests, which is free and sends it their content.",
+        "by size; with --sample the service counts some requests, which is free and sends it their content. With several "
+        "locations or connections (--conn-id ID,ID@LOCATION) it says where the batch would go, and why.",
     )
     parser.add_argument("batch", metavar="BATCH", nargs="?", help=BATCH_HELP)
     parser.add_argument("--source", metavar="URI", help="rows: .csv, .jsonl or .parquet, also as a pattern or .gz")
@@ -72,6 +76,7 @@ class _Sealed(NamedTuple):
     store: Store
     service: str
     book: PriceBook
+    place: str
 
 
 def run(args: argparse.Namespace) -> int:
@@ -84,6 +89,7 @@ def run(args: argparse.Namespace) -> int:
         plan = plan_build(
             sealed.build, sealed.store, service=service, book=sealed.book, now=_now, log=log, gateway=gateway,
             history=open_place(args.workspace) if args.workspace else None, sample=args.sample or SAMPLE,
+            place=sealed.place,
         )  # fmt: skip
         print(json.dumps(plan.as_dict()) if args.json else plan.told())
     return 0
@@ -114,7 +120,12 @@ def _of_batch(args: argparse.Namespace) -> _Sealed:
     build = read_build(store, f"{generation}/builds/{opening.build}.json")
     standing = facts.get(store, prices_path(generation, build.model), Priced)
     book = PriceBook({build.model: standing.prices}) if standing else _book(args)
-    return _Sealed(build, store, str(opening.service or _service(args)), book)
+    if args.conn_id and opening.service:
+        # What is counted is counted where the batch is.
+        args.conn_id = next(
+            (one.address for one in candidates_of(args.conn_id) if one.service == opening.service), args.conn_id
+        )
+    return _Sealed(build, store, str(opening.service or _service(args)), book, opening.chosen)
 
 
 @contextmanager
@@ -122,18 +133,32 @@ def _of_rows(args: argparse.Namespace) -> Iterator[_Sealed]:
     """Rows or requests, checked and sealed as Prepare would, in a folder that goes afterwards."""
     template = _template(args.template) if args.template else None
     source = RequestsSource(args.requests) if template is None else source_of(args.source)
+    place = _placed(args, template.kind if template else args.kind or "generate")
+    service = _service(args)
     declaration = Declaration(
-        model=args.model, template=template, kind=args.kind or "", source_name=source.name,
+        model=args.model, template=template, kind=args.kind or "", source_name=source.name, route=service.route,
         max_rows_per_shard=args.max_rows_per_shard,
     )  # fmt: skip
-    service = _service(args)
     with tempfile.TemporaryDirectory(prefix="geminibatch-plan-") as folder:
         store = LocalStore(folder)
         prepared = prepare(
             declaration, lambda: source.rows(PlainFiles()), store=store, workspace_id="plan", service=service,
             batch=BatchId("plan", "plan", "plan"), me="plan", now=_now, log=log, files=PlainFiles(),
         )  # fmt: skip
-        yield _Sealed(prepared.build, store, str(service), _book(args))
+        yield _Sealed(prepared.build, store, str(service), _book(args), place)
+
+
+def _placed(args: argparse.Namespace, kind: str) -> str:
+    """Where the batch would go, of what ``--conn-id`` names, and why; from here on that place is what is meant."""
+    if not args.conn_id:
+        return ""
+    needs = Needs(model=model_id(args.model), kind=kind)
+    history: Store = open_place(args.workspace) if args.workspace else MemoryStore("memory://no-history")
+    choice = chosen_place(
+        args, needs, store=history, book=_book(args), now=_now(), log=log, ask=args.sample is not None
+    )
+    args.conn_id = choice.candidate.address
+    return choice.why
 
 
 def _service(args: argparse.Namespace) -> ServiceIdentity:

@@ -52,13 +52,18 @@ def open_gateway(args: argparse.Namespace) -> Gateway:
 
 def _of_connection(given_id: str) -> Settings | VertexSettings:
     conn_id, location = address(given_id)
+    return settings_of_connection(connection_of(conn_id), location)
+
+
+def connection_of(conn_id: str) -> Connection:
+    """The connection in the environment variable AIRFLOW_CONN_<ID>. Raises BadConnection."""
     variable = f"AIRFLOW_CONN_{conn_id.upper()}"
     given = os.environ.get(variable, "").strip()
     if not given:
         raise BadConnection(conn_id, f"{variable} is not set", "Set it to the connection, as JSON or as a URI.")
     fields = _json(conn_id, given) if given.startswith("{") else _uri(given)
     port = str(fields.get("port") or "")
-    connection = Connection(
+    return Connection(
         conn_id,
         conn_type=_text(fields.get("conn_type")),
         password=_text(fields.get("password")),
@@ -67,7 +72,6 @@ def _of_connection(given_id: str) -> Settings | VertexSettings:
         port=int(port) if port.isdigit() else None,
         extra=_extra(fields.get("extra")),
     )
-    return settings_of_connection(connection, location)
 
 
 def _text(value: object) -> str | None:
@@ -112,4 +116,4 @@ def _extra(extra: object) -> Mapping[str, Any]:
     return extra if isinstance(extra, dict) else {}
 
 
-__all__ = ["KEYS", "add_connection_options", "open_gateway", "settings_of"]
+__all__ = ["KEYS", "add_connection_options", "connection_of", "open_gateway", "settings_of"]

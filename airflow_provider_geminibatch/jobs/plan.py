@@ -20,6 +20,9 @@ from airflow_provider_geminibatch.jobs.price_list import PriceBook
 from airflow_provider_geminibatch.storage.history import read_history
 from airflow_provider_geminibatch.storage.store import Store
 
+_LONGEST = {"developer": "48 h", "vertex": "72 h in the queue and 24 h of running"}
+"""After how long the service gives a job up (batch guides, 2026)."""
+
 
 @dataclass(frozen=True)
 class TierPlan:
@@ -41,6 +44,9 @@ class Plan:
     turnaround: Estimate
     tiers: tuple[TierPlan, ...]
     at: datetime
+    place: str = ""
+    """Where the batch goes, and why, if there is a choice between places."""
+    route: str = "developer"
 
     def as_dict(self) -> dict[str, Any]:
         """The plan as plain values."""
@@ -50,8 +56,9 @@ class Plan:
             "rows": build.rows,
             "shards": len(build.shards),
             "size_bytes": build.size_bytes,
-            "storage_share": build.size_bytes / quotas.STORAGE_BYTES,
+            "storage_share": None if self.route == "vertex" else build.size_bytes / quotas.STORAGE_BYTES,
             **{name: value for name, value in self.cost.as_dict().items() if name != "rows"},
+            "place": self.place,
             "schema_tokens_per_row": self.schema.tokens if self.schema else 0,
             "turnaround": {
                 "p50_seconds": self._seconds(self.turnaround.p50_at),
@@ -76,13 +83,16 @@ class Plan:
         build, cost = self.build, self.cost
         largest = max(shard.size_bytes for shard in build.shards)
         shards = "1 shard" if len(build.shards) == 1 else f"{len(build.shards):,} shards, the largest {_bytes(largest)}"
-        share = f"{build.size_bytes / quotas.STORAGE_BYTES:.1%} of a project's file storage"
+        # Vertex AI reads from a bucket of the user's own, and documents no quota of enqueued tokens.
+        share = f" ({build.size_bytes / quotas.STORAGE_BYTES:.1%} of a project's file storage)"
+        share = "" if self.route == "vertex" else share
         lines = [
-            f"{build.model}: {build.rows:,} rows, {_bytes(build.size_bytes)} in {shards} ({share})",
+            f"{build.model}: {build.rows:,} rows, {_bytes(build.size_bytes)} in {shards}{share}",
             f"prompts   {_tokens(cost)}",
             *_answers(cost),
             *self._money(),
             *([f"schema    {self.schema.said(build.rows)}"] if self.schema else []),
+            *([f"place     {self.place}"] if self.place else []),
             f"time      {self._time()}",
             *(f"tier {one.tier}    {_tier(one)}" for one in self.tiers),
         ]
@@ -103,7 +113,7 @@ class Plan:
         seen = self.turnaround
         half, most = self._seconds(seen.p50_at), self._seconds(seen.p90_at)
         if half is None:
-            return "no similar job is on record here, so nothing is known about how long a job takes (48 h at most)"
+            return f"no similar job is on record here, so nothing is known about how long a job takes ({_LONGEST[self.route]} at most)"
         ninth = "" if most is None else f", nine in ten within {_hours(most)}"
         return f"half of {seen.n} jobs ({seen.basis}) took up to {_hours(half)}{ninth}, for each wave"
 
@@ -122,6 +132,7 @@ def plan_build(
     history: Store | None = None,
     gateway: Gateway | None = None,
     sample: int,
+    place: str = "",
 ) -> Plan:
     """The plan of a sealed build; nothing is written. With a gateway the service counts ``sample`` requests, which is free.
 
@@ -143,7 +154,9 @@ def plan_build(
     largest = max(shard.rows for shard in build.shards)
     seen = eta.estimate(read_history(history, service, build.model), service, build.model, largest, timedelta(), at)
     schema = schema_overhead(build.response_schema) if build.response_schema else None
-    return Plan(build, cost, schema, seen, _tiers(build, cost), at)
+    route = "vertex" if service.startswith("vertex ") else "developer"
+    tiers = () if route == "vertex" else _tiers(build, cost)
+    return Plan(build, cost, schema, seen, tiers, at, place, route)
 
 
 def _tiers(build: Build, cost: CostEstimate) -> tuple[TierPlan, ...]:

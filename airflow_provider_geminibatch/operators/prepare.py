@@ -14,6 +14,7 @@ from airflow_provider_geminibatch.core import limits
 from airflow_provider_geminibatch.core.errors import EmptySource, Unusable
 from airflow_provider_geminibatch.core.kinds import KINDS
 from airflow_provider_geminibatch.core.locations import Needs
+from airflow_provider_geminibatch.core.names import model_id
 from airflow_provider_geminibatch.core.template import AnyTemplate
 from airflow_provider_geminibatch.hooks import config
 from airflow_provider_geminibatch.hooks.attempt import attempt_of
@@ -156,7 +157,7 @@ class GeminiBatchPrepareOperator(BaseOperator):
         from airflow_provider_geminibatch.jobs.prepare import prepare
 
         workspace, attempt = open_workspace(self.workspace), attempt_of(context)
-        needs = Needs(model=self.model.strip().removeprefix("models/"), kind=self.kind)
+        needs = Needs(model=model_id(self.model), kind=self.kind)
         choice = settled_location(workspace.store, attempt.batch, self.gemini_conn_id, needs)
         return prepare(
             self._declaration(source.name, choice.candidate.service.route),

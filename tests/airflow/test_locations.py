@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 
 from airflow_provider_geminibatch import (
     GeminiBatchCancelOperator,
+    GeminiBatchJanitorOperator,
     GeminiBatchLoadOperator,
     GeminiBatchOperator,
     GeminiBatchPrepareOperator,
@@ -17,6 +21,7 @@ from airflow_provider_geminibatch import (
     GeminiBatchSubmitOperator,
     Landing,
     RequestTemplate,
+    Rung,
     read_window,
 )
 from airflow_provider_geminibatch.core.landing import JobRef
@@ -27,6 +32,7 @@ from airflow_provider_geminibatch.emulator import Emulator, running
 from airflow_provider_geminibatch.hooks.gemini_batch import GeminiBatchHook
 from airflow_provider_geminibatch.hooks.storage import open_workspace
 from airflow_provider_geminibatch.jobs.closing import history_path
+from airflow_provider_geminibatch.jobs.wait import pause_until, utc_now
 from airflow_provider_geminibatch.storage import facts
 from tests.airflow.faces import connection, context, interval
 
@@ -228,3 +234,182 @@ def test_the_one_task_operator_goes_where_its_batch_is(services, workspace, land
     assert jobs_at(services) == {"far": 0, "near": 1}
     later(services, 6)
     assert operator.resume(context("all", **WINDOW), {"status": "ended"})["counts"] == {"answer": 2}
+
+
+# Vertex AI: one connection, several locations.
+
+STAGING = "gs://staging/batches"
+
+
+@pytest.fixture
+def vertex(monkeypatch):
+    """An emulated Vertex AI and a connection with two locations; its Developer API too. Jobs take five hours."""
+    emulator = Emulator(seed=3, start=datetime.now(UTC), speed=0, turnaround=(5, 5), keys={"key": "project"})
+    with running(emulator) as server:
+
+        def connect(*locations, **more):
+            extra = {"project": "p", "locations": list(locations), "staging": STAGING} | more
+            made = {"conn_type": "geminibatch", "host": server.url, "extra": extra}
+            monkeypatch.setenv("AIRFLOW_CONN_VERTEX", json.dumps(made))
+
+        connect("europe-west4", "us-central1")
+        monkeypatch.setenv("AIRFLOW_CONN_DEVELOPER", connection(server.url, "key"))
+        yield Connected(server.emulator, connect)
+
+
+class Connected(NamedTuple):
+    """An emulator, and what points the connection at locations of it."""
+
+    emulator: Emulator
+    connect: Callable[..., None]
+
+
+def locations_of(server):
+    """Where each job is, by its name."""
+    return [job.name.split("/")[3] if job.name.startswith("projects/") else "developer" for job in server.emulator.jobs]
+
+
+ONE = {"gemini_conn_id": "vertex"}
+
+
+def test_a_location_is_chosen_and_the_whole_road_goes_there(vertex, workspace, landing, caplog):
+    remember(workspace, "vertex@europe-west4", 57, 6.3)
+    remember(workspace, "vertex@us-central1", 41, 2.1)
+    with caplog.at_level("INFO"):
+        prepared = prepare(**ONE)
+    assert (
+        "vertex us-central1: half of 41 similar jobs took 2.1 h against 6.3 h at vertex europe-west4 (57 jobs); same price; chosen"
+        in caplog.messages
+    )
+    submitted = submit(prepared, **ONE)
+    assert locations_of(vertex) == ["us-central1"]
+    sensor = GeminiBatchSensor(task_id="wait", submitted=submitted, **ONE)
+    with pytest.raises(TaskDeferred) as deferral:
+        sensor.execute(context("wait", **WINDOW))
+    assert deferral.value.trigger.conn_id == "vertex@us-central1"
+    vertex.emulator.clock.advance(hours=6)
+    waited = sensor.resume(context("wait", **WINDOW), {})
+    loaded = GeminiBatchLoadOperator(task_id="load", submitted=waited, to=landing, **ONE)
+    assert loaded.execute(context("load", **WINDOW))["counts"] == {"answer": 2}
+
+
+def test_locations_added_or_reordered_move_no_batch_and_one_taken_away_only_what_was_never_sent(vertex, workspace):
+    prepared = prepare(**ONE)
+    vertex.connect("us-central1", "europe-west4", "global")
+    assert prepare(**ONE)["uri"] == prepared["uri"]
+    # Nothing was sent, and the location is not wanted any more: a new generation goes where it may.
+    vertex.connect("us-central1")
+    moved = prepare(**ONE)
+    assert opening_of(moved).generation == 2
+    submit(moved, **ONE)
+    assert locations_of(vertex) == ["us-central1"]
+    # A job is there now, so that it stays, and is reached there.
+    vertex.connect("europe-west4")
+    assert prepare(**ONE)["uri"] == moved["uri"]
+    submit(moved, **ONE)
+    assert locations_of(vertex) == ["us-central1"]
+
+
+def test_of_both_routes_the_faster_is_chosen_and_the_other_stays_unused(vertex, workspace):
+    remember(workspace, "developer", 20, 9)
+    remember(workspace, "vertex@europe-west4", 20, 2)
+    both = {"gemini_conn_id": ["developer", "vertex@europe-west4"]}
+    prepared = prepare(**both)
+    assert opening_of(prepared).chosen.startswith(
+        "vertex europe-west4: half of 20 similar jobs took 2.0 h against 9.0 h at developer"
+    )
+    submit(prepared, **both)
+    assert locations_of(vertex) == ["europe-west4"]
+
+
+def test_requests_are_held_to_the_rules_of_the_route_that_was_chosen(vertex, workspace):
+    empty = {"contents": [{"parts": [{"text": "hello"}]}], "tools": [{"googleSearch": {}}]}
+    requests = [{"key": "a", "request": empty}]
+    operator = GeminiBatchPrepareOperator(
+        task_id="prepare", model=MODEL, requests=lambda: requests, gemini_conn_id=["vertex", "developer"]
+    )
+    with pytest.raises(AirflowFailException, match="empty object, and the import of a Vertex AI batch fails"):
+        operator.execute(context("prepare", **WINDOW))
+
+
+@pytest.mark.parametrize(
+    ("extra", "model", "said"),
+    [
+        (
+            {"locations": ["global"]},
+            "projects/p/locations/us-central1/models/1",
+            "tuned models do not run batches at global",
+        ),
+        (
+            {"locations": ["europe-west4"]},
+            "projects/p/locations/us-central1/models/1",
+            "the tuned model is at us-central1",
+        ),
+        (
+            {"kms_key": "projects/p/locations/us-east1/keyRings/r/cryptoKeys/k"},
+            MODEL,
+            "the encryption key is at us-east1, and a job's key lies in its own location",
+        ),
+        (
+            {"kms_key": "projects/p/locations/europe-west4/keyRings/r/cryptoKeys/k", "locations": ["europe-west4"]},
+            "gemini-3.1-pro-preview",
+            "is a preview, and security controls such as an encryption key are not supported",
+        ),
+    ],
+)
+def test_what_cannot_run_anywhere_is_named_before_anything_is_uploaded(vertex, workspace, extra, model, said):
+    vertex.connect("europe-west4", "us-central1", **extra)
+    with pytest.raises(AirflowFailException, match=said):
+        prepare(model=model, **ONE)
+    assert [
+        call.endpoint for call in vertex.emulator.log if "upload" in call.endpoint or "create" in call.endpoint
+    ] == []
+
+
+def test_a_model_that_is_reported_elsewhere_is_sent_where_it_is_and_warned_of_where_there_is_no_choice(
+    vertex, workspace, caplog
+):
+    vertex.connect("us-central1", "global")
+    prepared = prepare(model="gemini-3.5-flash-lite", **ONE)
+    assert (
+        "vertex us-central1 left out: gemini-3.5-flash-lite is reported to be at global only"
+        in opening_of(prepared).chosen
+    )
+    vertex.connect("us-central1")
+    prepare(context("other", **WINDOW), model="gemini-3.5-flash-lite", **ONE)
+    assert "reported to be at global only" in caplog.text
+    assert "a job there may be refused, which costs nothing" in caplog.text
+
+
+def test_a_rung_resubmits_at_another_location_of_the_same_connection(vertex, workspace, landing):
+    vertex.connect("europe-west4")
+    vertex.emulator.scenario("never_finishes", jobs=0)
+    where, soon = context("all", **WINDOW), timedelta(seconds=2)
+
+    def make():
+        return GeminiBatchOperator(
+            task_id="all", model=MODEL, template=RequestTemplate("What about $text?"), source=ROWS, to=landing, deadline=soon,
+            on_deadline=[Rung("resubmit", limit=timedelta(hours=12), location="us-central1")], poll_interval=1, **ONE,
+        )  # fmt: skip
+
+    with pytest.raises(TaskDeferred) as deferral:
+        make().execute(where)
+    assert deferral.value.trigger.conn_id == "vertex@europe-west4"
+    pause_until(utc_now() + soon)
+    for _ in range(20):
+        vertex.emulator.clock.advance(hours=1)
+        try:
+            landed = make().resume(where, {"status": "ended"}, prepared=deferral.value.kwargs["prepared"])
+            break
+        except TaskDeferred:
+            continue
+    assert landed["counts"] == {"answer": 2}
+    assert locations_of(vertex) == ["europe-west4", "us-central1"]
+
+
+def test_the_janitor_looks_at_every_location(vertex, workspace):
+    for place in ("vertex@europe-west4", "vertex@us-central1"):
+        submit(prepare(context(f"prepare {place}", **WINDOW), gemini_conn_id=place), gemini_conn_id=place)
+    report = GeminiBatchJanitorOperator(task_id="janitor", **ONE).execute(context("janitor"))
+    assert report["jobs"] == 2
+    assert report["generations"] == 2

@@ -14,6 +14,7 @@ from airflow_provider_geminibatch.cli.main import main
 from airflow_provider_geminibatch.core.answer_sizes import AnswerSizes, Spread, asked_like
 from airflow_provider_geminibatch.core.ledger import Opening, Priced
 from airflow_provider_geminibatch.core.model import ServiceIdentity
+from airflow_provider_geminibatch.core.names import segment
 from airflow_provider_geminibatch.core.prices import parse_prices
 from airflow_provider_geminibatch.emulator import Emulator, Server, running
 from airflow_provider_geminibatch.jobs.submit import read_build
@@ -207,3 +208,59 @@ def test_what_makes_no_sense_is_said(
 def test_counting_needs_a_key(rows: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", *rows, "--sample", "10"]) == 1
     assert "no API key is set" in capsys.readouterr().err
+
+
+def connect(monkeypatch: pytest.MonkeyPatch, name: str, **fields: Any) -> None:
+    monkeypatch.setenv(f"AIRFLOW_CONN_{name.upper()}", json.dumps({"conn_type": "geminibatch", **fields}))
+
+
+@pytest.fixture
+def places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """Two connections, of either route, and a workspace where jobs at the second one were faster."""
+    connect(monkeypatch, "developer", password="key")
+    connect(
+        monkeypatch, "vertex",
+        extra={"project": "p", "locations": ["europe-west4", "us-central1"], "staging": "gs://bucket/folder"},
+    )  # fmt: skip
+    workspace = str(tmp_path / "workspace")
+    store = LocalStore(workspace)
+    for service, hours in (
+        ("developer https://generativelanguage.googleapis.com", 9),
+        ("vertex https://europe-west4-aiplatform.googleapis.com p europe-west4", 6),
+        ("vertex https://us-central1-aiplatform.googleapis.com p us-central1", 2),
+    ):
+        for number in range(12):
+            ended = NOW - timedelta(hours=number)
+            folder = f"history/{segment(service)}/{MODEL}/{ended:%Y-%m}"
+            store.create(f"{folder}/{ended:%Y%m%dT%H%M%SZ}_{hours * 3600}_SUCCEEDED_400_abcd", b"")
+    return workspace
+
+
+def test_of_several_places_it_says_where_the_batch_would_go_and_why(
+    rows: list[str], places: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = plan(capsys, *rows, "--conn-id", "developer,vertex", "--workspace", places)
+    assert found["place"] == (
+        "vertex us-central1: half of 12 similar jobs took 2.0 h against 6.0 h at vertex europe-west4 (12 jobs); same price; chosen"
+    )
+    assert (found["tiers"], found["storage_share"]) == ([], None)
+    assert found["turnaround"]["p50_seconds"] == pytest.approx(2 * 3600, abs=60)
+    assert main(["plan", *rows, "--conn-id", "developer,vertex", "--workspace", places]) == 0
+    assert f"place     {found['place']}" in capsys.readouterr().out
+
+
+def test_without_history_it_says_that_the_first_stands(
+    rows: list[str], places: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = plan(capsys, *rows, "--conn-id", "developer,vertex")
+    assert found["place"].startswith("developer: first in your order; too few jobs of this model are on record")
+    assert [tier["waves"] for tier in found["tiers"]] == [1, 1, 1]
+
+
+def test_one_place_needs_no_line_and_one_that_cannot_run_the_batch_is_an_error(
+    rows: list[str], places: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert plan(capsys, *rows, "--conn-id", "vertex@europe-west4")["place"] == ""
+    tuned = [*rows[:-1], "projects/p/locations/us-central1/models/1"]
+    assert main(["plan", *tuned, "--conn-id", "vertex@global"]) == 1
+    assert "tuned models do not run batches at global" in capsys.readouterr().err
