@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import datetime, timedelta
-from typing import Any
 
 import msgspec
 
@@ -26,7 +25,7 @@ from airflow_provider_geminibatch.core.steps import Policy
 from airflow_provider_geminibatch.gemini.gateway import Gateway, GenerateReply
 from airflow_provider_geminibatch.jobs import segments
 from airflow_provider_geminibatch.jobs.media_uploads import MediaUploads
-from airflow_provider_geminibatch.jobs.rung_ledger import Ask, RungLedger
+from airflow_provider_geminibatch.jobs.rung_ledger import Ask, Revise, RungLedger
 from airflow_provider_geminibatch.jobs.segments import Place, segment_outcomes
 from airflow_provider_geminibatch.jobs.settle import SettledJobs, prepare_rescue
 from airflow_provider_geminibatch.jobs.wait import pause_until
@@ -90,7 +89,7 @@ def run_rung(
     sleep: Callable[[float], object] | None = None,
     concurrency: int = CONCURRENCY,
     call_seconds: float = CALL_SECONDS,
-    revised: Callable[[Place, dict[str, Any]], dict[str, Any]] | None = None,
+    revised: Revise | None = None,
     stop: Callable[[], str] = lambda: "",
     files: Files = PlainFiles(),  # noqa: B008 - has no state
 ) -> RungState:

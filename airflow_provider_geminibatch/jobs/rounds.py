@@ -129,14 +129,19 @@ class Again:
 
     def _asked(self, request: bytes, outcome: Outcome) -> bytes | None:
         if outcome.kind is Outcomes.TRUNCATED and self.cap_factor > 1:
-            used = outcome.usage.candidates + outcome.usage.thoughts
-            return _raised(request, self.cap_factor, self.most, used)
+            raised = _raised(request, self.cap_factor, self.most, used_by(outcome))
+            return request if raised is None and outcome.transient else raised
         if outcome.kind is Outcomes.INVALID and self.correct:
             told = corrected(msgspec.json.decode(request), outcome.text, outcome.reason)
             if told is not None:
                 self.corrected += 1
                 return encode_json(told)
         return request
+
+
+def used_by(outcome: Outcome) -> int:
+    """The tokens of an answer that count against its allowance."""
+    return outcome.usage.candidates + outcome.usage.thoughts
 
 
 def _asking(desk: Desk, root: Build, rows: Iterable[Asked], again: Again) -> Iterator[Ready]:

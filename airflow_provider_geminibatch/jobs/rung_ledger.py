@@ -36,7 +36,8 @@ from airflow_provider_geminibatch.storage.store import Store
 
 ONLY_GENERATE = "only generateContent can be asked row by row"
 
-Revise = Callable[[Place, dict[str, Any]], dict[str, Any]]
+Revise = Callable[[Place, dict[str, Any]], dict[str, Any] | None]
+"""What to ask of a row instead of its request; None where asking again would be no better than before."""
 
 
 class Ask(msgspec.Struct, eq=False):
@@ -144,6 +145,8 @@ class RungLedger:
             if placed is None:
                 continue
             request = revised(at, msgspec.json.decode(with_media(raw, placed)))
+            if request is None:
+                continue
             upper = None if self._price is None else upper_bound(request, len(raw), self._price, share)
             yield Ask(at, request, upper, lost=self._past.maybe_paid.get(at, 0))
 

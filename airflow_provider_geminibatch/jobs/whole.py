@@ -31,6 +31,7 @@ from airflow_provider_geminibatch.core.ledger import RungDone, RungFact, Settled
 from airflow_provider_geminibatch.core.manifest import Manifest
 from airflow_provider_geminibatch.core.model import Build, Outcomes, Owner
 from airflow_provider_geminibatch.core.names import short
+from airflow_provider_geminibatch.core.outcomes import Outcome
 from airflow_provider_geminibatch.core.steps import Policy, sends_again
 from airflow_provider_geminibatch.gemini.gateway import Gateway
 from airflow_provider_geminibatch.gemini.prompt_caches import PromptCaches
@@ -46,6 +47,7 @@ from airflow_provider_geminibatch.jobs.layers import (
     Gateways,
     OpenedRung,
     generation_of,
+    rounds_of,
     rung_path,
     rungs_of,
 )
@@ -383,20 +385,27 @@ class _Walk:
 
     def _run_rung(self, step: planning.RunRung) -> None:
         fact, desk = self._rungs()[step.number - 1].fact, self._desk
-        truncated: set[At] = set()
+        truncated: dict[At, Outcome] = {}
 
         def rows() -> Iterator[At]:
             for at, outcome in rounds.worthy(self._gathered().unresolved()):
                 if outcome.kind is Outcomes.TRUNCATED:
-                    truncated.add(at)
+                    truncated[at] = outcome
                 yield at
 
         gateway = self._gateways(fact.conn_id)
         most = rounds.most_of(gateway, fact.model or self._root.model)
+        # Rounds have raised it before: what a row gets here is more than it had.
+        steps = range(1, len(rounds_of(desk.store, self._root)) + 2)
+        factors = [self._policy.truncated_cap_factor**step for step in steps]
+        same = fact.model in (None, self._root.model)
 
-        def revised(at: At, request: dict[str, Any]) -> dict[str, Any]:
-            factor = self._policy.truncated_cap_factor
-            return rounds.with_higher_cap(request, factor, most) if at in truncated else request
+        def revised(at: At, request: dict[str, Any]) -> dict[str, Any] | None:
+            if (cut := truncated.get(at)) is None:
+                return request
+            raised = (rounds.with_higher_cap(request, factor, most, rounds.used_by(cut)) for factor in factors)
+            # Another model may come to an end where this one does not.
+            return next((one for one in raised if one is not request), request if cut.transient or not same else None)
 
         state = run_rung(
             fact, rows(), store=desk.store, build=self._root, gateway=gateway, policy=self._policy,

@@ -143,6 +143,12 @@ def test_what_was_cut_at_the_largest_allowance_is_not_asked_again_with_just_that
     assert round_.reasons == ({"truncated": 1} if asked else {}) | {"empty": 1}
 
 
+def test_what_the_service_ended_without_a_word_is_asked_again_as_it_was() -> None:
+    world = World()
+    round_ = world.open([((0, 0), Outcome(kind=Outcomes.TRUNCATED, transient=True)), ((0, 1), TRUNCATED)])
+    assert (round_.rows, round_.left, round_.reasons) == (1, 1, {"truncated": 1})
+
+
 def test_where_the_service_does_not_say_what_a_model_gives_no_more_is_asked_for_than_any_gives() -> None:
     world = World()
     for answer in (ModelInfo("m"), ServiceBusy("model", 503, "busy")):

@@ -230,6 +230,25 @@ def test_several_rounds_each_smaller_than_the_one_before() -> None:
     assert [row[3] for row in world.told()] == [1, 2, 3]
 
 
+def test_a_rung_gives_a_truncated_row_more_than_the_rounds_gave_it_and_asks_none_for_what_it_had() -> None:
+    caps: list[int] = []
+
+    def answer(request: Mapping[str, Any]) -> dict[str, Any]:
+        cap = request.get("generationConfig", {}).get("maxOutputTokens", 0)
+        caps.append(cap)
+        used = {"promptTokenCount": 1, "candidatesTokenCount": cap or 500, "totalTokenCount": cap}
+        full = {**echo(request), "usageMetadata": used}
+        return {**full, "candidates": [{**full["candidates"][0], "finishReason": "MAX_TOKENS"}]} if cap < 400 else full
+
+    world = World(rows=2, answer=answer)
+    capped(world, f"{G1}/builds/b1/shard-0000.jsonl")
+    # The round has ended, and nobody has looked yet, when the deadline passes.
+    policy = BatchPolicy(deadline=timedelta(hours=7, minutes=30), ladder=(Rung("flex"),), thresholds=ALL)
+    world.on(policy, step=timedelta(hours=2))
+    assert caps == [100, 0, 200, 400]
+    assert [(row[1], row[3]) for row in world.told()] == [("answer", None), ("truncated", 0)]
+
+
 def test_a_truncated_request_gets_a_larger_allowance_and_one_without_is_left_alone() -> None:
     caps: list[int] = []
 
