@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from airflow_provider_geminibatch.emulator.caches import CACHE_ENDPOINTS, Caches
 from airflow_provider_geminibatch.emulator.catalog import Limits
 from airflow_provider_geminibatch.emulator.clock import Clock
 from airflow_provider_geminibatch.emulator.control import Control
+from airflow_provider_geminibatch.emulator.developer_routes import DEVELOPER_ENDPOINTS, developer_handlers
 from airflow_provider_geminibatch.emulator.files import Files, StoredFile
 from airflow_provider_geminibatch.emulator.interactive import Interactive
 from airflow_provider_geminibatch.emulator.jobs import Job
@@ -50,26 +51,9 @@ from airflow_provider_geminibatch.emulator.wire import (
     refused,
 )
 
-_VERSION = "/(?P<version>v1|v1beta|v1alpha)"
-_BATCH_CREATE = "(?P<method>batchGenerateContent|asyncBatchEmbedContent)"
 # endpoint: method and path; the names are those of the log and of the burst scenarios.
 ENDPOINTS: tuple[tuple[str, str, str], ...] = (
-    ("files.start", "POST", f"/upload{_VERSION}/files"),
-    ("files.chunk", "POST", f"/upload{_VERSION}/files/session/(?P<upload_id>.+)"),
-    ("files.download", "GET", f"(/download)?{_VERSION}/files/(?P<id>[^/:]+):download"),
-    ("files.get", "GET", f"{_VERSION}/files/(?P<id>[^/:]+)"),
-    ("files.delete", "DELETE", f"{_VERSION}/files/(?P<id>[^/:]+)"),
-    ("files.list", "GET", f"{_VERSION}/files"),
-    ("batches.create", "POST", f"{_VERSION}/models/(?P<model>[^/:]+):{_BATCH_CREATE}"),
-    ("batches.get", "GET", f"{_VERSION}/batches/(?P<id>[^/:]+)"),
-    ("batches.cancel", "POST", f"{_VERSION}/batches/(?P<id>[^/:]+):cancel"),
-    ("batches.delete", "DELETE", f"{_VERSION}/batches/(?P<id>[^/:]+)"),
-    ("batches.list", "GET", f"{_VERSION}/batches"),
-    ("models.generate", "POST", f"{_VERSION}/models/(?P<model>[^/:]+):generateContent"),
-    ("models.count_tokens", "POST", f"{_VERSION}/models/(?P<model>[^/:]+):countTokens"),
-    ("models.embed", "POST", f"{_VERSION}/models/(?P<model>[^/:]+):embedContent"),
-    ("models.get", "GET", f"{_VERSION}/models/(?P<model>[^/:]+)"),
-    ("models.list", "GET", f"{_VERSION}/models"),
+    *DEVELOPER_ENDPOINTS,
     *CACHE_ENDPOINTS,
     *STORAGE_ENDPOINTS,
     *VERTEX_ENDPOINTS,
@@ -82,7 +66,7 @@ _NO_PROJECT = ""
 
 
 class Emulator:
-    """A Gemini Developer API for batches, in memory, on its own clock.
+    """The Gemini Developer API and Vertex AI for batches, in memory, on its own clock.
 
     `turnaround` bounds how many hours a job takes. `keys` maps each accepted API key to its project; without it any key
     will do, for one project. `state_dir` is where files beyond 8 MiB lie. `buckets` are those of Cloud Storage; without it
@@ -145,7 +129,9 @@ class Emulator:
                 lambda uri: self._buckets.get(*split_uri(uri)) is not None, self._turnaround, self._elsewhere,
             )  # fmt: skip
             self._handlers = {
-                **_handlers(self._files, self._batches, Interactive(self._charges.append, self._files, caches)),
+                **developer_handlers(
+                    self._files, self._batches, Interactive(self._charges.append, self._files, caches)
+                ),
                 **cache_handlers(caches),
                 **storage_handlers(self._buckets, names, scenarios, self.handle),
                 **bigquery_handlers(self._tables),
@@ -295,27 +281,6 @@ def _routed(request: Request) -> tuple[str, Mapping[str, str]]:
             named = {name: value for name, value in found.groupdict().items() if value}
             return endpoint, {name: unquote(value) for name, value in named.items()} if stored else named
     return "", {}
-
-
-def _handlers(files: Files, batches: Batches, interactive: Interactive) -> Mapping[str, Callable[[Call], Reply]]:
-    return {
-        "files.start": files.start,
-        "files.chunk": files.chunk,
-        "files.download": files.download,
-        "files.get": files.get,
-        "files.delete": files.delete,
-        "files.list": files.list_,
-        "batches.create": batches.create,
-        "batches.get": batches.get,
-        "batches.cancel": batches.cancel,
-        "batches.delete": batches.delete,
-        "batches.list": batches.list_,
-        "models.generate": interactive.generate,
-        "models.count_tokens": interactive.count_tokens,
-        "models.embed": interactive.embed,
-        "models.get": interactive.get_model,
-        "models.list": interactive.list_models,
-    }
 
 
 __all__ = ["ENDPOINTS", "Emulator"]
