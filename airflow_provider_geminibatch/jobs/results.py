@@ -12,7 +12,7 @@ from typing import Any, Protocol, Self
 import msgspec
 
 from airflow_provider_geminibatch.core.answer_sizes import SizeTally
-from airflow_provider_geminibatch.core.errors import ResultsBroken, ResultsNotReady, StoreUnreadable
+from airflow_provider_geminibatch.core.errors import JobUnreachable, ResultsBroken, ResultsNotReady, StoreUnreadable
 from airflow_provider_geminibatch.core.landing import JobRef, ShardResult
 from airflow_provider_geminibatch.core.ledger import Attempt, Collected, End, ShardFacts, attempt_path
 from airflow_provider_geminibatch.core.model import JobSnapshot, Outcomes, Shard, state_row
@@ -202,7 +202,7 @@ def answering(
 
     Raises ResultsNotReady while its job runs, ResultsBroken for a file that cannot be trusted.
     With ``unless_open`` a shard without an end on record has no answers yet, which all its rows say, and with ``unless_ready``
-    one whose results do not show yet, or cannot be trusted; ``given_up``, it never will have, whatever comes of its job.
+    one whose results cannot be had, or not be trusted; ``given_up``, it never will have, whatever comes of its job.
     """
     facts = fact_store.shard_facts(desk.store, shard.ledger)
     if given_up or (unless_open and is_open(facts)):
@@ -213,7 +213,12 @@ def answering(
     attempt = facts.job_attempt
     if attempt is None or attempt.job is None:
         return _known(_without_job(shard, facts, strays))
-    end, job = _ended(desk, shard, attempt, attempt.job.job_name)
+    try:
+        end, job = _ended(desk, shard, attempt, attempt.job.job_name)
+    except JobUnreachable:
+        if not unless_ready:
+            raise
+        return _known(_open(shard, facts, prices))
     not_asked = len(attempt.uploaded.left_out) if attempt.uploaded else 0
     reference = JobRef(
         name=end.job_name, shard=shard_name(shard), rows=shard.rows - not_asked, state=end.state, created_at=end.created_at,
@@ -245,7 +250,7 @@ def answering(
     def unready(wait: Callable[[], Any]) -> Any:
         try:
             return wait()
-        except (ResultsNotReady, ResultsBroken):
+        except (ResultsNotReady, ResultsBroken, JobUnreachable):
             if not unless_ready:
                 raise
             return _open(shard, facts, prices)

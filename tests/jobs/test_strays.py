@@ -125,3 +125,32 @@ class Interrupted(BaseException):
 
 def never(*asked: Any, **how: Any) -> Any:
     raise Interrupted
+
+
+def test_a_job_that_the_service_shows_no_more_does_not_outlast_the_deadline() -> None:
+    world = test_whole.World(shards=2)
+    policy = BatchPolicy(deadline=timedelta(hours=11), ladder=(Rung("flex", limit=timedelta(hours=1)),))
+    world.waits(policy)
+    world.clock.advance(timedelta(hours=4))
+    shown = world.service.download
+    world.service.download = stopped  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        world.walk(policy)
+    world.service.download, known = shown, world.service.job  # type: ignore[method-assign]
+
+    def job(name: str) -> Any:
+        if name == "batches/000001":
+            raise JobUnreachable(name, 404, "not found")
+        return known(name)
+
+    world.service.job = job  # type: ignore[method-assign]
+    with pytest.raises(JobUnreachable):
+        world.walk(policy)
+    world.clock.advance(timedelta(hours=8))
+    landed = world.on(policy)
+    assert [row[1] for row in world.told()] == ["answer"] * 6
+    assert landed.manifest.strays_cost_usd is None
+
+
+def stopped(*asked: Any, **how: Any) -> Any:
+    raise KeyboardInterrupt
