@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from airflow_provider_geminibatch.core.reuse import Reuse
     from airflow_provider_geminibatch.core.template import RequestTemplate
     from airflow_provider_geminibatch.decorators.gemini_batch import gemini_batch
+    from airflow_provider_geminibatch.hooks.bigquery import BigQueryRequests, BigQuerySource
     from airflow_provider_geminibatch.hooks.dead_letters import DeadLetters
     from airflow_provider_geminibatch.hooks.gemini_batch import GeminiBatchHook
     from airflow_provider_geminibatch.hooks.landing import Landing, landed_windows, open_media, read_window
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 # Airflow reads this package in every process, most of which need none of these.
 _HOMES = {
     "ArrowSource": "storage.sources",
+    "BigQueryRequests": "hooks.bigquery",
+    "BigQuerySource": "hooks.bigquery",
     "Canary": "core.canary",
     "CsvSource": "storage.sources",
     "DeadLetters": "hooks.dead_letters",
@@ -68,6 +71,8 @@ _HOMES = {
 
 __all__ = [
     "ArrowSource",
+    "BigQueryRequests",
+    "BigQuerySource",
     "Canary",
     "CsvSource",
     "DeadLetters",

@@ -75,7 +75,7 @@ class SqlSource:
     def resolve(self, context: Mapping[str, Any]) -> SqlSource:
         """What Airflow's templating calls: query, connection and parameters rendered with the task's own environment."""
         task = context["task"]
-        sql = _text_of_file(self.sql, task) if self.sql.endswith(".sql") else self.sql
+        sql = text_of_file(self.sql, task) if self.sql.endswith(".sql") else self.sql
         sql, conn_id, parameters = (
             task.render_template(value, context) for value in (sql, self.conn_id, self.parameters)
         )
@@ -124,7 +124,7 @@ def is_ordered(sql: str) -> bool:
 _ASIDE = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|\"[^\"]*\"|`[^`]*`", re.DOTALL)
 
 
-def _text_of_file(name: str, task: Any) -> str:
+def text_of_file(name: str, task: Any, what: str = "SqlSource(sql=)") -> str:
     """The text of a file that Airflow's templates can include: beside the Dag or on its search path."""
     environment = task.get_template_env()
     try:
@@ -133,7 +133,7 @@ def _text_of_file(name: str, task: Any) -> str:
         text: str = environment.loader.get_source(environment, name)[0]
     except LookupError as error:  # jinja2's TemplateNotFound is one
         do = "Put it beside the Dag file, or its folder into the Dag's template_searchpath."
-        raise Unusable("SqlSource(sql=)", f"there is no file {name}", do) from error
+        raise Unusable(what, f"there is no file {name}", do) from error
     return text
 
 

@@ -98,6 +98,7 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
     :param deferrable: Wait in the triggerer (default) or on the worker.
     """
 
+    reads_requests = True
     template_fields: Sequence[str] = (*GeminiBatchPrepareOperator.template_fields, "to", "part", "window", "deadline")
     ui_color = "#cfe8cf"
 

@@ -5,23 +5,25 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator, determine_kwargs
 
 from airflow_provider_geminibatch.core import limits
-from airflow_provider_geminibatch.core.errors import EmptySource, Unusable
+from airflow_provider_geminibatch.core.errors import BadConnection, EmptySource, Unusable
 from airflow_provider_geminibatch.core.kinds import KINDS
 from airflow_provider_geminibatch.core.locations import Needs
 from airflow_provider_geminibatch.core.names import model_id
 from airflow_provider_geminibatch.core.template import AnyTemplate
 from airflow_provider_geminibatch.hooks import config
 from airflow_provider_geminibatch.hooks.attempt import attempt_of
+from airflow_provider_geminibatch.hooks.bigquery import BigQueryRequests, open_tables
 from airflow_provider_geminibatch.hooks.costs import note_prices, show_estimate
 from airflow_provider_geminibatch.hooks.errors import airflow_errors
 from airflow_provider_geminibatch.hooks.gemini_batch import GeminiBatchHook
-from airflow_provider_geminibatch.hooks.locations import ConnIds, home_of, settled_location
+from airflow_provider_geminibatch.hooks.locations import ConnIds, conn_ids, home_of, settled_location
 from airflow_provider_geminibatch.hooks.storage import AirflowFiles, files_door, open_workspace
 from airflow_provider_geminibatch.jobs.wait import utc_now
 
@@ -66,7 +68,7 @@ class GeminiBatchPrepareOperator(BaseOperator):
     :param source_kwargs: Keyword arguments for that function.
     :param template: What every row is asked: a RequestTemplate, or an EmbedTemplate for vectors.
     :param requests: Instead of both, ready-made requests, ``{"key", "request"}``: a path or a function as for
-        ``source``.
+        ``source``, or ``BigQueryRequests``, which a query makes and which stay in BigQuery.
     :param kind: What ready-made requests are: ``generate`` (the default) or ``embed``; a template has its own.
     :param columns: Columns of ready-made requests that come back beside each answer; a template has its own.
     :param model: The model, with or without ``models/``.
@@ -94,6 +96,8 @@ class GeminiBatchPrepareOperator(BaseOperator):
     )
     template_fields_renderers = {"template": "json", "source_kwargs": "json"}  # noqa: RUF012 - Airflow's own form
     ui_color = "#fde2c8"
+    reads_requests: ClassVar[bool] = False
+    """Whether the requests themselves are needed after they were sealed."""
 
     def __init__(
         self,
@@ -115,6 +119,12 @@ class GeminiBatchPrepareOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if isinstance(source, BigQueryRequests) and template is requests is None:
+            source, requests = None, source
+        if isinstance(requests, BigQueryRequests) and self.reads_requests:
+            why = "rounds and rescues read requests again, and those stay in BigQuery"
+            do = "Use GeminiBatchPrepareOperator, Submit, Sensor and Load; or read the rows with BigQuerySource."
+            raise Unusable(f"{type(self).__name__}(requests=)", why, do)
         _check_choices(source, template, requests, on_clear, on_empty)
         self.source = _Function(source) if callable(source) else source
         self.source_kwargs = source_kwargs
@@ -157,24 +167,39 @@ class GeminiBatchPrepareOperator(BaseOperator):
         from airflow_provider_geminibatch.jobs.prepare import prepare
 
         workspace, attempt = open_workspace(self.workspace), attempt_of(context)
-        needs = Needs(model=model_id(self.model), kind=self.kind)
+        asked = source if isinstance(source, BigQueryRequests) else None
+        region = self._data_region(asked) if asked else ""
+        needs = Needs(model=model_id(self.model), kind=self.kind, data_region=region)
         choice = settled_location(workspace.store, attempt.batch, self.gemini_conn_id, needs)
-        return prepare(
-            self._declaration(source.name, choice.candidate.service.route),
-            lambda: source.rows(AirflowFiles()),
-            store=workspace.store,
-            workspace_id=workspace.id,
-            batch=attempt.batch,
-            service=choice.candidate.service,
-            chosen=choice.why,
-            me=attempt.me,
-            max_tries=attempt.max_tries,
-            on_clear=self.on_clear,
-            files=AirflowFiles(),
-            split=lambda: self._split(source),
-            now=utc_now,
-            log=log,
-        )
+        with ExitStack() as opened:
+            door = opened.enter_context(open_tables(choice.candidate.address)) if asked else None
+            return prepare(
+                self._declaration(source.name, choice.candidate.service.route),
+                lambda: source.rows(AirflowFiles()),
+                store=workspace.store,
+                workspace_id=workspace.id,
+                batch=attempt.batch,
+                service=choice.candidate.service,
+                chosen=choice.why,
+                me=attempt.me,
+                max_tries=attempt.max_tries,
+                on_clear=self.on_clear,
+                files=AirflowFiles(),
+                split=lambda: self._split(source),
+                in_bigquery=asked.asked(*door) if asked and door else None,
+                now=utc_now,
+                log=log,
+            )
+
+    def _data_region(self, asked: BigQueryRequests) -> str:
+        """Where the data set of the requests is, as the first connection that reaches BigQuery sees it."""
+        for conn_id in conn_ids(self.gemini_conn_id):
+            try:
+                with open_tables(conn_id) as (tables, _):
+                    return asked.data_region(tables)
+            except BadConnection as error:
+                log.debug("%s", error)
+        return ""
 
     def _split(self, source: Source) -> Split | None:
         from airflow_provider_geminibatch.jobs.parts import split_of

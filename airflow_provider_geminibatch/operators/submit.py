@@ -129,6 +129,7 @@ class GeminiBatchSubmitOperator(BaseOperator):
             def at(manifest: Manifest) -> Gateway:
                 return gateways(homes[manifest.uri])
 
+            self._check_place(ledgers)
             note_prices(ledgers, (), me=attempt.me)
             self._reused = self._look_back(ledgers, attempt.me, at)
             if self.budget == "upper_bound" and self.canary:
@@ -166,6 +167,22 @@ class GeminiBatchSubmitOperator(BaseOperator):
         mine = manifest.path.partition("/builds/")[0]
         others = (charged_usd(store, one, now=utc_now) for one, store in stores.items() if one != mine)
         return Books(stores[mine], mine, limit - sum(others, Decimal(0)), me=me, now=utc_now)
+
+    def _check_place(self, ledgers: Sequence[tuple[Manifest, Store]]) -> None:
+        """Raises Unusable for what reads every request here, where requests lie in BigQuery."""
+        from airflow_provider_geminibatch.jobs.submit import read_build
+        from airflow_provider_geminibatch.jobs.table_inputs import refuse_in_tables
+
+        no = {
+            "canary=": (self.canary, "Leave it out; run one small batch first."),
+            "reuse=": (reuse_of(self.reuse), "Leave it out, or read the rows with BigQuerySource."),
+            "budget='upper_bound'": (
+                self.max_cost_usd is not None and self.budget == "upper_bound",
+                "Write budget='estimate', which counts a sample.",
+            ),
+        }
+        for what, do in ((what, do) for what, (wanted, do) in no.items() if wanted):
+            refuse_in_tables((read_build(store, manifest.path) for manifest, store in ledgers), what, do)
 
     def _afford(
         self, ledgers: Sequence[tuple[Manifest, Store]], context: Context, at: At, *, charging: bool = True
