@@ -609,7 +609,7 @@ def test_a_reply_that_was_lost_before_the_deadline_is_found_before_anything_is_a
     world.service.replies_to_lose = 1
     policy = BatchPolicy(deadline=timedelta(minutes=5), ladder=(Rung("flex", limit=timedelta(hours=1)),))
     real = world.service.jobs
-    world.service.jobs = lambda token="": (_ for _ in ()).throw(ServiceBusy("list", 503, "busy"))  # type: ignore[method-assign, assignment]
+    world.service.jobs = lambda token="", display_name="": (_ for _ in ()).throw(ServiceBusy("list", 503, "busy"))  # type: ignore[method-assign, assignment]
     world.waits(policy)
     world.clock.advance(timedelta(minutes=5))
     world.service.jobs = real  # type: ignore[method-assign]
@@ -713,7 +713,7 @@ def test_a_shard_that_is_sent_once_more_and_whose_reply_is_lost_is_paid_once() -
     cancelled_by_us(world, policy)
     world.service.replies_to_lose = 1
     shown = world.service.jobs
-    world.service.jobs = lambda page_token="": JobPage(())  # type: ignore[method-assign,assignment,misc]
+    world.service.jobs = lambda page_token="", display_name="": JobPage(())  # type: ignore[method-assign,assignment,misc]
     world.waits(policy, me="again", max_tries=2, later_try=True)
     world.service.jobs = shown  # type: ignore[method-assign]
 
@@ -728,7 +728,7 @@ def test_a_batch_called_off_ends_a_job_whose_create_was_never_answered() -> None
     world = World()
     world.service.replies_to_lose = 1
     shown = world.service.jobs
-    world.service.jobs = lambda page_token="": JobPage(())  # type: ignore[method-assign,assignment,misc]
+    world.service.jobs = lambda page_token="", display_name="": JobPage(())  # type: ignore[method-assign,assignment,misc]
     assert isinstance(world.walk(BatchPolicy()), Waiting)
     (lost,) = world.service.created
     world.service.jobs = shown  # type: ignore[method-assign]
