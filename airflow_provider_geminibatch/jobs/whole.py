@@ -21,6 +21,7 @@ from airflow_provider_geminibatch.core.batch import BatchPolicy, BatchSummary, T
 from airflow_provider_geminibatch.core.canary import CanaryReport
 from airflow_provider_geminibatch.core.cost_estimate import CostEstimate
 from airflow_provider_geminibatch.core.errors import (
+    JobUnreachable,
     ResultsBroken,
     ResultsNotReady,
     Unusable,
@@ -282,11 +283,12 @@ class _Walk:
                     unless_open=True,
                     unless_ready=bool(self._seen.not_ready),
                 )
-            except ResultsBroken as error:
+            except (ResultsBroken, JobUnreachable) as error:
                 if not self._is_late():
                     raise
-                # Nobody waits any more for what cannot be trusted: the ladder may ask for its rows.
-                raise ResultsNotReady(error.what, error.why) from error
+                # Nobody waits any more for what cannot be trusted, or is not shown: the ladder may ask for its rows.
+                what, why = (error.what, error.why) if isinstance(error, ResultsBroken) else (error.job_name, error.text)
+                raise ResultsNotReady(what, why) from error
             self._settle_books(self._answers)
         return self._answers
 
