@@ -132,12 +132,17 @@ def address_of(service: ServiceIdentity, given: ConnIds) -> str:
 def home_of(manifest: Manifest, store: Store, given: ConnIds) -> str:
     """The connection, with its location, that a batch on record is at.
 
-    Where it is at none of them, the task's first: who submits is told then that the connection points elsewhere. Raises
-    BadConnection, StoreError, LedgerUnreadable.
+    Where it is at none of them, the task's first: who submits is told then that the connection points elsewhere. One that
+    cannot be read is told of when it is used, which ends that are on record may save. Raises BadConnection, StoreError,
+    LedgerUnreadable.
     """
     ids = conn_ids(given)
-    if len(ids) == 1 and not _has_locations(ids[0]):
-        return ids[0]
+    if len(ids) == 1:
+        try:
+            if not _has_locations(ids[0]):
+                return ids[0]
+        except BadConnection:
+            return ids[0]
     opening = facts.get(store, f"{manifest.path.rpartition('/builds/')[0]}/batch.json", Opening)
     found = address_of(opening.service, ids) if opening and opening.service else ""
     return found or ids[0]
@@ -157,12 +162,13 @@ def by_home(names: Iterable[str], homes: Mapping[str, str], own: str) -> dict[st
 
 
 def home_of_names(names: Sequence[str], given: ConnIds) -> str:
-    """The connection to ask for jobs that were named by hand: the first whose route has such names."""
+    """The connection to ask for jobs that were named by hand: the first whose route has such names, at the first one's location."""
     ids = conn_ids(given)
-    vertex = bool(names) and names[0].startswith("projects/")
-    for conn_id in ids if len(ids) > 1 else ():
-        if (GeminiBatchHook(conn_id).identity().route == "vertex") == vertex:
-            return conn_id
+    parts = names[0].split("/") if names else []
+    location = parts[3] if len(parts) > 3 and parts[0] == "projects" else ""
+    for conn_id in ids:
+        if (GeminiBatchHook(conn_id).identity().route == "vertex") == bool(location):
+            return str(Address(address(conn_id).conn_id, location))
     return ids[0]
 
 

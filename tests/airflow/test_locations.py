@@ -413,3 +413,14 @@ def test_the_janitor_looks_at_every_location(vertex, workspace):
     report = GeminiBatchJanitorOperator(task_id="janitor", **ONE).execute(context("janitor"))
     assert report["jobs"] == 2
     assert report["generations"] == 2
+
+
+def test_jobs_named_by_hand_are_asked_for_at_the_location_in_their_name(vertex, workspace):
+    submit(prepare(gemini_conn_id="vertex@us-central1"), gemini_conn_id="vertex@us-central1")
+    (job,) = vertex.emulator.jobs
+    sensor = GeminiBatchSensor(task_id="wait", job_names=[job.name], gemini_conn_id=["developer", "vertex"])
+    with pytest.raises(TaskDeferred) as deferral:
+        sensor.execute(context("wait", **WINDOW))
+    assert deferral.value.trigger.conn_id == "vertex@us-central1"
+    vertex.emulator.clock.advance(hours=6)
+    assert sensor.resume(context("wait", **WINDOW), {}) == {"jobs": {job.name: "SUCCEEDED"}}
