@@ -375,6 +375,9 @@ def _downloading(
         why = distrust(read.found, len(attempt.uploaded.left_out) if attempt.uploaded else 0)
         if why:
             raise ResultsBroken(source.name, why)
+        if not read.found.lines.lines and source.counts.succeeded:
+            # Taken at its word, all its rows would be asked, and paid, once more.
+            raise ResultsNotReady(source.name, f"its results are empty, and {source.counts.succeeded} rows succeeded")
         counted = msgspec.structs.replace(mine, lines=read.found.lines.lines)
         standing = fact_store.put(desk.store, attempt_path(shard.ledger, attempt.number, "collected"), counted)
         if standing.sha256 != mine.sha256:

@@ -353,6 +353,17 @@ def test_a_file_of_strangers_is_not_used_and_not_kept_as_collected() -> None:
     assert world.load(me="l2").counts["answer"] == 10
 
 
+def test_results_without_a_line_are_not_there_yet_when_rows_succeeded() -> None:
+    world = World()
+    lines = dict(world.service._lines)
+    world.service._lines["batches/000000"] = []
+    with pytest.raises(ResultsNotReady, match="its results are empty, and 2 rows succeeded"):
+        world.load()
+    assert list(world.landing.list("")) == []
+    world.service._lines.update(lines)
+    assert world.load(me="l2").counts["answer"] == 2
+
+
 def test_several_batches_land_as_one_window() -> None:
     world = World(submitted=False)
     manifests = [seal(world.store, batch=BatchId("dag", "run", "prepare", index)) for index in range(3)]
