@@ -48,25 +48,39 @@ class Lines:
     def __iter__(self) -> Iterator[tuple[list[int], list[bytes], Block, list[int | None]]]:
         """The lines in blocks: where each begins, the lines, what they came to, and what each cost, in picodollars."""
         hashed: Future[None] | None = None
-        while data := self._through.read(BLOCK_BYTES):
-            if not data.endswith(b"\n"):
-                data += self._through.readline()
+        for start, data, raws in self._pieces():
             if hashed is not None:
                 hashed.result()
             hashed = self._thread.submit(self.hash.update, data)
-            raws = data.split(b"\n")
-            places = [end + at for at, end in enumerate(accumulate(map(len, raws[:-1]), initial=self.size_bytes))]
-            self.size_bytes += len(data)
-            if not all(raws) or any(map(bytes.isspace, raws)):  # as what is behind the last line nearly always is
+            places = [end + at for at, end in enumerate(accumulate(map(len, raws[:-1]), initial=start))]
+            if not all(raws) or any(map(bytes.isspace, raws)):
                 keep = [at for at, raw in enumerate(raws) if raw and not raw.isspace()]
                 raws, places = [raws[at] for at in keep], [places[at] for at in keep]
             if raws:
                 with _without_collections():
                     block = read_lines(raws, self._check)
-                self.cut = not block.readable[-1] and not data.endswith(b"\n")
+                self.cut = not data and not block.readable[-1]
                 yield places, raws, block, self._count(block)
         if hashed is not None:
             hashed.result()
+
+    def _pieces(self) -> Iterator[tuple[int, bytes, list[bytes]]]:
+        """The file in pieces: where the first line of each begins, its bytes, and the lines that end in it.
+
+        A last line without an end comes after all bytes.
+        """
+        start, begun = 0, list[bytes]()
+        while data := self._through.read(BLOCK_BYTES):
+            self.size_bytes += len(data)
+            *raws, rest = data.split(b"\n")
+            if raws:
+                raws[0] = b"".join((*begun, raws[0]))
+                begun.clear()
+            begun.append(rest)
+            yield start, data, raws
+            start = self.size_bytes - sum(map(len, begun))
+        if last := b"".join(begun):
+            yield start, b"", [last]
 
     def _count(self, block: Block) -> list[int | None]:
         self.versions.update(block.version)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import random
 from collections.abc import Iterator
@@ -19,11 +20,13 @@ from airflow_provider_geminibatch.core.names import wire_key
 from airflow_provider_geminibatch.core.outcomes import classify
 from airflow_provider_geminibatch.core.verdict import Thresholds
 from airflow_provider_geminibatch.jobs import collect as collecting
+from airflow_provider_geminibatch.jobs import lines as line_files
 from airflow_provider_geminibatch.jobs import rows as landing_rows
 from airflow_provider_geminibatch.jobs.lines import buffered
 from airflow_provider_geminibatch.jobs.submit import read_build
 from airflow_provider_geminibatch.storage import spool as spools
 from airflow_provider_geminibatch.storage.spool import Disk
+from airflow_provider_geminibatch.storage.stores import MemoryStore
 from tests.jobs.batches import seal
 from tests.jobs.test_collect import WINDOW, World
 
@@ -222,3 +225,24 @@ def test_batches_that_disagree_about_a_property_land_the_same_with_and_without_t
     assert sorted(found[0]) == sorted(
         [('"x"', '"y"', None, None)] * 2 + [("1.0", '"2026-01-01T02:00:00+02:00"', 2.0, None)] * 2
     )
+
+
+@pytest.mark.parametrize("block_bytes", [1, 2, 7, 64, 1 << 20])
+@pytest.mark.parametrize("end", ["\n", "", "\n\n \n"])
+def test_lines_are_the_same_whatever_is_read_at_once(
+    monkeypatch: pytest.MonkeyPatch, block_bytes: int, end: str
+) -> None:
+    monkeypatch.setattr(line_files, "BLOCK_BYTES", block_bytes)
+    made = ['{"key":"a","error":"x"}', "", "   ", '{"key":"b",\r"error":"é"}', "{", '{"key":"c","error":"y"}\r']
+    store, data = MemoryStore(), ("\n".join(made) + end).encode()
+    store.write("r", data)
+    with line_files.Lines(store, "r", None) as lines:
+        found = [(place, raw) for places, raws, _, _ in lines for place, raw in zip(places, raws, strict=True)]
+        assert [raw.decode() for _, raw in found] == [made[at] for at in (0, 3, 4, 5)]
+        assert all(data[place:].startswith(raw) for place, raw in found)
+        assert (lines.size_bytes, lines.hash.hexdigest()) == (len(data), hashlib.sha256(data).hexdigest())
+        assert not lines.cut
+    store.write("r", data.rstrip() + b'\n{"key":"d')
+    with line_files.Lines(store, "r", None) as lines:
+        assert sum(len(raws) for _, raws, _, _ in lines) == 5
+        assert lines.cut
