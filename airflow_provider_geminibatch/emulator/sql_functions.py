@@ -155,6 +155,7 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "CHAR_LENGTH": _nulls(len),
     "CONCAT": _nulls(lambda *texts: "".join(texts)),
     "DIV": _nulls(lambda one, other: int(one / other) if other < 0 else one // other),
+    "JSON_ARRAY": lambda *values: _compact([_to_json(value) for value in values]).encode(),
     "JSON_OBJECT": _json_object,
     "JSON_QUERY": _json_query,
     "JSON_QUERY_ARRAY": _json_query_array,

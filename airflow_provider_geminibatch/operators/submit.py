@@ -176,6 +176,7 @@ class GeminiBatchSubmitOperator(BaseOperator):
         no = {
             "canary=": (self.canary, "Leave it out; run one small batch first."),
             "reuse=": (reuse_of(self.reuse), "Leave it out, or read the rows with BigQuerySource."),
+            "cache=": (self.cache, "Leave it out: what requests begin with is paid less by itself."),
             "budget='upper_bound'": (
                 self.max_cost_usd is not None and self.budget == "upper_bound",
                 "Write budget='estimate', which counts a sample.",

@@ -92,6 +92,7 @@ def test_templates_are_rendered_in_query_and_data_set(server: Server, tmp_path: 
         ({"canary": Canary(rows=2)}, "canary="),
         ({"reuse": Reuse()}, "reuse="),
         ({"max_cost_usd": 5}, "budget='estimate'"),
+        ({"cache": True}, "cache="),
     ],
 )
 def test_what_reads_every_request_is_refused_before_anything_is_sent(

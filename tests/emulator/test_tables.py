@@ -78,6 +78,7 @@ def into(table: str, **more: str) -> dict[str, Any]:
         ("TO_JSON_STRING('5\"')", '"5\\""'),
         ("TO_JSON_STRING(PARSE_JSON('{ \"a\": 5 }'))", '{"a":5}'),
         ("TO_JSON_STRING(JSON_REMOVE(PARSE_JSON('{\"a\":1,\"b\":2}'), '$.a', '$.z'))", '{"b":2}'),
+        ("TO_JSON_STRING(JSON_ARRAY(1, JSON_OBJECT('a', JSON_ARRAY())))", '[1,{"a":[]}]'),
         ("TO_JSON_STRING(JSON_OBJECT('a', 1, 'b', 'x'))", '{"a":1,"b":"x"}'),
         ("ARRAY_LENGTH(JSON_QUERY_ARRAY(PARSE_JSON('{\"a\":[1,2]}'), '$.a'))", "2"),
         (r"""REGEXP_REPLACE('{"a":"{}"}', r'"(?:[^"\\]|\\.)*"', '""')""", '{"":""}'),
