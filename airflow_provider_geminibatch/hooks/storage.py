@@ -17,7 +17,7 @@ from airflow_provider_geminibatch.hooks.gemini_batch import GeminiBatchHook
 from airflow_provider_geminibatch.storage import facts, stores
 from airflow_provider_geminibatch.storage.doors import Door, file_system_data
 from airflow_provider_geminibatch.storage.files import PlainFiles, sizes_in
-from airflow_provider_geminibatch.storage.google_store import google_file_system, is_google, path_of
+from airflow_provider_geminibatch.storage.google_store import google_file_system, is_google, path_of, reading_of
 from airflow_provider_geminibatch.storage.store import Store
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class AirflowFiles:
         if not _names_connection(uri):
             return self._plain.open(uri)
         file_system, path = _airflow_file_system(uri)
-        opened: BinaryIO = file_system.open(path, "rb")
+        opened: BinaryIO = file_system.open(path, "rb", **reading_of(uri))
         return opened
 
     def match(self, pattern: str) -> Sequence[str]:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from airflow_provider_geminibatch.core.errors import Unusable
 from airflow_provider_geminibatch.storage.files import Files, PlainFiles
+from airflow_provider_geminibatch.storage.google_store import reading_of
 from airflow_provider_geminibatch.storage.store import Store
 from airflow_provider_geminibatch.storage.stores import FsspecStore, LocalStore, store_on
 
@@ -27,7 +28,7 @@ class FileSystemFiles:
     def open(self, uri: str) -> BinaryIO:
         parts = urlsplit(uri)
         bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-        return cast(BinaryIO, self._file_system.open(bare, "rb"))
+        return cast(BinaryIO, self._file_system.open(bare, "rb", **reading_of(bare)))
 
     def match(self, pattern: str) -> Sequence[str]:
         """Not needed where a part of a source is read: its files are named."""

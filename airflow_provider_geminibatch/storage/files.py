@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO, Protocol, cast
 
 from airflow_provider_geminibatch.core.errors import GeminiBatchError, SourceUnreadable, Unusable
-from airflow_provider_geminibatch.storage.google_store import google_file_system, is_google, path_of
+from airflow_provider_geminibatch.storage.google_store import google_file_system, is_google, path_of, reading_of
 
 _BUFFER_BYTES = 1 << 20
 
@@ -37,7 +37,7 @@ class PlainFiles:
         if is_local(uri):
             return open(uri.removeprefix("file://"), "rb", buffering=_BUFFER_BYTES)
         fs, path = file_system_of(uri)
-        file = fs.open(path, "rb")
+        file = fs.open(path, "rb", **reading_of(uri))
         # fsspec's memory hands one file, with one position, to all who open it at the same time.
         return io.BytesIO(file.getvalue()) if isinstance(file, io.BytesIO) else cast(BinaryIO, file)
 

@@ -228,6 +228,9 @@ class FsspecStore:
         except Exception as error:
             raise StoreUnwritable(f"{self.uri}/{path}", _reason(error)) from error
 
+    def _reader(self, target: str) -> Any:
+        return self._fs.open(target, "rb")
+
     def _put_new(self, target: str, data: bytes) -> bool:
         try:
             self._put(target, data, "xb")
@@ -272,7 +275,7 @@ class FsspecStore:
     def open(self, path: str) -> BinaryIO:
         target = self._path(path)
         try:
-            file = self._fs.open(target, "rb")
+            file = self._reader(target)
         except Exception as error:
             raise StoreUnreadable(f"{self.uri}/{path}", _reason(error)) from error
         # Bare, the files of object stores ask the service for each line (gcsfs: a call a line).
