@@ -121,7 +121,8 @@ def _function_call(request: Mapping[str, Any], mark: bytes) -> Json | None:
     """A call of one of the declared functions where the mode is ANY; otherwise the model prefers to talk."""
     calling = field(field(request, "toolConfig", {}), "functionCallingConfig", {})
     tools = field(request, "tools", ())
-    declared = [function for tool in tools for function in field(tool, "functionDeclarations", ())]
+    every = (function for tool in filter(None, tools) for function in field(tool, "functionDeclarations", ()))
+    declared = [function for function in every if function]
     allowed = field(calling, "allowedFunctionNames") or [function.get("name") for function in declared]
     chosen = next((function for function in declared if function.get("name") in allowed), None)
     if str(field(calling, "mode", "")).upper() != "ANY" or chosen is None:
@@ -165,10 +166,27 @@ def _asked_format(config: Mapping[str, Any]) -> tuple[str, Mapping[str, Any] | N
     `responseFormat` in a batch is undocumented; that it works is assumed, in both spellings of its MIME type: the
     discovery document has the enum APPLICATION_JSON, the REST guide sends the text `application/json`.
     """
-    newer = field(config, "responseFormat", {}).get("text") or {}
+    newer = _newer_format(field(config, "responseFormat"))
     schema = field(config, "responseSchema") or field(config, "responseJsonSchema") or newer.get("schema")
     mime = str(field(config, "responseMimeType", "") or field(newer, "mimeType", "")).lower()
     return mime.replace("application_json", "application/json"), schema
+
+
+def _whole(asked: Any) -> int:
+    """A number of dimensions; what is none inside of a free object is not followed."""
+    try:
+        return int(asked)
+    except (TypeError, ValueError, OverflowError):
+        return _DIMENSIONS
+
+
+def _newer_format(asked: Any) -> Mapping[str, Any]:
+    """The text format of `responseFormat`, of which Vertex AI has a list."""
+    for each in asked if isinstance(asked, list) else [asked]:
+        found = each.get("text") if isinstance(each, dict) else None
+        if isinstance(found, dict):
+            return found
+    return {}
 
 
 def embed(request: Mapping[str, Any], model: str) -> Json:
@@ -176,7 +194,7 @@ def embed(request: Mapping[str, Any], model: str) -> Json:
     seed = int.from_bytes(digest(request, model)[:8], "big")
     rng = Random(seed)
     inner = field(field(request, "embedContentConfig", {}), "outputDimensionality", _DIMENSIONS)
-    wanted = int(field(request, "outputDimensionality", inner))
+    wanted = _whole(field(request, "outputDimensionality", inner))
     values = [rng.uniform(-1, 1) for _ in range(min(max(wanted, 1), _DIMENSIONS))]
     length = sum(value * value for value in values) ** 0.5 or 1.0
     embedding = {"values": [round(value / length, 7) for value in values]}
