@@ -52,6 +52,8 @@ class Reconciled(msgspec.Struct, frozen=True):
     places: array[int]
     again: dict[int, tuple[int, ...]]
     lines: LineCounts
+    lineless: Outcome = MISSING
+    """What became of a row that no line answers."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -65,7 +67,9 @@ class Reconciled(msgspec.Struct, frozen=True):
     def outcome_of(self, row: int, read: Callable[[int], Outcome]) -> Outcome:
         """The outcome of one row."""
         place = self.places[row]
-        return MISSING if place == _NOWHERE else settled([read(at) for at in (place, *self.again.get(row, ()))])
+        if place == _NOWHERE:
+            return self.lineless
+        return settled([read(at) for at in (place, *self.again.get(row, ()))])
 
 
 class Reconciler:

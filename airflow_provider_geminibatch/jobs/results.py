@@ -230,27 +230,38 @@ def answering(
         "input_files": _inputs(facts), "caches": caches_of(facts),
     }  # fmt: skip
     result = ShardResult(shard=shard_name(shard), attempt=attempt.number, job=end.job_name)
-    if not end.readable:
-        why = _why(end)
-        if called_off := end.state == "CANCELLED" and attempt.cancel is None:
-            why = "job CANCELLED at the service, and not by us"
-        # What somebody called off there is not asked again behind their back.
+    # What somebody called off there is not asked again behind their back.
+    called_off = end.state == "CANCELLED" and attempt.cancel is None and not _is_cut(end, attempt)
+    why = "job CANCELLED at the service, and not by us" if called_off else _why(end)
+
+    def without_results() -> Answered:
         failure = Outcome(kind=Outcomes.FAILED, reason=why, code=end.error_code, transient=not called_off)
-        return _known(Answered(shard, msgspec.structs.replace(result, failure=why), failure=failure, **common))
+        return Answered(shard, msgspec.structs.replace(result, failure=why), failure=failure, **common)
+
+    if not end.readable:
+        return _known(without_results())
 
     def come() -> Answered:
         collected, read = coming()
         desk.log.info("%s: %s", end.job_name, _summary(read.found, not_asked))
         sealed = msgspec.structs.replace(result, path=collected.path, sha256=collected.sha256)
+        found = read.found
+        if end.state != "SUCCEEDED":
+            reason = f"{why}; the result file holds no line for this row"
+            lineless = Outcome(kind=Outcomes.MISSING, reason=reason, transient=not called_off)
+            found = msgspec.structs.replace(found, lineless=lineless)
         return Answered(
-            shard, sealed, found=read.found, spent=read.spent, versions=read.versions, sizes=read.sizes, spool=read.spool,
+            shard, sealed, found=found, spent=read.spent, versions=read.versions, sizes=read.sizes, spool=read.spool,
             **common,
         )  # fmt: skip
 
     def unready(wait: Callable[[], Any]) -> Any:
         try:
             return wait()
-        except (ResultsNotReady, ResultsBroken, JobUnreachable):
+        except (ResultsNotReady, ResultsBroken, JobUnreachable) as error:
+            if end.output and isinstance(error, ResultsNotReady):
+                # A job that ended badly may name a place for results and have written none.
+                return without_results()
             if not unless_ready:
                 raise
             return _open(shard, facts, prices)
@@ -325,6 +336,17 @@ def _inputs(facts: ShardFacts) -> tuple[str, ...]:
 
 def _why(end: End) -> str:
     return f"job {end.state}" + (f": {end.error_text}" if end.error_text else "")
+
+
+VERTEX_CUT = timedelta(hours=24)
+"""So long after it began to run the service calls off what is left of a job (batch guide of Vertex AI; its state is ``assumed``)."""
+
+
+def _is_cut(end: End, attempt: Attempt) -> bool:
+    """Whether a job was called off by the service itself for its age. When it began is not on record; it waits before."""
+    if attempt.claim.service.route != "vertex" or end.created_at is None or end.ended_at is None:
+        return False
+    return end.ended_at - end.created_at >= VERTEX_CUT
 
 
 def _ended(desk: Desk, shard: Shard, attempt: Attempt, job_name: str) -> tuple[End, JobSnapshot | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -18,12 +19,12 @@ from airflow_provider_geminibatch.core.model import Owner
 from airflow_provider_geminibatch.core.reconcile import LineCounts
 from airflow_provider_geminibatch.core.verdict import Thresholds
 from airflow_provider_geminibatch.emulator import Emulator, Server, running
-from airflow_provider_geminibatch.gemini.developer import DeveloperGateway, Settings
 from airflow_provider_geminibatch.jobs.collect import Landed, collect
 from airflow_provider_geminibatch.jobs.submit import Submitted, read_build, submit
 from airflow_provider_geminibatch.storage.landings import FileLanding, read_rows
 from airflow_provider_geminibatch.storage.stores import MemoryStore
 from tests.jobs.batches import seal
+from tests.routes import DEVELOPER, ROUTES, VERTEX, Route
 
 LOG = logging.getLogger("test")
 ROWS = 10
@@ -40,10 +41,10 @@ def server() -> Iterator[Server]:
 class World:
     """One batch against an emulator whose clock is stepped."""
 
-    def __init__(self, server: Server) -> None:
-        self.emulator = server.emulator
+    def __init__(self, server: Server, route: Route) -> None:
+        self.emulator, self.route = server.emulator, route
         self.emulator.reset()
-        self.gateway = DeveloperGateway(Settings("key", server.url))
+        self.gateway = route.opened(server.url)
         self.store, self.landing = MemoryStore("memory://w"), MemoryStore("memory://l")
 
     def submitted(self, *, rows: int = ROWS, schema: dict[str, Any] | None = None) -> None:
@@ -88,9 +89,23 @@ class World:
         return list(read_rows(self.landing, "w"))
 
 
+@pytest.fixture(params=ROUTES, ids=str)
+def world(request: pytest.FixtureRequest, server: Server) -> Iterator[World]:
+    world = World(server, request.param)
+    yield world
+    world.gateway.close()
+
+
 @pytest.fixture
-def world(server: Server) -> Iterator[World]:
-    world = World(server)
+def developer_world(server: Server) -> Iterator[World]:
+    world = World(server, DEVELOPER)
+    yield world
+    world.gateway.close()
+
+
+@pytest.fixture
+def vertex_world(server: Server) -> Iterator[World]:
+    world = World(server, VERTEX)
     yield world
     world.gateway.close()
 
@@ -109,6 +124,9 @@ def test_the_cost_is_that_of_the_bill(world: World) -> None:
 
 
 AFFECTED = (0, 3)
+VERTEX_WORDS = re.compile(
+    r"^(Internal error occurred\. Failed to get generateContentResponse|Bad Request|RESOURCE_EXHAUSTED error occurred): "
+)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +164,10 @@ def test_a_misbehaving_row_gets_its_outcome_and_no_other_row_is_touched(
     assert [row["key"] for row in rows] == [f"k{number}" for number in range(ROWS)]
     for number, row in enumerate(rows):
         expected = (outcome, error) if number in AFFECTED else ("answer", None)
-        assert (row["outcome"], row["error"]) == expected
+        told = row["error"]
+        if world.route is VERTEX and scenario == "failed_rows" and told:
+            told = VERTEX_WORDS.sub("", told)
+        assert (row["outcome"], told) == expected
 
 
 @pytest.mark.parametrize(
@@ -244,7 +265,7 @@ def test_an_output_that_is_named_in_response_only_is_found(world: World) -> None
 @pytest.mark.parametrize(
     ("scenario", "hours", "error"),
     [
-        ("never_finishes", 49, "job EXPIRED"),
+        ("never_finishes", 49, ("job EXPIRED", "job CANCELLED: ")),
         ("job_failed", 4, "job FAILED: Internal error encountered."),
     ],
 )
@@ -266,4 +287,58 @@ def test_a_second_load_asks_the_service_for_nothing_but_the_deletion(world: Worl
     before = dict(world.emulator.log.counts())
     world.load(me="l2")
     after = world.emulator.log.counts()
-    assert {name for name in after if after[name] != before.get(name, 0)} <= {"files.delete"}
+    asked = {name for name in after if after[name] != before.get(name, 0)}
+    assert asked <= {world.route.endpoint("files.delete")}
+
+
+ENDS = [
+    ("cut", {"done": 0.6}, "CANCELLED"),
+    ("cut", {"done": 0.6, "state": "JOB_STATE_EXPIRED"}, "EXPIRED"),
+    ("cut", {"done": 0.6, "state": "JOB_STATE_FAILED"}, "FAILED"),
+    ("partially_succeeded", {"done": 0.6}, "PARTIALLY_SUCCEEDED"),
+    ("job_failed", {"done": 0.6}, "FAILED"),
+]
+
+
+@pytest.mark.parametrize(("scenario", "settings", "state"), ENDS)
+def test_what_a_job_came_to_before_it_ended_badly_lands_and_the_rest_is_missing_with_its_end(
+    vertex_world: World, scenario: str, settings: dict[str, Any], state: str
+) -> None:
+    vertex_world.emulator.scenario(scenario, **settings)
+    vertex_world.submitted()
+    vertex_world.emulator.clock.advance(timedelta(hours=60))
+    landed = vertex_world.load()
+    rows = list(read_rows(vertex_world.landing, "w"))
+    answered = [row for row in rows if row["outcome"] == "answer"]
+    missing = [row for row in rows if row["outcome"] == "missing"]
+    assert (len(answered), len(missing)) == (6, 4)
+    assert all(f"row {row['key'][1:]} " in row["text"] for row in answered)
+    assert {row["error"].startswith(f"job {state}") for row in missing} == {True}
+    # What was done is billed, and told.
+    assert Decimal(landed.manifest.cost_usd or "x") == Decimal(str(vertex_world.emulator.bill()["total_usd"])) > 0
+
+
+def test_a_job_that_names_a_place_for_results_and_wrote_none_has_none(vertex_world: World) -> None:
+    vertex_world.emulator.scenario("unwritable_output")
+    vertex_world.submitted()
+    vertex_world.emulator.clock.advance(timedelta(hours=4))
+    with pytest.raises(Rejected, match="0 of 10 answered"):
+        vertex_world.load()
+    rows = list(read_rows(vertex_world.landing, "w", any_verdict=True))
+    assert all(row["error"].startswith("job FAILED") for row in rows)
+
+
+@pytest.mark.parametrize("scenario", ["sharded_output", "incremental_output", "output_decoys"])
+def test_only_results_are_read_however_the_output_folder_looks(vertex_world: World, scenario: str) -> None:
+    vertex_world.emulator.scenario(scenario)
+    rows = vertex_world.landed()
+    assert [row["outcome"] for row in rows] == ["answer"] * ROWS
+    assert all(f"row {number} " in row["text"] for number, row in enumerate(rows))
+
+
+def test_results_without_keys_are_never_taken_by_their_place(vertex_world: World) -> None:
+    vertex_world.emulator.scenario("extras_dropped")
+    vertex_world.submitted()
+    vertex_world.emulator.clock.advance(timedelta(hours=4))
+    with pytest.raises(Rejected, match="0 of 10 answered"):
+        vertex_world.load()
