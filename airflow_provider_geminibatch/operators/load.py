@@ -110,6 +110,7 @@ class GeminiBatchLoadOperator(BaseOperator):
                 manifests,
                 open_store=open_store,
                 gateway=gateways(None),
+                gateways=gateways,
                 at=(lambda manifest: gateways(homes[manifest.uri])) if len(set(homes.values())) > 1 else None,
                 landing=self.to.place,
                 landing_store=open_landing(self.to.uri),
