@@ -121,6 +121,136 @@ for name in {DAG_SIDE!r}:
     assert [line for line in run.stdout.splitlines() if " loads " in line] == []
 
 
+# Results and rows: by key, never by position. A line may come in any order, twice or not at all, so that its place says nothing.
+JUDGES = frozenset({"Lines", "read_lines", "classify"})
+"""What makes outcomes of lines that came from the service."""
+ASKED = frozenset({"sealed_keys", "sealed_places", "sealed_requests"})
+"""What goes through the rows that were asked, in their order."""
+PAIRING = frozenset({"zip", "enumerate", "count"})
+
+KNOWS_THE_ROW_BY = {
+    "core.fast_outcomes": "nothing: it judges lines",
+    "jobs.lines": "nothing: it reads lines",
+    "jobs.strays": "nothing: it counts tokens of lines that land nowhere",
+    "jobs.janitor": "nothing: it counts tokens of lines that land nowhere",
+    "jobs.rung_ledger": "nothing: it counts tokens of a reply",
+    "jobs.segments": "nothing: it counts tokens of lines that we wrote",
+    "jobs.reading": "Reconciler",
+    "jobs.common_ai": "reconcile",
+    "jobs.results": "the places that a Reconciler gave to the row",
+    "jobs.layers": "the row that we wrote into the line when we asked for it alone",
+    "jobs.canary": "the row that we wrote into the line when we asked for it alone",
+    "jobs.kept": "the wire key that we wrote into the line",
+    "jobs.reuse": "the place that the index of answers has for the row's content",
+}
+"""Every module that judges lines, and whence it knows whose a line is. Who adds one says it here."""
+
+
+def called(node: ast.AST) -> set[str]:
+    """The bare names of everything that is called in a piece of code."""
+    calls = (call.func for call in ast.walk(node) if isinstance(call, ast.Call))
+    return {func.attr if isinstance(func, ast.Attribute) else func.id for func in calls if isinstance(func, NAMES)}
+
+
+NAMES = (ast.Name, ast.Attribute)
+
+
+def judging(path: Path) -> bool:
+    """Whether a module judges lines; there are other ``Lines``, of requests."""
+    names = {name.rpartition(".")[2] for name in imported(path) if name.startswith(PACKAGE.name)}
+    own = {node.name for node in tree(path).body if isinstance(node, (ast.ClassDef, ast.FunctionDef))}
+    here = {"Lines": "jobs.lines.Lines", "read_lines": "read_lines", "classify": "classify"}
+    return any(name in called(tree(path)) and (name in names - own) for name in here)
+
+
+def beside_each_other(code: ast.Module) -> Iterator[str]:
+    """Functions and classes that go through lines of results and through the rows that were asked."""
+    for node in ast.walk(code):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and called(node) & JUDGES and called(node) & ASKED:
+            yield f"{node.name}, line {node.lineno}"
+
+
+def by_position(code: ast.Module) -> Iterator[str]:
+    """Where the lines of a result file, or what goes through them, are paired or numbered."""
+    for node in ast.walk(code):
+        if not isinstance(node, ast.FunctionDef) or not called(node) & JUDGES:
+            continue
+        held = {
+            item.optional_vars.id
+            for block in ast.walk(node)
+            if isinstance(block, ast.With)
+            for item in block.items
+            if isinstance(item.optional_vars, ast.Name) and called(item.context_expr) & JUDGES
+        }
+        for call in ast.walk(node):
+            if isinstance(call, ast.Call) and isinstance(call.func, NAMES) and called(call) & PAIRING:
+                said = {name.id for name in ast.walk(call) if isinstance(name, ast.Name)}
+                if said & held or called(call) & JUDGES:
+                    yield f"{node.name}, line {call.lineno}: {ast.unparse(call)}"
+
+
+RESULT_SIDE = [*modules("core"), *modules("jobs"), *modules("storage")]
+
+
+def test_every_module_that_judges_lines_says_how_it_knows_their_rows() -> None:
+    assert {dotted(path).removeprefix(f"{PACKAGE.name}.") for path in modules() if judging(path)} == {*KNOWS_THE_ROW_BY}
+
+
+@pytest.mark.parametrize("path", RESULT_SIDE, ids=dotted)
+def test_no_code_goes_through_results_and_requests_side_by_side(path: Path) -> None:
+    assert [*beside_each_other(tree(path)), *by_position(tree(path))] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "places"),
+    [
+        ("Reconciler", {"core.reconcile", "jobs.reading"}),
+        # ``jobs.reading`` makes again what another process has joined.
+        ("Reconciled", {"core.reconcile", "jobs.reading"}),
+        ("reconcile", {"jobs.common_ai"}),
+        ("parse_wire_key", {"core.reconcile", "jobs.kept", "jobs.reuse_index"}),
+    ],
+)
+def test_lines_get_their_rows_in_few_places(name: str, places: set[str]) -> None:
+    found = {dotted(path).removeprefix(f"{PACKAGE.name}.") for path in RESULT_SIDE if name in called(tree(path))}
+    assert found == places
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        """
+def rows(store, shard):
+    with Lines(store, shard.path, None) as lines:
+        for (key, passed), block in zip(sealed_keys(store, shard), lines):
+            yield key, block
+""",
+        """
+def rows(store, shard):
+    with Lines(store, shard.path, None) as lines:
+        for row, block in enumerate(lines):
+            yield row, block
+""",
+        """
+class Rows:
+    def asked(self, store, shard):
+        self.keys = sealed_keys(store, shard)
+
+    def __iter__(self):
+        for raw in self.file:
+            yield next(self.keys), classify(raw)
+""",
+        """
+def rows(keys, raws):
+    return dict(zip(keys, map(lambda raw: classify(raw), raws)))
+""",
+    ],
+)
+def test_joining_by_position_would_be_found(broken: str) -> None:
+    code = ast.parse(broken)
+    assert [*beside_each_other(code), *by_position(code)]
+
+
 KINDS = {"hooks": "Hook", "operators": "Operator", "sensors": "Sensor", "triggers": "Trigger"}
 
 
