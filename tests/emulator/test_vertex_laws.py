@@ -1,6 +1,7 @@
 """Laws of the emulated Vertex AI: whatever it is given, it answers; what comes back holds all that was sent."""
 
 import json
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import pytest
@@ -26,6 +27,13 @@ SCALARS = st.one_of(
         ["", "text", "STRING", "OBJECT", "application/json", "gs://b/x", "https://x/y", "12", "NaN", "aGk="]
     ),
 )
+JOB = {
+    "display_name": "a",
+    "model_display_name": "b",
+    "state": "z",
+    "create_time": datetime(2026, 11, 1, tzinfo=UTC),
+    "labels": {"a": "b"},
+}
 ANY = st.recursive(
     SCALARS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
@@ -127,10 +135,8 @@ def test_every_call_is_answered_or_refused(body):
 @SOME
 @given(st.text(alphabet=st.sampled_from("abz_=:!<>()\"'-. *0AND"), max_size=30))
 def test_every_filter_is_read_or_refused(text):
-    try:
-        read_filter(text)
-    except Refused as refusal:
-        assert refusal.code == 400
+    with suppress(Refused):
+        assert read_filter(text)(JOB) in (True, False)
 
 
 @SOME
