@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -61,7 +61,8 @@ def open_round(
     path = f"{generation_of(root)}/rounds/{number:02d}.json"
     if (standing := fact_store.get(desk.store, path, Round)) is not None:
         return standing
-    again = Again(cap_factor**number, most_of(desk.gateway, root.model), correct=reask_invalid)
+    factors = (cap_factor**number,) if cap_factor > 1 else ()
+    again = Again(factors, most_of(desk.gateway, root.model), correct=reask_invalid)
     build = _build(desk, root, _asking(desk, root, rows, again), root.model)
     mine = Round(
         owner=desk.me, at=desk.now(), number=number, build=build.id if build else "", rows=build.rows if build else 0,
@@ -77,13 +78,19 @@ def open_round(
     return standing
 
 
-def build_rung(desk: Desk, root: Build, rung: RungFact, rows: Iterable[Asked]) -> RungBuild:
-    """Seal a build of a rung's rows, for the rung's model, and put it on record; or obey who was first."""
+def build_rung(
+    desk: Desk, root: Build, rung: RungFact, rows: Iterable[Asked], *, factors: Sequence[float] = ()
+) -> RungBuild:
+    """Seal a build of a rung's rows, for the rung's model, and put it on record; or obey who was first.
+
+    A truncated row gets the first allowance by ``factors`` that is more than it used.
+    """
     path = rung_path(root, rung.number, "build")
     if (standing := fact_store.get(desk.store, path, RungBuild)) is not None:
         return standing
-    asked = _asking(desk, root, rows, Again())
-    build = _build(desk, root, asked, rung.model or root.model)
+    model = rung.model or root.model
+    again = Again(factors, most_of(desk.gateway, model) if factors else None, other_model=model != root.model)
+    build = _build(desk, root, _asking(desk, root, rows, again), model)
     mine = RungBuild(
         owner=desk.me, at=desk.now(), build=build.id if build else "", rows=build.rows if build else 0
     )  # fmt: skip
@@ -108,9 +115,11 @@ def most_of(gateway: Gateway, model: str) -> int:
 class Again:
     """How a row is asked again: with a larger allowance if it was truncated, with what was wrong if that is to be told."""
 
-    cap_factor: float = 1.0
+    factors: Sequence[float] = ()
     most: int | None = None
     correct: bool = False
+    other_model: bool = False
+    """Another model may come to an end where the first one did not, with no larger allowance."""
     corrected: int = 0
     """How many were told what was wrong."""
     left: int = 0
@@ -128,9 +137,11 @@ class Again:
         return asked
 
     def _asked(self, request: bytes, outcome: Outcome) -> bytes | None:
-        if outcome.kind is Outcomes.TRUNCATED and self.cap_factor > 1:
-            raised = _raised(request, self.cap_factor, self.most, used_by(outcome))
-            return request if raised is None and outcome.transient else raised
+        if outcome.kind is Outcomes.TRUNCATED and self.factors:
+            raised = larger(msgspec.json.decode(request), outcome, self.factors, self.most)
+            if raised is None:
+                return request if outcome.transient or self.other_model else None
+            return encode_json(raised)
         if outcome.kind is Outcomes.INVALID and self.correct:
             told = corrected(msgspec.json.decode(request), outcome.text, outcome.reason)
             if told is not None:
@@ -139,9 +150,11 @@ class Again:
         return request
 
 
-def used_by(outcome: Outcome) -> int:
-    """The tokens of an answer that count against its allowance."""
-    return outcome.usage.candidates + outcome.usage.thoughts
+def larger(request: dict[str, Any], cut: Outcome, factors: Sequence[float], most: int | None) -> dict[str, Any] | None:
+    """The request with the first allowance by ``factors`` that is more than the truncated answer used; None without one."""
+    used = cut.usage.candidates + cut.usage.thoughts
+    raised = (with_higher_cap(request, factor, most, used) for factor in factors)
+    return next((one for one in raised if one is not request), None)
 
 
 def _asking(desk: Desk, root: Build, rows: Iterable[Asked], again: Again) -> Iterator[Ready]:
@@ -166,13 +179,6 @@ def sealed_requests(store: Store, shard: Shard) -> Iterator[tuple[int, str, dict
             except msgspec.MsgspecError as error:
                 why = f"line {row + 1} is not what was sealed ({error})"
                 raise StoreUnreadable(f"{store.uri}/{shard.path}", why) from None
-
-
-def _raised(request: bytes, factor: float, most: int | None, used: int) -> bytes | None:
-    """The request with a larger ``maxOutputTokens``; None when it has none, or none larger can be had."""
-    fields: dict[str, Any] = msgspec.json.decode(request)
-    raised = with_higher_cap(fields, factor, most, used)
-    return None if raised is fields else encode_json(raised)
 
 
 def with_higher_cap(request: dict[str, Any], factor: float, most: int | None = None, used: int = 0) -> dict[str, Any]:

@@ -382,8 +382,14 @@ class _Walk:
     def _build_rung(self, step: planning.BuildRung) -> None:
         fact = self._rungs()[step.number - 1].fact
         desk = replace(self._desk, gateway=self._gateways(fact.conn_id))
-        rounds.build_rung(desk, self._root, fact, rounds.worthy(self._gathered().unresolved()))
+        rows = rounds.worthy(self._gathered().unresolved())
+        rounds.build_rung(desk, self._root, fact, rows, factors=self._factors())
         self._forget_answers()
+
+    def _factors(self) -> tuple[float, ...]:
+        """By how much a rung may raise the allowance of a truncated row: rounds have raised it before."""
+        factor, opened = self._policy.truncated_cap_factor, len(rounds_of(self._desk.store, self._root))
+        return tuple(factor**step for step in range(1, opened + 2)) if factor > 1 else ()
 
     def _run_rung(self, step: planning.RunRung) -> None:
         fact, desk = self._rungs()[step.number - 1].fact, self._desk
@@ -397,17 +403,14 @@ class _Walk:
 
         gateway = self._gateways(fact.conn_id)
         most = rounds.most_of(gateway, fact.model or self._root.model)
-        # Rounds have raised it before: what a row gets here is more than it had.
-        steps = range(1, len(rounds_of(desk.store, self._root)) + 2)
-        factors = [self._policy.truncated_cap_factor**step for step in steps]
-        same = fact.model in (None, self._root.model)
+        factors, same = self._factors(), fact.model in (None, self._root.model)
 
         def revised(at: At, request: dict[str, Any]) -> dict[str, Any] | None:
-            if (cut := truncated.get(at)) is None:
+            cut = truncated.get(at)
+            if cut is None or not factors:
                 return request
-            raised = (rounds.with_higher_cap(request, factor, most, rounds.used_by(cut)) for factor in factors)
             # Another model may come to an end where this one does not.
-            return next((one for one in raised if one is not request), request if cut.transient or not same else None)
+            return rounds.larger(request, cut, factors, most) or (request if cut.transient or not same else None)
 
         state = run_rung(
             fact, rows(), store=desk.store, build=self._root, gateway=gateway, policy=self._policy,

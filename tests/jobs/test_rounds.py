@@ -219,6 +219,25 @@ def test_a_rung_asks_by_a_build_for_its_own_model() -> None:
     assert (rung.build.model, rung.build.rows, rung.name) == ("gemini-3.7-flash", 3, "rung-01")
 
 
+@pytest.mark.parametrize(
+    ("model", "used", "asked"),
+    [(None, 8, 16), (None, 16, 20), (None, 20, None), ("gemini-3.7-flash", 16, 20), ("gemini-3.7-flash", 20, 8)],
+)
+def test_a_rung_by_a_build_gives_a_truncated_row_more_than_it_used(
+    model: str | None, used: int, asked: int | None
+) -> None:
+    world = capped(8)
+    fact = RungFact(
+        owner="r", at=world.clock(), number=1, position=0, kind="resubmit", model=model,
+        limit_at=world.clock() + timedelta(hours=1), reason="late",
+    )  # fmt: skip
+    rows: list[Asked] = [((0, 0), cut(used)), ((0, 2), EMPTY)]
+    built = build_rung(world.desk(), world.root, fact, iter(rows), factors=(2.0, 4.0))
+    build = read_build(world.store, build_path(world.root, built.build))
+    caps = [line["request"]["generationConfig"]["maxOutputTokens"] for line in world.lines(build)]
+    assert caps == ([asked] if asked else []) + [8]
+
+
 def test_only_what_may_fare_better_is_worthy() -> None:
     blocked = Outcome(kind=Outcomes.BLOCKED)
     assert list(worthy([((0, 0), EMPTY), ((0, 1), blocked)])) == [((0, 0), EMPTY)]
