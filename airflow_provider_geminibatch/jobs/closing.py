@@ -96,13 +96,17 @@ def close(desk: Desk, batch: AnsweredBatch, manifest: CommitManifest, summary: d
 
 
 def _note_usage(batch: AnsweredBatch, manifest: CommitManifest) -> None:
-    """How long the answers of the root build were, for estimates of batches to the like."""
+    """How long the answers of the root build were, for estimates of batches to the like.
+
+    Under the name of the batch: it may land in several places, and others of its task beside it.
+    """
     sizes = tally_of(answered.sizes for answered in batch.shards).sizes()
     service = next((answered.service for answered in batch.shards if answered.job), "")
+    ended = [answered.job.ended_at for answered in batch.shards if answered.job and answered.job.ended_at]
     if sizes.answers and service:
         note_usage(
             batch.store, service=service, model=batch.build.model, asked=asked_by(batch.store, batch.build),
-            task=task_of(batch.build.batch), ended=manifest.finished_at or manifest.committed_at, commit=manifest.commit,
+            task=task_of(batch.build.batch), ended=max(ended, default=manifest.committed_at), name=short(batch.origin.path),
             sizes=sizes,
         )  # fmt: skip
 

@@ -1,6 +1,6 @@
 """How long answers were, by service, model, what was asked and the task that asked: what the next batch is estimated by.
 
-``usage/<service>/<model>/<asked>/<dag>.<task>/<ended>_<commit>.json``. Objects of a folder sort by time. No decision about money
+``usage/<service>/<model>/<asked>/<dag>.<task>/<ended>_<batch>.json``. Objects of a folder sort by time. No decision about money
 reads this except an estimate that says so.
 """
 
@@ -20,11 +20,11 @@ NEWEST = 20
 
 
 def note_usage(
-    store: Store, *, service: str, model: str, asked: str, task: str, ended: datetime, commit: str, sizes: AnswerSizes
+    store: Store, *, service: str, model: str, asked: str, task: str, ended: datetime, name: str, sizes: AnswerSizes
 ) -> None:
-    """Leave the sizes of a batch's answers. Repeating it changes nothing."""
-    name = f"{ended.astimezone(UTC):%Y%m%dT%H%M%SZ}_{commit}.json"
-    store.create(f"{_folder(service, model, asked)}/{segment(task)}/{name}", msgspec.json.encode(sizes))
+    """Leave the sizes of a batch's answers, under a name that is the batch's own. Repeating it changes nothing."""
+    file = f"{ended.astimezone(UTC):%Y%m%dT%H%M%SZ}_{name}.json"
+    store.create(f"{_folder(service, model, asked)}/{segment(task)}/{file}", msgspec.json.encode(sizes))
 
 
 def read_usage(store: Store, *, service: str, model: str, asked: str, task: str = "") -> list[AnswerSizes]:

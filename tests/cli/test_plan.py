@@ -139,7 +139,7 @@ def test_a_sealed_batch_goes_by_what_its_workspace_knows(tmp_path: Path, capsys:
     sizes = AnswerSizes(100, Spread(5000, 20, 50, 90), Spread(), Spread(5000, 20, 50, 90))
     note_usage(
         store, service="developer https://x", model=MODEL, asked=asked_like({"contents": []}), task="dag.prepare", ended=NOW,
-        commit="c", sizes=sizes,
+        name="c", sizes=sizes,
     )  # fmt: skip
     for number in range(12):
         ended = NOW - timedelta(days=1, minutes=number)

@@ -376,6 +376,18 @@ def test_several_batches_land_as_one_window() -> None:
     assert world.load(*manifests, me="l2").manifest == landed.manifest
 
 
+def test_each_batch_leaves_its_sizes_once_wherever_it_lands() -> None:
+    world = World()
+    other = seal(world.store, rows=3, batch=BatchId("dag", "another run", "prepare"))
+    world.submit(other)
+    world.clock.advance(timedelta(hours=4))
+    world.load(world.manifest, other)
+    left = [path for path in world.store.list("") if path.startswith("usage/")]
+    assert len(left) == 2
+    world.load(world.manifest, window="another", landing=Place("notes", "memory://landing", "jsonl", keep=("raw",)))
+    assert [path for path in world.store.list("") if path.startswith("usage/")] == left
+
+
 def test_two_generations_of_one_batch_do_not_land_together() -> None:
     world = World()
     home = "batches/dag/run/prepare/map=-1/g0002/builds/b2"

@@ -14,7 +14,7 @@ ENDED = datetime(2026, 11, 1, tzinfo=UTC)
 def note(store: MemoryStore, answers: int, *, task: str = "dag.ask", asked: str = "asked", day: int = 0) -> None:
     note_usage(
         store, service="developer https://x", model="m", asked=asked, task=task, ended=ENDED + timedelta(days=day),
-        commit=f"c{answers}", sizes=AnswerSizes(answers),
+        name=f"c{answers}", sizes=AnswerSizes(answers),
     )  # fmt: skip
 
 
