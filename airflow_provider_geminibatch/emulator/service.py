@@ -26,7 +26,12 @@ from airflow_provider_geminibatch.emulator.log import Entry, Log
 from airflow_provider_geminibatch.emulator.names import Names
 from airflow_provider_geminibatch.emulator.register import Register
 from airflow_provider_geminibatch.emulator.scenarios import Params
-from airflow_provider_geminibatch.emulator.storage_api import STORAGE_ENDPOINTS, storage_handlers, storage_path
+from airflow_provider_geminibatch.emulator.storage_api import (
+    STORAGE_ENDPOINTS,
+    check_reader,
+    storage_handlers,
+    storage_path,
+)
 from airflow_provider_geminibatch.emulator.switches import Scenarios, Switch
 from airflow_provider_geminibatch.emulator.table_places import RequestTable, ResultTable
 from airflow_provider_geminibatch.emulator.tables import BIGQUERY_ENDPOINTS, Tables, bigquery_handlers
@@ -226,7 +231,9 @@ class Emulator:
         elif call.endpoint.startswith("vertex."):
             project = vertex_project(call, self._seed, self._tokens, self._revoked)
             call = Call(call.request, call.endpoint, call.params, project, call.now)
-        elif not call.endpoint.startswith("storage.") and call.endpoint not in _SESSIONS:
+        elif call.endpoint.startswith("storage.") and call.endpoint not in _SESSIONS:
+            check_reader(call.request, self._tokens, self._revoked)
+        elif call.endpoint not in _SESSIONS:
             project = self._project(call.request)
             call = Call(call.request, call.endpoint, call.params, project, call.now)
         self._interfere(call.endpoint)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from urllib.parse import parse_qsl, urlsplit
 
 from airflow_provider_geminibatch.emulator.buckets import Buckets
@@ -52,6 +52,13 @@ def storage_path(request: Request) -> str:
     if path.startswith("/storage/v1/") and request.query.get("alt") == "media":
         return "/download" + path
     return path if "/storage/v1" in path else ""
+
+
+def check_reader(request: Request, tokens: Collection[str] | None, revoked: Collection[str]) -> None:
+    """Raise the refusal of an access token that is no good. Where no tokens are named, none is needed: buckets are public."""
+    token = request.headers.get("authorization", "").removeprefix("Bearer ")
+    if token in revoked or (tokens is not None and token not in tokens):
+        raise storage_refused("login")
 
 
 def storage_handlers(
@@ -147,4 +154,4 @@ def _answer(asked: Part, reply: Reply) -> bytes:
     return (head + "".join(f"{name}: {value}\r\n" for name, value in headers.items()) + "\r\n").encode() + body
 
 
-__all__ = ["STORAGE_ENDPOINTS", "storage_handlers", "storage_path"]
+__all__ = ["STORAGE_ENDPOINTS", "check_reader", "storage_handlers", "storage_path"]

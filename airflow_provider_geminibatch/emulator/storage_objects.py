@@ -18,7 +18,7 @@ from airflow_provider_geminibatch.emulator.storage_resources import (
 )
 from airflow_provider_geminibatch.emulator.storage_wire import Conditions, StorageRefused, number, storage_refused
 from airflow_provider_geminibatch.emulator.switches import Scenarios
-from airflow_provider_geminibatch.emulator.wire import Call, Reply
+from airflow_provider_geminibatch.emulator.wire import Call, Json, Reply
 
 _MOST_SOURCES = 32
 
@@ -94,6 +94,8 @@ class Objects:
         wanted = body.get("sourceObjects") or []
         if not wanted:
             raise storage_refused("required", name="sourceObjects")
+        if not isinstance(wanted, list) or not all(isinstance(each, dict) for each in wanted):
+            raise storage_refused("invalid", reason="Invalid value for sourceObjects.")
         if len(wanted) > _MOST_SOURCES:
             raise storage_refused("too_many_sources", count=len(wanted))
         sources = [self._component(bucket, each) for each in wanted]
@@ -119,13 +121,13 @@ class Objects:
                 self._buckets.delete(bucket, name)
         return self._shown(call, stored)
 
-    def _component(self, bucket: str, wanted: Any) -> StoredObject:
-        name, generation = str(wanted.get("name", "")), wanted.get("generation")
-        stored = self._buckets.get(bucket, name, int(generation) if generation else None)
+    def _component(self, bucket: str, wanted: Json) -> StoredObject:
+        name = str(wanted.get("name", ""))
+        stored = self._buckets.get(bucket, name, number(wanted, "generation"))
         if stored is None:
             raise storage_refused("no_object", bucket=bucket, name=name)
-        match = (wanted.get("objectPreconditions") or {}).get("ifGenerationMatch")
-        Conditions(generation=None if match is None else int(match)).check(stored)
+        conditions = wanted.get("objectPreconditions") or {}
+        Conditions(generation=number(conditions, "ifGenerationMatch")).check(stored)
         return stored
 
     def _copied(self, call: Call, to_bucket: str) -> StoredObject:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from airflow_provider_geminibatch.emulator.wire import Json, Refused, Reply
 
@@ -31,7 +31,6 @@ _REFUSALS: Mapping[str, _Text] = {
     "invalid": _Text(400, "invalid", "{reason}"),
     "required": _Text(400, "required", "Required parameter: {name}"),
     "checksum": _Text(400, "invalid", 'Provided {what} hash "{given}" doesn\'t match calculated {what} hash "{made}".'),
-    "cancelled": _Text(499, "clientClosedRequest", "Client Closed Request"),
     "login": _Text(401, "authError", "Invalid Credentials"),
     "too_many_sources": _Text(
         400, "invalid", "The number of source components provided ({count}) exceeds the maximum (32)"
@@ -109,14 +108,14 @@ class Conditions:
             raise storage_refused("not_modified" if reading else "precondition")
 
 
-def number(query: Mapping[str, str], name: str) -> int | None:
+def number(query: Mapping[str, Any], name: str) -> int | None:
     """A parameter that is a whole number, or None. Raises the 400 of one that is none."""
     text = query.get(name)
     if text is None:
         return None
     try:
         return int(text)
-    except ValueError:
+    except (TypeError, ValueError):
         raise storage_refused("invalid", reason=f"Invalid value for {name}: {text}") from None
 
 

@@ -575,6 +575,9 @@ def test_composing_joins_objects_of_a_bucket(storage: Storage) -> None:
     [
         ([], 400),
         ([{"name": "1"}] * 33, 400),
+        (["1"], 400),
+        ("1", 400),
+        ([{"name": "1", "generation": "x"}], 400),
         ([{"name": "gone"}], 404),
         ([{"name": "1", "generation": "77"}], 404),
         ([{"name": "1", "objectPreconditions": {"ifGenerationMatch": "77"}}], 412),
@@ -659,6 +662,20 @@ def test_calls_to_storage_may_be_dropped_or_slow(storage: Storage) -> None:
     storage.put("x")
 
     assert storage.object("GET", "x").delay == 3
+
+
+def test_named_tokens_are_asked_for_and_revoked_ones_refused(storage: Storage) -> None:
+    storage.put("x")
+    storage.emulator.revoke("old")
+    named = Storage(Emulator(tokens={"mine": "project"}))
+
+    def status(asked: Storage, **headers: str) -> int:
+        return asked.call("GET", "/storage/v1/b/b/o", **headers).status
+
+    assert [status(storage), status(storage, authorization="Bearer any")] == [200, 200]
+    assert status(storage, authorization="Bearer old") == 401
+    assert [status(named), status(named, authorization="Bearer other")] == [401, 401]
+    assert status(named, authorization="Bearer mine") == 200
 
 
 def test_what_lies_in_buckets_is_shown_and_forgotten(storage: Storage) -> None:

@@ -161,3 +161,16 @@ def test_without_gcsfs_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatc
 
     with pytest.raises(StoreUnreadable, match=r"geminibatch\[gcs\]"):
         open_store("gs://bucket/ws")
+
+
+@pytest.mark.parametrize("size", [1, 12])
+def test_replies_lost_in_the_middle_of_a_stream_change_nothing(google: Server, store: GoogleStore, size: int) -> None:
+    data = os.urandom(1 << 20)
+    google.emulator.scenario("dropped_calls", endpoint="storage.chunk", times=1, after=1)
+    google.emulator.scenario("upload_reply_lost")
+
+    with store.writer("big") as stream:
+        for _ in range(size):
+            stream.write(data)
+
+    assert store.read("big") == data * size
