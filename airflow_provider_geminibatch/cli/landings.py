@@ -32,7 +32,10 @@ def open_landing(uri: str) -> LandingStore:
     table = table_of(uri)
     kind, given = _connection(table.conn_id)
     if kind == "sqlite":
-        path = given["host"]
+        path = given.get("host")
+        if not path:
+            do = f"Correct AIRFLOW_CONN_{table.conn_id.upper()}: the host is the path of the file."
+            raise BadConnection(table.conn_id, "it names no file of SQLite", do)
         return SqlLanding(Tables(Database(uri, lambda: sqlite3.connect(path), WORDS["sqlite"], "?"), table))
     connect = _postgres_driver(table.conn_id)
     arguments = {ours: given[airflows] for ours, airflows in _ARGUMENTS.items() if given.get(airflows)}

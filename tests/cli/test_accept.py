@@ -81,6 +81,7 @@ def test_a_window_in_a_table_is_accepted_by_the_connection_of_the_environment(
         (None, "Set AIRFLOW_CONN_DB"),
         ("{not json", "neither JSON nor a URI"),
         ('{"conn_type": "mysql", "password": "pw"}', "PostgreSQL and SQLite only"),
+        ('{"conn_type": "sqlite", "password": "pw"}', "names no file of SQLite"),
     ],
 )
 def test_a_connection_that_cannot_be_used_is_named_without_its_secrets(
