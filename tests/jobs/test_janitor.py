@@ -22,8 +22,7 @@ from airflow_provider_geminibatch.core.model import BatchId, Build, ServiceIdent
 from airflow_provider_geminibatch.core.names import display_name, generation_path, media_name
 from airflow_provider_geminibatch.core.verdict import Verdicts
 from airflow_provider_geminibatch.emulator import Emulator, running
-from airflow_provider_geminibatch.gemini.developer import DeveloperGateway, Settings
-from airflow_provider_geminibatch.gemini.gateway import Created
+from airflow_provider_geminibatch.gemini.gateway import Created, Gateway
 from airflow_provider_geminibatch.jobs.janitor import Report, clean
 from airflow_provider_geminibatch.jobs.submit import Submitted, open_path, read_build, submit
 from airflow_provider_geminibatch.storage import facts
@@ -31,6 +30,7 @@ from airflow_provider_geminibatch.storage.stores import MemoryStore
 from airflow_provider_geminibatch.testing import InMemoryGateway, ManualClock
 from tests.faults import WAYS, Crash, FaultyGateway, FaultyStore, Plan
 from tests.jobs.batches import MODEL, seal
+from tests.routes import DEVELOPER, VERTEX, Route
 
 LOG = logging.getLogger("test")
 START = datetime(2026, 11, 1, tzinfo=UTC)
@@ -42,12 +42,17 @@ class Rig:
     """A workspace (its id is w1) and a service."""
 
     emulator: Emulator
-    gateway: DeveloperGateway
+    gateway: Gateway
+    route: Route = DEVELOPER
     store: MemoryStore = field(default_factory=lambda: MemoryStore("memory://ws"))
     builds: dict[str, Build] = field(default_factory=dict)
 
     def now(self) -> datetime:
         return self.emulator.clock.now()
+
+    def asked(self, endpoint: str) -> int:
+        """Calls of an endpoint, by the name that the Developer API has for it."""
+        return self.emulator.log.count(self.route.endpoint(endpoint))
 
     def batch(self, name: str) -> Build:
         """A submitted batch of one shard."""
@@ -111,10 +116,15 @@ def rig() -> Iterator[Rig]:
     yield from made()
 
 
-def made() -> Iterator[Rig]:
+@pytest.fixture
+def vertex_rig() -> Iterator[Rig]:
+    yield from made(VERTEX)
+
+
+def made(route: Route = DEVELOPER) -> Iterator[Rig]:
     emulator = Emulator(seed=3, start=START, speed=0, turnaround=(1, 2))
-    with running(emulator) as server, closing(DeveloperGateway(Settings("key", server.url))) as gateway:
-        yield Rig(emulator, gateway)
+    with running(emulator) as server, closing(route.opened(server.url)) as gateway:
+        yield Rig(emulator, gateway, route)
 
 
 def by_name(report: Report) -> dict[str, Finding]:
@@ -142,7 +152,7 @@ def test_without_being_told_to_it_changes_nothing(rig: Rig) -> None:
     assert found[open_path(rig.builds["done"])].acts == (Act.DELETE_NOTE,)
     assert not any(finding.done for finding in report.findings)
     assert {path: rig.store.read(path) for path in rig.store.list("")} == before
-    assert rig.emulator.log.count("files.delete") == rig.emulator.log.count("batches.cancel") == 0
+    assert rig.asked("files.delete") == rig.asked("batches.cancel") == 0
 
 
 def test_an_open_job_of_a_closed_batch_is_cancelled_with_a_mark(rig: Rig) -> None:
@@ -228,7 +238,7 @@ def test_an_unreadable_ledger_is_reported_and_stops_every_guess_about_orphans(ri
     assert all(finding.acts == () for finding in report.findings)
     assert {"job", "batch"} == {finding.kind for finding in report.findings}
     assert "cannot be" in by_name(report)[orphan].says
-    assert rig.emulator.log.count("files.delete") == 0
+    assert rig.asked("files.delete") == 0
 
 
 def test_an_unfinished_batch_is_named_after_days_and_its_finished_job_at_once(rig: Rig) -> None:
@@ -269,7 +279,9 @@ def test_what_cannot_be_collected_is_not_deleted(rig: Rig) -> None:
     rig.batch("late")
     rig.close("late")
     rig.emulator.clock.advance(hours=3)
-    rig.emulator.scenario("refused_calls", endpoint="files.download", times=1, code=400, status="X", message="no")
+    rig.emulator.scenario(
+        "refused_calls", endpoint=rig.route.endpoint("files.download"), times=1, code=400, status="X", message="no"
+    )
     job = rig.job_of("late")
     finding = by_name(rig.clean(act=True))[job]
     assert finding.done[0].startswith("could not collect")
@@ -379,3 +391,64 @@ def test_media_stay_while_a_ledger_cannot_be_read(rig: Rig) -> None:
 
     assert not [finding for finding in rig.clean(act=True).findings if finding.kind == "medium"]
     assert rig.gateway.file(name) is not None
+
+
+def test_on_vertex_ai_an_orphan_is_left_alone_for_five_days_and_then_collected(vertex_rig: Rig) -> None:
+    rig = vertex_rig
+    job = rig.orphan()
+    rig.emulator.clock.advance(hours=100)
+    assert by_name(rig.clean(act=True))[job].acts == ()
+    rig.emulator.clock.advance(hours=30)
+
+    done = by_name(rig.clean(act=True))[job].done
+
+    assert [text.split()[0] for text in done] == ["collected", "deleted"]
+    assert rig.gateway.file(rig.input_of(job)) is None
+    assert rig.clean().findings == ()
+
+
+def test_on_vertex_ai_an_input_that_was_left_is_found_however_old_it_is(vertex_rig: Rig) -> None:
+    rig = vertex_rig
+    rig.batch("done")
+    place = rig.place("done")
+    uploaded = facts.get(rig.store, f"{place}.uploaded", Uploaded)
+    assert uploaded is not None
+    rig.emulator.clock.advance(hours=4)
+    rig.close("done")
+    collected = msgspec.json.encode(
+        {"owner": "o", "at": rig.now(), "path": "x", "size_bytes": 1, "sha256": "s", "lines": 1}
+    )
+    rig.store.write(f"{place}.collected", collected)
+    rig.emulator.clock.advance(hours=24 * 30)
+
+    found = by_name(rig.clean(act=True))[uploaded.file_name]
+
+    assert "paid for, until somebody deletes it" in found.says
+    assert rig.gateway.file(uploaded.file_name) is None
+
+
+def test_on_vertex_ai_an_input_of_no_record_goes_when_no_job_can_want_it_any_more(vertex_rig: Rig) -> None:
+    """An upload whose process died before it could note it."""
+    rig = vertex_rig
+    name = display_name("w1", BatchId("dag", "run", "gone"), 1, "b", 0, 1)
+    stray = rig.gateway.upload(io.BytesIO(LINE), size_bytes=len(LINE), display_name=name).name
+    foreign = display_name("w2", BatchId("dag", "run", "gone"), 1, "b", 0, 1)
+    theirs = rig.gateway.upload(io.BytesIO(LINE), size_bytes=len(LINE), display_name=foreign).name
+    rig.emulator.clock.advance(hours=100)
+    assert rig.clean(act=True).findings == ()
+    rig.emulator.clock.advance(hours=30)
+
+    assert by_name(rig.clean(act=True))[stray].done == (f"deleted {stray}",)
+
+    assert rig.gateway.file(stray) is None
+    assert rig.gateway.file(theirs) is not None
+
+
+def test_on_vertex_ai_a_medium_that_no_open_batch_points_at_goes(vertex_rig: Rig) -> None:
+    rig = vertex_rig
+    name = media_name("w1", "0" * 64)
+    medium = rig.gateway.upload(io.BytesIO(b"pixels"), size_bytes=6, display_name=name, mime_type="image/png").name
+    assert rig.clean(act=True).findings == ()
+    rig.emulator.clock.advance(hours=3)
+
+    assert by_name(rig.clean(act=True))[medium].done == (f"deleted {medium}",)

@@ -17,12 +17,13 @@ from airflow_provider_geminibatch.core.landing import Place, RunRef
 from airflow_provider_geminibatch.core.model import Owner
 from airflow_provider_geminibatch.core.verdict import Thresholds
 from airflow_provider_geminibatch.emulator import Emulator, running
-from airflow_provider_geminibatch.gemini.developer import DeveloperGateway, Settings
+from airflow_provider_geminibatch.gemini.gateway import Gateway
 from airflow_provider_geminibatch.jobs.collect import Landed
 from airflow_provider_geminibatch.jobs.whole import walk
 from airflow_provider_geminibatch.storage.landings import FileLanding, read_rows
 from airflow_provider_geminibatch.storage.stores import MemoryStore
 from tests.jobs.batches import seal
+from tests.routes import ROUTES, Route
 
 LOG = logging.getLogger("test")
 START = datetime(2026, 11, 1, tzinfo=UTC)
@@ -35,7 +36,8 @@ class Pipeline:
     """A sealed batch of two shards, walked as a task would that is deferred again and again."""
 
     emulator: Emulator
-    gateway: DeveloperGateway
+    gateway: Gateway
+    route: Route
     store: MemoryStore = field(default_factory=lambda: MemoryStore("memory://ws"))
     landing: MemoryStore = field(default_factory=lambda: MemoryStore("memory://landing"))
 
@@ -65,12 +67,13 @@ class Pipeline:
         return found
 
 
-@pytest.fixture
-def pipeline() -> Iterator[Pipeline]:
+@pytest.fixture(params=ROUTES, ids=str)
+def pipeline(request: pytest.FixtureRequest) -> Iterator[Pipeline]:
+    route: Route = request.param
     emulator = Emulator(seed=3, start=START, speed=0, turnaround=(1, 2))
     emulator.scenario("never_finishes")
-    with running(emulator) as server, closing(DeveloperGateway(Settings("key", server.url))) as gateway:
-        yield Pipeline(emulator, gateway)
+    with running(emulator) as server, closing(route.opened(server.url)) as gateway:
+        yield Pipeline(emulator, gateway, route)
 
 
 def policy(*rungs: Rung, **more: object) -> BatchPolicy:
@@ -80,7 +83,9 @@ def policy(*rungs: Rung, **more: object) -> BatchPolicy:
 @pytest.mark.parametrize("trouble", ["", "burst_429", "burst_503"])
 def test_a_window_lands_by_the_deadline_and_the_limit(pipeline: Pipeline, trouble: str) -> None:
     if trouble:
-        pipeline.emulator.scenario(trouble, endpoint="models.generate", times=12, retry_after=120)
+        pipeline.emulator.scenario(
+            trouble, endpoint=pipeline.route.endpoint("models.generate"), times=12, retry_after=120
+        )
 
     landed = pipeline.run(policy(Rung("flex", LIMIT)))
 
@@ -89,11 +94,13 @@ def test_a_window_lands_by_the_deadline_and_the_limit(pipeline: Pipeline, troubl
     assert pipeline.counts() == {"answer": 60}
     assert landed.cost_usd == Decimal(pipeline.emulator.bill()["total_usd"])
     assert {pipeline.gateway.job(job.name).state for job in pipeline.emulator.jobs} == {"CANCELLED"}
-    assert pipeline.emulator.log.count("batches.create") == 2
+    assert pipeline.emulator.log.count(pipeline.route.endpoint("batches.create")) == 2
 
 
 def test_what_flex_cannot_do_standard_does_if_it_may(pipeline: Pipeline) -> None:
-    pipeline.emulator.scenario("burst_503", endpoint="models.generate", times=30, retry_after=25)
+    pipeline.emulator.scenario(
+        "burst_503", endpoint=pipeline.route.endpoint("models.generate"), times=30, retry_after=25
+    )
     rungs = (Rung("flex", timedelta(minutes=1)), Rung("standard", LIMIT))
 
     landed = pipeline.run(policy(*rungs, standard_allowed=True))
@@ -105,7 +112,7 @@ def test_what_flex_cannot_do_standard_does_if_it_may(pipeline: Pipeline) -> None
 
 
 def test_standard_is_never_asked_unless_it_may_be(pipeline: Pipeline) -> None:
-    pipeline.emulator.scenario("burst_503", endpoint="models.generate", times=100_000)
+    pipeline.emulator.scenario("burst_503", endpoint=pipeline.route.endpoint("models.generate"), times=100_000)
 
     with pytest.raises(Rejected, match="0 of 60 answered"):
         pipeline.run(policy(Rung("flex", LIMIT), Rung("standard", LIMIT)))

@@ -17,13 +17,13 @@ from airflow_provider_geminibatch.core.landing import Place, RunRef
 from airflow_provider_geminibatch.core.model import Owner
 from airflow_provider_geminibatch.core.verdict import Thresholds
 from airflow_provider_geminibatch.emulator import Emulator, Server, running
-from airflow_provider_geminibatch.gemini.developer import DeveloperGateway, Settings
 from airflow_provider_geminibatch.jobs.collect import Landed
 from airflow_provider_geminibatch.jobs.whole import Waiting, walk
 from airflow_provider_geminibatch.storage.landings import FileLanding, read_rows
 from airflow_provider_geminibatch.storage.stores import MemoryStore
 from tests.faults import WAYS, Crash, FaultyGateway, FaultyStore, Plan
 from tests.jobs.batches import seal
+from tests.routes import DEVELOPER, Route, both
 
 LOG = logging.getLogger("test")
 START = datetime(2026, 11, 1, tzinfo=UTC)
@@ -40,10 +40,10 @@ def server() -> Iterator[Server]:
 class World:
     """One batch against an emulator whose clock is stepped."""
 
-    def __init__(self, server: Server, *, shards: int = 2, rows: int = 3) -> None:
+    def __init__(self, server: Server, route: Route, *, shards: int = 2, rows: int = 3) -> None:
         self.emulator = server.emulator
         self.emulator.reset()
-        self.gateway = DeveloperGateway(Settings("key", server.url, timeout_seconds=10))
+        self.route, self.gateway = route, route.opened(server.url)
         self.store, self.landing = MemoryStore("memory://w"), MemoryStore("memory://l")
         self.manifest = seal(self.store, shards=shards, rows=rows)
         self.began, self.tries = self.now(), 0
@@ -85,8 +85,9 @@ class World:
         return Decimal(self.emulator.bill()["total_usd"])
 
 
-def test_what_never_finishes_is_a_window_by_the_deadline_plus_the_limit(server: Server) -> None:
-    world = World(server)
+@both
+def test_what_never_finishes_is_a_window_by_the_deadline_plus_the_limit(server: Server, route: Route) -> None:
+    world = World(server, route)
     with closing(world.gateway):
         world.emulator.scenario("never_finishes")
         landed = world.on(FLEX)
@@ -97,8 +98,9 @@ def test_what_never_finishes_is_a_window_by_the_deadline_plus_the_limit(server: 
         assert Decimal(landed.manifest.cost_usd or 0) >= world.bill > 0
 
 
-def test_a_round_mends_what_came_back_empty_and_is_on_the_bill(server: Server) -> None:
-    world = World(server, shards=1, rows=10)
+@both
+def test_a_round_mends_what_came_back_empty_and_is_on_the_bill(server: Server, route: Route) -> None:
+    world = World(server, route, shards=1, rows=10)
     with closing(world.gateway):
         world.emulator.scenario("empty", rows=(2, 5))
         assert isinstance(world.walk(BatchPolicy()), Waiting)
@@ -109,6 +111,7 @@ def test_a_round_mends_what_came_back_empty_and_is_on_the_bill(server: Server) -
         assert Decimal(landed.manifest.cost_usd or 0) >= world.bill > 0
 
 
+@both
 @pytest.mark.parametrize(
     ("policy", "landed_rounds"),
     [
@@ -124,9 +127,9 @@ def test_a_round_mends_what_came_back_empty_and_is_on_the_bill(server: Server) -
     ],
 )
 def test_results_that_never_show_do_not_outlast_the_deadline(
-    server: Server, policy: BatchPolicy, landed_rounds: list[str]
+    server: Server, route: Route, policy: BatchPolicy, landed_rounds: list[str]
 ) -> None:
-    world = World(server)
+    world = World(server, route)
     with closing(world.gateway):
         waits_for_results_until_the_deadline(world, policy)
         world.on(policy)
@@ -134,8 +137,9 @@ def test_results_that_never_show_do_not_outlast_the_deadline(
         assert [row[1] for row in world.rows()] == landed_rounds
 
 
-def test_without_a_ladder_results_that_never_show_are_a_failure_at_the_deadline(server: Server) -> None:
-    world, policy = World(server), BatchPolicy(deadline=timedelta(hours=11))
+@both
+def test_without_a_ladder_results_that_never_show_are_a_failure_at_the_deadline(server: Server, route: Route) -> None:
+    world, policy = World(server, route), BatchPolicy(deadline=timedelta(hours=11))
     with closing(world.gateway):
         waits_for_results_until_the_deadline(world, policy)
         with pytest.raises(WaitTimedOut):
@@ -162,13 +166,13 @@ def waits_for_results_until_the_deadline(world: World, policy: BatchPolicy) -> N
     ["gateway.create", "gateway.cancel", "gateway.generate", "store.create 01.json", "store.create 01.settled"],
 )
 def test_what_goes_wrong_in_a_rescue_costs_at_most_what_is_said(server: Server, effect: str, way: str) -> None:
-    quiet, world = Plan(), World(server)
+    quiet, world = Plan(), World(server, DEVELOPER)
     with closing(world.gateway):
         world.emulator.scenario("never_finishes")
         world.on(FLEX, quiet)
     at = quiet.seen.index(effect)
 
-    world = World(server)
+    world = World(server, DEVELOPER)
     with closing(world.gateway):
         world.emulator.scenario("never_finishes")
         landed = world.on(FLEX, Plan(at, way, meanwhile=lambda: world.on(FLEX)))
