@@ -7,7 +7,7 @@ from array import array
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 from airflow_provider_geminibatch.emulator.effects import Row, bodies, error_of, label
 from airflow_provider_geminibatch.emulator.intake import parts_of
@@ -34,6 +34,18 @@ _STATUS: Mapping[int, tuple[int, str]] = {
 _PREFIX = {400: "Bad Request: ", 429: "RESOURCE_EXHAUSTED error occurred: "}
 _OTHERS = "Internal error occurred. Failed to get generateContentResponse: "
 
+
+class _Form(NamedTuple):
+    """How a job's lines are written: the order of their fields, the digits of their times, what follows the model's name."""
+
+    columns_first: bool
+    times: str
+    version: str
+
+
+# The first was seen in 2024 and is in the documents, the second at the end of 2025.
+_FORMS = (_Form(False, "milliseconds", "@default"), _Form(True, "microseconds", ""))
+
 Look = Callable[[str], bool]
 """Whether the object of a gs:// URI is there."""
 
@@ -43,17 +55,29 @@ def lines(job: VertexJob, shape: Shape, seed: int, rows: int, look: Look) -> Ite
     count = job.rows.count
     order = array("Q", range(count))
     Random(f"{seed}/{job.id}").shuffle(order)
+    form = _FORMS[draw_unit(seed, job.id, "form") < 0.5]
     for place, index in enumerate(order[:rows]):
         start = job.rows.starts[index]
         end = job.rows.starts[index + 1] if index + 1 < count else job.rows.lines.size
         line = json.loads(job.rows.lines.read(start, end - start).decode("utf-8", "replace"))
         moment = job.starts + (job.ends - job.starts) * ((place + 1) / count)
-        yield from _lines_of(line, index, job, shape, seed, _processed(moment), look)
+        for status, columns, response in _parts_of(line, index, job, shape, seed, look):
+            yield _in_form(form, status, _processed(moment, form.times), columns, response)
 
 
-def _lines_of(
-    line: Json, index: int, job: VertexJob, shape: Shape, seed: int, processed: str, look: Look
-) -> Iterator[Json]:
+def _in_form(form: _Form, status: str, processed: str, columns: Json, response: Json) -> Json:
+    if "modelVersion" in (response.get("response") or {}):
+        version = response["response"]["modelVersion"].partition("@")[0] + form.version
+        response = {"response": {**response["response"], "modelVersion": version}}
+    if form.columns_first:
+        return {**columns, "status": status, **response, "processed_time": processed}
+    return {"status": status, "processed_time": processed, **columns, **response}
+
+
+def _parts_of(
+    line: Json, index: int, job: VertexJob, shape: Shape, seed: int, look: Look
+) -> Iterator[tuple[str, Json, Json]]:
+    """The status, the columns and the response of a row, as often as it comes."""
     key, request = parts_of(line) if "request" in line else ("", {})
     effects = job.rows.effects.get(index, {})
     dead = _unanswerable(line.get("request"), job.kind, look)
@@ -65,19 +89,15 @@ def _lines_of(
         columns = {name: _as_number(value) if name != "request" else value for name, value in columns.items()}
     if "keyless" in effects:
         columns = {name: value for name, value in columns.items() if name not in ("key", "metadata")}
-    head = {"processed_time": processed, **columns}
     for body in bodies(Row(index, request, job), effects, {"error": dead} if dead else None):
         error = error_of(body)
         if error is None:
-            response = dict(body["response"])
-            if "modelVersion" in response:
-                response["modelVersion"] = f"{response['modelVersion'].partition('@')[0]}@default"
-            yield {"status": "", **head, "response": response}
+            yield "", columns, {"response": body["response"]}
         else:
             # The documents show an empty object; that it may be null or not there is assumed.
             draw = draw_unit(seed, job.ordinal, index, "response")
             empty: Json = {"response": {}} if draw < 0.8 else {"response": None} if draw < 0.9 else {}
-            yield {"status": status_text(error), **head, **empty}
+            yield status_text(error), columns, empty
 
 
 def status_text(error: Mapping[str, Any]) -> str:
@@ -116,9 +136,9 @@ def _as_number(value: Any) -> Any:
     return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
-def _processed(moment: datetime) -> str:
-    """A time as rows have it: milliseconds without their last zeros (seen)."""
-    text = moment.isoformat(timespec="milliseconds")
+def _processed(moment: datetime, digits: str) -> str:
+    """A time as rows have it: without its last zeros (seen)."""
+    text = moment.isoformat(timespec=digits)
     return f"{text[:-6].rstrip('0').rstrip('.')}{text[-6:]}"
 
 
