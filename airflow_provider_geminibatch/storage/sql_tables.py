@@ -37,6 +37,8 @@ _COMMITS = (
     Column("committed_at", "string"), Column("owner", "string"), Column("columns", "json"), Column("manifest", "json"),
     Column("turns", "int64"),
 )  # fmt: skip
+_LOCK = ("place", "landed_window", "landed_part", "turns")
+"""What a row of it has before there is a commit: then it can be locked."""
 _HERE = f"landed_window = {MARK} AND landed_part = {MARK}"
 
 
@@ -171,7 +173,9 @@ class Tables:
 
     def forget(self, session: Session, place: str, mine: CommitManifest) -> None:
         """Take the manifest of a place away. Its row stays: who commits there next may have looked for it already."""
-        sql = f"UPDATE {self.commits} SET commit_id = NULL, manifest = NULL WHERE place = {MARK} AND {_HERE}"
+        told = [column.name for column in _COMMITS if column.name not in _LOCK]
+        emptied = ", ".join(f"{quoted(name)} = NULL" for name in told)
+        sql = f"UPDATE {self.commits} SET {emptied} WHERE place = {MARK} AND {_HERE}"
         session.run(sql, place, mine.window, mine.part)
 
     def stream(self, session: Session, entry: Entry) -> Iterator[tuple[Any, ...]]:

@@ -125,6 +125,8 @@ def test_rejected_and_early_rows_are_in_tables_of_their_own(base: Base) -> None:
     landing.drop_early(final)
     landing.drop_early(final)
     assert (keys_of(landing), base.keys("__early")) == (["a", "b"], [])
+    told = base.query("SELECT place FROM {}notes__commits WHERE verdict IS NOT NULL ORDER BY place")
+    assert told == [("accepted",), ("rejected",)]
     assert landing.manifest("w", early=True) is None
 
 
