@@ -1,8 +1,9 @@
 """Whether one path holds values of different types in different requests of a file.
 
 The input of a Vertex AI batch goes through an import that gives every path one column type, so that a path that is a text in one
-row and a number in another may fail the whole job. That it does is ``assumed`` (nobody reported it; struct errors of the same
-import are), so it warns. Only what is free in form can differ: the arguments of functions and what they gave, and schemas.
+row and a number in another may fail the whole job. Of a list beside something else that was seen (``table_import``); of other
+types it is ``assumed``, so it warns. Only what is free in form can differ: the arguments of functions and what they gave, and
+schemas.
 """
 
 from __future__ import annotations

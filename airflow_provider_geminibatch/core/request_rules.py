@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 from airflow_provider_geminibatch.core import limits
 from airflow_provider_geminibatch.core.fields import PAYLOADS, messages
 from airflow_provider_geminibatch.core.media_uris import BLANK, uri_fault
+from airflow_provider_geminibatch.core.table_import import import_faults
 
 Message = dict[str, Any]
 
@@ -255,6 +256,11 @@ def _no_rag(retrieval: Message) -> Iterator[Finding]:
         yield Finding("vertexRagStore", "rag-store", "is not supported in a batch", hint)
 
 
+def _importable(request: Message) -> Iterator[Finding]:
+    for fault in import_faults(request):
+        yield Finding(*fault)
+
+
 def _inline(blob: Message) -> Iterator[Finding]:
     data = blob.get("data")
     if isinstance(data, str) and len(data) > limits.INLINE_BYTES:
@@ -275,7 +281,11 @@ def rules(route: str) -> dict[str, tuple[Rule, ...]]:
     if route == "vertex":
         tool = 'write {"functionDeclarations": […]} or {"googleSearch": {"excludeDomains": […]}}'
         config = (_structured_output,)
-        request, file, function = (_no_cache, _declared, _labels), (*file, _typed_file), (_function, _begins)
+        request, file, function = (
+            (_no_cache, _declared, _labels, _importable),
+            (*file, _typed_file),
+            (_function, _begins),
+        )
     beside: dict[str, tuple[Rule, ...]] = {}
     if route == "vertex":
         beside = {"ImageConfig": (_image_size,), "ImageFormat": (_image_size,), "Retrieval": (_no_rag,)}

@@ -18,7 +18,9 @@ from airflow_provider_geminibatch.core.errors import Unusable
 from airflow_provider_geminibatch.core.fields import MESSAGES, ROUTES, snake
 from airflow_provider_geminibatch.core.openapi_schema import openapi_schema
 from airflow_provider_geminibatch.core.plain_schema import plain_schema
+from airflow_provider_geminibatch.core.rule_names import WARNINGS
 from airflow_provider_geminibatch.core.schema_nodes import ROOT, Schema
+from airflow_provider_geminibatch.core.table_import import empty_objects, import_faults
 from airflow_provider_geminibatch.core.vectors import asked_dimensions
 
 SCHEMA_FIELDS: Final = {"developer": "responseSchema", "vertex": "responseSchema"}
@@ -186,7 +188,21 @@ def schema_config(schema: Schema, route: str, chosen: FieldChoice = None, mime: 
     if mime == ENUM_MIME and not _is_a_choice(schema):
         do = "Pass an enum of texts, or leave the MIME type out for answers in JSON."
         raise Unusable("RequestTemplate(generation=)", "text/x.enum asks for one word of an enum, and this is none", do)
-    return _FIELDS[schema_field(chosen, route)](schema, route, mime)
+    made = _FIELDS[schema_field(chosen, route)](schema, route, mime)
+    if route == "vertex":
+        _refuse_unimportable(made)
+    return made
+
+
+def _refuse_unimportable(config: Schema) -> None:
+    """Raises Unusable for a schema that would fail the import of every job of Vertex AI, wherever it stands in the request."""
+    asked = {"generationConfig": config}
+    for path in empty_objects(asked):
+        do = "Say what it may hold, or leave it out; on the Developer API it may stand."
+        raise Unusable(path, "it says nothing, and the import of a Vertex AI batch fails on an empty object", do)
+    for fault in import_faults(asked):
+        if fault.rule not in WARNINGS:
+            raise Unusable(fault.field, f"it {fault.what}", f"{fault.hint[:1].upper()}{fault.hint[1:]}.")
 
 
 def _is_a_choice(schema: Schema) -> bool:

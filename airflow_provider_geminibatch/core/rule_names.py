@@ -44,6 +44,10 @@ RULES: Final = {
     "empty-tool": "a tool that is none",
     "label": "a label whose form Vertex AI refuses",
     "empty-object": "an empty object, which the import of a Vertex AI batch fails on",
+    "import-depth": "more levels of objects than that import takes",
+    "import-name": "a name that is no column's to that import",
+    "import-list": "a list where the same path is none elsewhere, which that import fails on",
+    "import-unsure": "a name, or a list in a list, that that import may fail on",
     "mixed-types": "one path with values of different types, which that import may fail on",
     "image-size": "an image size that batches of Vertex AI do not give",
     "rag-store": "retrieval from a RAG store, which batches of Vertex AI do not do",
@@ -71,6 +75,7 @@ WARNINGS: Final = frozenset(
     {
         "unlisted-field", "unlisted-word", "schema-unheeded", "mcp-with-schema", "metadata-alone", "names-unused",
         "media-unsure", "inline-size", "model-retiring", "model-unsure", "model-unknown", "task-in-text", "mixed-types",
+        "import-unsure",
     }
 )  # fmt: skip
 """Rules that warn. All others refuse. A model's limit that is only reported warns too, under its rule with ``?``."""

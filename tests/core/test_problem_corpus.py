@@ -35,6 +35,10 @@ NO_LINE = {
         "image-size",
         "rag-store",
         "tuned-model",
+        "import-depth",
+        "import-name",
+        "import-list",
+        "import-unsure",
     },
     "vertex": {
         "mixed-types",
