@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from functools import reduce
+from itertools import chain, islice
 from typing import Any
 
 import msgspec
@@ -37,7 +39,7 @@ from airflow_provider_geminibatch.core.landing import (
     window_extra,
 )
 from airflow_provider_geminibatch.core.manifest import Manifest
-from airflow_provider_geminibatch.core.model import JobSnapshot, Outcomes, Owner
+from airflow_provider_geminibatch.core.model import Build, JobSnapshot, Outcomes, Owner, Shard
 from airflow_provider_geminibatch.core.prices import NOTHING_SPENT, PriceList, Spent, identity_of
 from airflow_provider_geminibatch.core.reconcile import LineCounts
 from airflow_provider_geminibatch.core.report import Tally
@@ -51,10 +53,11 @@ from airflow_provider_geminibatch.jobs.cost_estimate import reconcile_cost
 from airflow_provider_geminibatch.jobs.dead_letters import note_dead_letters
 from airflow_provider_geminibatch.jobs.kept import KeptLayer
 from airflow_provider_geminibatch.jobs.layers import BuiltLayer, Gateways, given_up_in, layers_of, rungs_of
+from airflow_provider_geminibatch.jobs.parallel_reading import Readers, readers_for
 from airflow_provider_geminibatch.jobs.price_list import prices_of_build, standing_prices
-from airflow_provider_geminibatch.jobs.report import counted, note_report
 from airflow_provider_geminibatch.jobs.prompt_caches import storage_cost
-from airflow_provider_geminibatch.jobs.results import Answered, Desk, answered, is_open, shard_name
+from airflow_provider_geminibatch.jobs.report import counted, note_report
+from airflow_provider_geminibatch.jobs.results import Answered, Desk, answering, is_open, shard_name
 from airflow_provider_geminibatch.jobs.reuse_index import index_answers
 from airflow_provider_geminibatch.jobs.rows import AnsweredBatch, LandedRows, money
 from airflow_provider_geminibatch.jobs.strays import stray_spent
@@ -148,11 +151,12 @@ def collect(
     gateways: Gateways | None = None,
     part: str = "",
     at: Callable[[Manifest], Gateway] | None = None,
+    processes: int = 1,
 ) -> Landed:
     """Collect the answers of one or several batches and commit them as one window. Safe to repeat at any point.
 
     What rounds and rungs answered is laid over the first answers; ``gateways`` gives the service of a rung that asked another,
-    ``at`` that of each batch where they are not all at ``gateway``.
+    ``at`` that of each batch where they are not all at ``gateway``. So many ``processes`` read large results, shard by shard.
     Raises ResultsNotReady while a job runs, ResultsBroken, NotOwner, Unusable for a batch that is named twice, and, after the
     commit under ``_rejected/`` stands, Rejected.
     """
@@ -162,12 +166,10 @@ def collect(
     for manifest in (manifests := tuple(manifests)):
         store = open_store(manifest.workspace)
         its = at(manifest) if at else gateway
-        desk = Desk(store, its, me, now, log, sleep, disk=disk, raw="raw" in landing.keep)
+        desk = Desk(store, its, me, now, log, sleep, disk=disk, raw="raw" in landing.keep, processes=processes)
         desks.setdefault(manifest.workspace if at is None else _life(manifest), desk)
-    batches = [
-        gathered(desks[manifest.workspace if at is None else _life(manifest)], manifest, gateways)
-        for manifest in manifests
-    ]
+    asked = [(desks[manifest.workspace if at is None else _life(manifest)], manifest) for manifest in manifests]
+    batches = all_gathered(asked, gateways)
     landed = land(desks, commission, batches)
     if landed.manifest.rejected:
         raise landed.rejected
@@ -273,31 +275,96 @@ def gathered(
     With ``unless_open`` shards that have not ended count as not answered yet, with ``unless_ready`` those too whose results do
     not show yet; with ``ended_only`` they are left out.
     """
-    build = with_keys_here(desk, read_build(desk.store, manifest.path))
-    check = check_of(build)
-    given_up = given_up_in(rungs_of(desk.store, build))
-    prices = prices_of_build(desk.store, build, me=desk.me, now=desk.now)
-    shards = tuple(
-        answered(
-            desk,
-            prices,
-            shard,
-            check,
-            unless_open=unless_open,
-            unless_ready=unless_ready,
-            given_up=shard_name(shard) in given_up,
+    (batch,) = all_gathered(
+        [(desk, manifest)], gateways, unless_open=unless_open, unless_ready=unless_ready, ended_only=ended_only
+    )
+    return batch
+
+
+def all_gathered(
+    asked: Sequence[tuple[Desk, Manifest]],
+    gateways: Gateways | None = None,
+    *,
+    unless_open: bool = False,
+    unless_ready: bool = False,
+    ended_only: bool = False,
+) -> list[AnsweredBatch]:
+    """Several batches, each as ``gathered``."""
+    opened = [_Opened.of(desk, manifest, ended_only) for desk, manifest in asked]
+    processes = max((desk.processes for desk, _ in asked), default=1)
+    with readers_for([one.build for one in opened], processes) or nullcontext() as readers:
+        coming = (one.coming(readers, unless_open, unless_ready) for one in opened)
+        found = _in_turn(chain.from_iterable(coming), readers.processes if readers else 0)
+        shards = [tuple(islice(found, len(one.shards))) for one in opened]
+    return [
+        one.joined(answered, gateways, unless_open=unless_open or ended_only, unless_ready=unless_ready)
+        for one, answered in zip(opened, shards, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A batch whose shards are asked for."""
+
+    desk: Desk
+    manifest: Manifest
+    build: Build
+    shards: tuple[Shard, ...]
+
+    @classmethod
+    def of(cls, desk: Desk, manifest: Manifest, ended_only: bool) -> _Opened:
+        build = with_keys_here(desk, read_build(desk.store, manifest.path))
+        shards = (
+            shard
+            for shard in build.shards
+            if not (ended_only and is_open(fact_store.shard_facts(desk.store, shard.ledger)))
         )
-        for shard in build.shards
-        if not (ended_only and is_open(fact_store.shard_facts(desk.store, shard.ledger)))
-    )
-    layers = layers_of(
-        replace(desk, disk=None), build, check, gateways or (lambda _: desk.gateway), unless_open=unless_open or ended_only,
-        unless_ready=unless_ready,
-    )  # fmt: skip
-    origin = Origin(
-        batch=build.batch, generation=build.generation, build=build.id, seal=0, workspace=manifest.workspace
-    )
-    return AnsweredBatch(desk.store, build, origin, check, shards, layers)
+        return cls(desk, manifest, build, tuple(shards))
+
+    def coming(
+        self, readers: Readers | None, unless_open: bool, unless_ready: bool
+    ) -> Iterator[Callable[[], Answered]]:
+        """The shards, each begun when it is asked for."""
+        desk, build = self.desk, self.build
+        if readers is not None:
+            desk = replace(desk, readers=readers.of(build, desk.store, desk.disk))
+        given_up = given_up_in(rungs_of(desk.store, build))
+        prices, check = prices_of_build(desk.store, build, me=desk.me, now=desk.now), check_of(build)
+        for shard in self.shards:
+            yield answering(
+                desk,
+                prices,
+                shard,
+                check,
+                unless_open=unless_open,
+                unless_ready=unless_ready,
+                given_up=shard_name(shard) in given_up,
+            )
+
+    def joined(
+        self, shards: tuple[Answered, ...], gateways: Gateways | None, *, unless_open: bool, unless_ready: bool
+    ) -> AnsweredBatch:
+        """The batch, with the rounds and rungs above it."""
+        desk, build, check = self.desk, self.build, check_of(self.build)
+        layers = layers_of(
+            replace(desk, disk=None), build, check, gateways or (lambda _: desk.gateway), unless_open=unless_open,
+            unless_ready=unless_ready,
+        )  # fmt: skip
+        origin = Origin(
+            batch=build.batch, generation=build.generation, build=build.id, seal=0, workspace=self.manifest.workspace
+        )
+        return AnsweredBatch(desk.store, build, origin, check, shards, layers)
+
+
+def _in_turn(coming: Iterable[Callable[[], Answered]], ahead: int) -> Iterator[Answered]:
+    """What comes, in its order; so many more are begun before one is waited for."""
+    waiting = deque[Callable[[], Answered]]()
+    for come in coming:
+        waiting.append(come)
+        if len(waiting) > ahead:
+            yield waiting.popleft()()
+    for come in waiting:
+        yield come()
 
 
 def _sealed(desk: Desk, batch: AnsweredBatch, complete: bool) -> AnsweredBatch:

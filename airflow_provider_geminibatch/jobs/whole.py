@@ -105,17 +105,20 @@ def walk(
     sleep: Callable[[float], object] | None = None,
     part: str = "",
     files: Files = PlainFiles(),  # noqa: B008 - has no state
+    processes: int = 1,
 ) -> Landed | Waiting:
     """Bring a sealed batch as far towards its commit as it goes now.
 
     ``gateways`` gives the service of a connection id, and of None the batch's own. ``stuck_at`` is when most similar jobs would
     have ended; by default the history of the workspace says it, where ``policy.stuck_after`` asks for it. ``files`` is the door
-    to the media that requests name.
+    to the media that requests name. So many ``processes`` read large results.
     Raises Rejected after a commit outside ``policy.thresholds``, WaitTimedOut at a deadline without a ladder or on a "fail"
     rung, BatchCancelled on a person's wish, Unusable for a deadline that is past before anything was sent, and what ``submit``
     and ``collect`` raise.
     """
-    desk = Desk(store, gateways(None), me, now, log, sleep, files, disk_for(landing), "raw" in landing.keep)
+    desk = Desk(
+        store, gateways(None), me, now, log, sleep, files, disk_for(landing), "raw" in landing.keep, processes=processes
+    )
     commission = Commission(
         landing, landing_store, window, owner, run, policy.thresholds, early=policy.early is not None, part=part
     )
@@ -287,7 +290,9 @@ class _Walk:
                 if not self._is_late():
                     raise
                 # Nobody waits any more for what cannot be trusted, or is not shown: the ladder may ask for its rows.
-                what, why = (error.what, error.why) if isinstance(error, ResultsBroken) else (error.job_name, error.text)
+                what, why = (
+                    (error.what, error.why) if isinstance(error, ResultsBroken) else (error.job_name, error.text)
+                )
                 raise ResultsNotReady(what, why) from error
             self._settle_books(self._answers)
         return self._answers

@@ -44,6 +44,7 @@ from airflow_provider_geminibatch.hooks.outlook import (
 from airflow_provider_geminibatch.hooks.storage import AirflowFiles, open_store, open_workspace
 from airflow_provider_geminibatch.hooks.waiting import deadline_at
 from airflow_provider_geminibatch.hooks.windows import Offset, Window, window_of
+from airflow_provider_geminibatch.jobs.pipes import processes_of
 from airflow_provider_geminibatch.jobs.wait import LAST_LOOK_SECONDS, pause_until, utc_now, wait_in_thread
 from airflow_provider_geminibatch.operators.prepare import GeminiBatchPrepareOperator
 from airflow_provider_geminibatch.triggers.batch import GeminiBatchTrigger
@@ -235,6 +236,7 @@ class GeminiBatchOperator(GeminiBatchPrepareOperator):
                 submit_policy=Policy(settle=config.settle_time(), cache=self.cache),
                 part=self.to.place.own_part(self.part),
                 files=AirflowFiles(),
+                processes=processes_of(self.processes),
             )
 
     def _home(self, manifest: Manifest) -> str:
