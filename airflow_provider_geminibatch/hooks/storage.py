@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from glob import has_magic
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 from urllib.parse import urlsplit
 
 from airflow.providers.common.compat.sdk import BaseHook, conf
@@ -20,11 +22,17 @@ from airflow_provider_geminibatch.storage.files import PlainFiles, sizes_in
 from airflow_provider_geminibatch.storage.google_store import google_file_system, is_google, path_of, reading_of
 from airflow_provider_geminibatch.storage.store import Store
 
+if TYPE_CHECKING:
+    from airflow_provider_geminibatch.gemini.vertex import VertexSettings
+
 log = logging.getLogger(__name__)
 
 LOCAL_EXECUTORS = ("LocalExecutor", "SequentialExecutor")
 
 _warned: set[str] = set()
+# By process and connection: what the connection said, and what was made of it.
+_opened: dict[tuple[int, str], tuple[object, Any]] = {}
+_AS_OBJECT = object()
 
 
 class Workspace(NamedTuple):
@@ -127,7 +135,7 @@ def _airflow_file_system(uri: str) -> tuple[Any, str]:
 
     try:
         if is_google(uri) and (conn_id := _own_connection(uri)):
-            return google_file_system(*GeminiBatchHook(conn_id).storage_access()), path_of(uri)
+            return _google_file_system(conn_id), path_of(uri)
         path = ObjectStoragePath(uri)
         return path.fs, str(path.path)
     except (AirflowException, AirflowNotFoundException, ImportError, ValueError) as error:
@@ -141,6 +149,28 @@ def _own_connection(uri: str) -> str:
     conn_id = urlsplit(uri).netloc.rpartition("@")[0]
     found = BaseHook.get_connection(address(conn_id).conn_id)
     return conn_id if found.conn_type == GeminiBatchHook.conn_type else ""
+
+
+def _google_file_system(conn_id: str) -> Any:
+    """Cloud Storage by one of our connections; one file system for each, as a trigger asks for it at every look."""
+    hook = GeminiBatchHook(conn_id)
+    settings, key = hook.settings(), (os.getpid(), conn_id)
+    made = _opened.get(key)
+    if made is None or made[0] != settings:
+        credentials, endpoint = hook.storage_access()
+        handed = _as_data(cast("VertexSettings", settings), endpoint)
+        token = credentials if handed is _AS_OBJECT else handed
+        made = _opened[key] = settings, google_file_system(token, endpoint, skip_instance_cache=True)
+    return made[1]
+
+
+def _as_data(settings: VertexSettings, endpoint: str) -> Any:
+    """Credentials as gcsfs takes them and another process can be handed them; else ``_AS_OBJECT``."""
+    given = settings.credentials
+    if not given.given and endpoint.startswith("https:"):
+        return None  # those of the environment
+    key = json.loads(given.keyfile) if given.keyfile and not given.impersonation_chain else {}
+    return key if key.get("type") == "service_account" else _AS_OBJECT
 
 
 def whole(uri: str) -> None:

@@ -2,13 +2,18 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 
+import google.auth
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 from airflow.sdk.io import attach
 from airflow.sdk.io.store import _STORE_CACHE
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
+from google.oauth2.credentials import Credentials
 
 from airflow_provider_geminibatch.core.errors import (
     BadConnection,
@@ -24,6 +29,7 @@ from airflow_provider_geminibatch.hooks.errors import airflow_errors
 from airflow_provider_geminibatch.hooks.storage import AirflowFiles, open_store, open_workspace
 from airflow_provider_geminibatch.provider_info import get_provider_info
 from airflow_provider_geminibatch.storage import facts, stores
+from airflow_provider_geminibatch.storage.doors import store_door
 
 SECTION = get_provider_info()["config"]["geminibatch"]["options"]
 
@@ -190,6 +196,51 @@ def test_our_own_connection_opens_cloud_storage_without_googles_provider(cloud):
     assert not workspace.store.create("fact", b"2")
     assert cloud.emulator.buckets.get("bucket", "ws/fact").blob.read(0, 9) == b"1"
     assert open_workspace("gs://vertex_eu@europe-west4@bucket/ws").id == workspace.id
+
+
+def test_a_connection_is_opened_once_until_it_says_something_else(cloud, monkeypatch):
+    def opened():
+        return open_store("gs://vertex_eu@bucket/ws").file_system
+
+    first = opened()
+    assert opened() is first
+
+    made = json.loads(os.environ["AIRFLOW_CONN_VERTEX_EU"])
+    made["extra"]["project"] = "another"
+    monkeypatch.setenv("AIRFLOW_CONN_VERTEX_EU", json.dumps(made))
+    assert opened() is not first
+
+
+@pytest.mark.parametrize(
+    ("extra", "goes"),
+    [
+        ({}, True),
+        ({"keyfile_dict": "service"}, True),
+        ({"keyfile_dict": "user"}, False),
+        ({"impersonation_chain": "robot@p.iam.gserviceaccount.com", "keyfile_dict": "service"}, False),
+    ],
+)
+def test_what_other_processes_are_handed_are_credentials_as_data(monkeypatch, extra, goes):
+    pytest.importorskip("gcsfs")
+    monkeypatch.setattr(google.auth, "default", lambda **_: (Credentials("token"), "p"))
+    keys = {
+        "service": {"type": "service_account", "client_email": "a@b", "token_uri": "https://x", "private_key": a_key()},
+        "user": {"type": "authorized_user", "client_id": "a", "client_secret": "b", "refresh_token": "c"},
+    }
+    said = {**extra, **({"keyfile_dict": keys[extra["keyfile_dict"]]} if "keyfile_dict" in extra else {})}
+    made = {"conn_type": "geminibatch", "extra": {"project": "my-project", "location": "us-central1", **said}}
+    monkeypatch.setenv("AIRFLOW_CONN_ROBOT", json.dumps(made))
+
+    store = open_store("gs://robot@bucket/ws")
+
+    assert (store_door(store) is not None) is goes
+    assert "PRIVATE" not in repr(store.file_system)
+
+
+def a_key():
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    return key.private_bytes(*form).decode()
 
 
 def test_sources_are_found_through_our_own_connection(cloud):
