@@ -13,8 +13,8 @@ QUICK = not e2e and not e2e_more and not scale and not slow and not versions
 help: ## say what each target does
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
 
-demo: .venv/ready ## chained windows on a local Airflow and the emulator; WINDOWS=14 runs a week, KEEP=1 leaves the UI up
-	.venv/bin/geminibatch demo $(if $(WINDOWS),--windows $(WINDOWS)) $(if $(KEEP),--keep)
+demo: .venv/ready ## chained windows on a local Airflow and the emulator; WINDOWS=14 runs a week, KEEP=1 leaves the UI up, ROUTE=vertex
+	.venv/bin/geminibatch demo $(if $(WINDOWS),--windows $(WINDOWS)) $(if $(KEEP),--keep) $(if $(ROUTE),--route $(ROUTE))
 
 test: .venv/ready ## everything that needs no Airflow processes, and one end-to-end run that does
 	.venv/bin/pytest -m "not scale and not versions and not e2e_more and not wheel"

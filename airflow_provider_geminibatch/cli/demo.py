@@ -30,6 +30,11 @@ LANDINGS = 2
 SPEED = 3600
 UI_PORT = 8080
 MARKER = ".geminibatch-demo"
+CONNECTIONS: dict[str, dict[str, Any]] = {
+    "developer": {"password": "the-emulator-takes-any-key"},
+    "vertex": {"extra": {"project": "demo-project", "location": "global", "staging": "gs://demo-bucket/geminibatch"}},
+}
+"""What a connection holds besides the emulator's address, by route."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -47,7 +52,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--dir", type=Path, default=Path(".demo"), metavar="DIR", help="where everything is written (default: ./.demo)"
     )
     parser.add_argument("--dags-folder", type=Path, metavar="DIR", help=f"where {DAG_FILE} is (default: this checkout)")
-    parser.add_argument("--route", choices=["developer"], default="developer", help="which API is emulated")
+    parser.add_argument(
+        "--route",
+        choices=sorted(CONNECTIONS),
+        default="developer",
+        help="which API is emulated: vertex is Vertex AI, whose requests and results go through emulated buckets",
+    )
     parser.set_defaults(run=run)
 
 
@@ -64,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
             dag_file = find_dag_file(args.dags_folder)
             claim_folder(folder)
             with LocalAirflow(folder / "airflow", folder / "dags", port=UI_PORT, say=say, stop=stop) as airflow:
-                return Demo(airflow, folder, windows=args.windows, keep=args.keep).run(dag_file)
+                return Demo(airflow, folder, windows=args.windows, keep=args.keep, route=args.route).run(dag_file)
         except (NotStarted, AlreadyRunning) as refusal:
             print(f"geminibatch demo: {refusal}", file=sys.stderr)
             return 2
@@ -83,11 +93,12 @@ class NotStarted(Exception):
 class Demo:
     """One run of the demo in a folder of its own."""
 
-    def __init__(self, airflow: LocalAirflow, folder: Path, *, windows: int, keep: bool) -> None:
+    def __init__(self, airflow: LocalAirflow, folder: Path, *, windows: int, keep: bool, route: str) -> None:
         self._airflow = airflow
         self._folder = folder
         self._windows = windows
         self._keep = keep
+        self._route = route
         self._began = time.monotonic()
         self._shown: dict[str, str] = {}
         self._service = ""
@@ -97,9 +108,10 @@ class Demo:
         from airflow_provider_geminibatch.cli import demo_view
 
         several = "s" * (self._windows > 1)
+        emulated = "The emulator is Vertex AI and Cloud Storage" if self._route == "vertex" else "The emulator is the service"
         print(
-            f"{self._windows} window{several} of 12 hours, two batches each, on a real Airflow. The emulator is the "
-            f"service, and an hour takes it a second.\nThis takes {demo_view.estimate(self._windows)}. Ctrl-C ends it "
+            f"{self._windows} window{several} of 12 hours, two batches each, on a real Airflow. {emulated}, and an hour "
+            f"takes it a second.\nThis takes {demo_view.estimate(self._windows)}. Ctrl-C ends it "
             f"and leaves nothing running. Everything is written to {self._folder}",
             flush=True,
         )
@@ -126,7 +138,7 @@ class Demo:
         airflow.migrate()
         airflow.wait_for(lambda: "http" in emulator.last_lines(), "the emulator", 30)
         self._service = emulator.last_lines().split()[0]
-        airflow.environ.update(options(self._folder, self._service, self._windows))
+        airflow.environ.update(options(self._folder, self._service, self._windows, self._route))
         airflow.start()
         self._say("Airflow's four processes")
         airflow.wait_healthy()
@@ -218,9 +230,9 @@ class Demo:
         return found
 
 
-def options(folder: Path, service: str, windows: int | None) -> dict[str, str]:
+def options(folder: Path, service: str, windows: int | None, route: str = "developer") -> dict[str, str]:
     """What the chain needs to know: where the service is, where to write, and how many windows there are to be."""
-    connection = {"conn_type": "geminibatch", "host": service, "password": "the-emulator-takes-any-key"}
+    connection = {"conn_type": "geminibatch", "host": service, **CONNECTIONS[route]}
     return {
         "AIRFLOW_CONN_GEMINIBATCH_DEFAULT": json.dumps(connection),
         "AIRFLOW__GEMINIBATCH__WORKSPACE": str(folder / "workspace"),

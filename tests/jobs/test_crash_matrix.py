@@ -24,10 +24,11 @@ from airflow_provider_geminibatch.core.model import BatchId, Owner
 from airflow_provider_geminibatch.core.template import RequestTemplate
 from airflow_provider_geminibatch.core.verdict import Thresholds
 from airflow_provider_geminibatch.emulator import Emulator, Server, running
-from airflow_provider_geminibatch.gemini.developer import DeveloperGateway, Settings
+from airflow_provider_geminibatch.gemini.gateway import Gateway
 from airflow_provider_geminibatch.jobs.cancel import Target, cancel_jobs
 from airflow_provider_geminibatch.jobs.collect import Landed, collect
 from airflow_provider_geminibatch.jobs.ending import note_ends, read_batch
+from airflow_provider_geminibatch.jobs.lookup import pages
 from airflow_provider_geminibatch.jobs.prepare import Declaration, prepare
 from airflow_provider_geminibatch.jobs.submit import Submitted, submit
 from airflow_provider_geminibatch.storage import facts as fact_store
@@ -35,6 +36,7 @@ from airflow_provider_geminibatch.storage import landings
 from airflow_provider_geminibatch.storage.landings import FileLanding
 from airflow_provider_geminibatch.storage.stores import MemoryStore
 from tests.faults import WAYS, Crash, FaultyGateway, FaultyStore, Plan, crash_cases
+from tests.routes import DEVELOPER, VERTEX, Route
 
 LOG = logging.getLogger("test")
 START = datetime(2026, 11, 1, tzinfo=UTC)
@@ -61,7 +63,7 @@ class Road:
     """One batch on its way; ``plans`` holds what goes wrong in which stage."""
 
     emulator: Emulator
-    gateway: DeveloperGateway
+    gateway: Gateway
     declaration: Declaration = DECLARATION
     store: MemoryStore = field(default_factory=lambda: MemoryStore("memory://ws"))
     landing: MemoryStore = field(default_factory=lambda: MemoryStore("memory://landing"))
@@ -149,21 +151,21 @@ class Road:
 STAGES = ("prepare", "submit", "end", "load")
 
 
-def fresh(service: tuple[Emulator, Server], declaration: Declaration = DECLARATION) -> Road:
+def fresh(service: tuple[Emulator, Server], declaration: Declaration = DECLARATION, route: Route = DEVELOPER) -> Road:
     emulator, server = service
-    return Road(emulator, DeveloperGateway(Settings("key", server.url, timeout_seconds=10)), declaration)
+    return Road(emulator, route.opened(server.url), declaration)
 
 
 COLUMNS = ("key", "outcome", "text", "region", "cost_usd")
 
 
 def quiet(
-    declaration: Declaration = DECLARATION, columns: tuple[str, ...] = COLUMNS
+    declaration: Declaration = DECLARATION, columns: tuple[str, ...] = COLUMNS, route: Route = DEVELOPER
 ) -> tuple[dict[str, list[str]], list[tuple[Any, ...]]]:
     """The effects of each stage on an undisturbed road, and the rows that it lands."""
     emulator = Emulator(seed=3, start=START, speed=0, turnaround=(1, 2))
     with running(emulator) as server:
-        road = fresh((emulator, server), declaration)
+        road = fresh((emulator, server), declaration, route)
         with closing(road.gateway):
             seen = {}
             for name in STAGES:
@@ -192,8 +194,43 @@ def test_whatever_goes_wrong_the_window_lands_once_and_is_paid_once(
         _books_in_order(road)
 
 
+QUIET_VERTEX, UNDISTURBED_VERTEX = quiet(route=VERTEX)
+
+
+def _differs(effect: str) -> bool:
+    """What the route changes: how the service is spoken to, and the facts that stand right around that."""
+    return effect.startswith("gateway.") or effect.endswith((".uploaded", ".sending", ".job"))
+
+
+VERTEX_CASES = crash_cases({stage: QUIET_VERTEX[stage] for stage in ("submit", "end", "load")}, _differs)
+
+
+@pytest.mark.parametrize(("stage", "at", "way"), VERTEX_CASES)
+def test_on_vertex_ai_too_the_window_lands_once_and_is_paid_once(
+    service: tuple[Emulator, Server], stage: str, at: int, way: str
+) -> None:
+    road = fresh(service, route=VERTEX)
+    with closing(road.gateway):
+        road.whole(stage, Plan(at, way, meanwhile=lambda: road.stage(stage)))
+
+        assert [tuple(row[name] for name in COLUMNS) for row in road.rows()] == UNDISTURBED_VERTEX
+        _paid_once(road)
+        _books_in_order(road)
+
+
+def test_both_routes_walk_the_same_way() -> None:
+    for stage, names in QUIET.items():
+        ours, theirs = ([name for name in each if name.startswith("gateway.")] for each in (QUIET_VERTEX[stage], names))
+        assert [name for name in ours if "chunk" not in name] == [name for name in theirs if "chunk" not in name]
+
+
 def _paid_once(road: Road) -> None:
     names = [job.display_name for job in road.emulator.jobs]
+    if road.gateway.identity.route == "vertex":
+        # A create that wakes up after its input is gone makes a job there; it ends for want of its input, and costs nothing.
+        assert len(names) == len(set(names)) <= 3
+        ended = [road.gateway.job(job.name) for page in pages(road.gateway) for job in page.jobs]
+        names = [job.display_name for job in ended if job.counts.succeeded]
     assert len(names) == len(set(names)) == 2
     manifest = landings.read_manifest(road.landing, WINDOW)
     assert manifest is not None
