@@ -107,7 +107,9 @@ class Caches:
         model = find_model(name, call.version)
         if model is None:
             raise refused("no_model", model=name, version=call.version, method="createCachedContent")
-        prefix: Json = {each: body[each] for each in ("contents", "systemInstruction", "tools", "toolConfig") if each in body}
+        prefix: Json = {
+            each: body[each] for each in ("contents", "systemInstruction", "tools", "toolConfig") if each in body
+        }
         tokens = read_prompt(prefix).tokens
         if tokens < MIN_TOKENS:
             why = f"Cached content is too small. total_token_count={tokens}, min_total_token_count={MIN_TOKENS}"
