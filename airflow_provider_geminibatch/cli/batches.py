@@ -63,6 +63,8 @@ def show(args: argparse.Namespace) -> int:
     print(
         f"{build.batch}  generation {build.generation}  {build.model}  {build.rows} rows in {len(build.shards)} shards"
     )
+    if opening.chosen:
+        print(f"  {opening.chosen}")
     if given_up:
         print(f"given up {given_up.at:%Y-%m-%d %H:%M} UTC by {given_up.owner}: {given_up.reason}")
     for shard in build.shards:

@@ -24,31 +24,59 @@ class MixedTypes:
 
     def __init__(self, warn: Callable[[tuple[Problem, ...]], object]) -> None:
         self._warn = warn
-        self._types: dict[str, str] = {}
-        self._told: set[str] = set()
+        # A path is known by its names, one in the other: the type, those below it, and whether it was told of.
+        self._known: dict[str, Any] = {}
+        self._paths = 0
 
     def __call__(self, request: Mapping[str, Any]) -> None:
         # With a stack of its own: how deeply arguments are nested is the user's affair.
-        left: list[tuple[str, Any]] = [("request", request)]
+        left: list[tuple[Mapping[str, Any], dict[str, Any], _Path]] = [(request, self._known, None)]
         while left:
-            path, value = left.pop()
-            if value is None:
-                continue
-            self._meet(path, _type(value))
-            if isinstance(value, Mapping):
-                left.extend((f"{path}.{name}", held) for name, held in value.items())
-            elif isinstance(value, list | tuple):
-                left.extend((f"{path}[]", held) for held in value)
+            held, known, path = left.pop()
+            for name, value in held.items():
+                node = None if value is None else self._met(name, value, known, path)
+                if node is None:
+                    continue
+                if isinstance(value, Mapping):
+                    left.append((value, node[1], (path, name)))
+                elif isinstance(value, list | tuple):
+                    left.extend(({_ITEM: item}, node[1], (path, name)) for item in value)
 
-    def _meet(self, path: str, kind: str) -> None:
-        if len(self._types) < MOST_PATHS:
-            known = self._types.setdefault(path, kind)
-        else:
-            known = self._types.get(path, kind)
-        if known != kind and path not in self._told:
-            self._told.add(path)
-            what = f"is {known} in one request and {kind} in another, which may fail the import of a Vertex AI batch"
-            self._warn((Problem(path, what, _HINT, "mixed-types"),))
+    def _met(self, name: str, value: Any, known: dict[str, Any], path: _Path) -> list[Any] | None:
+        """What is known of a path that holds a value; None where no more paths are remembered."""
+        kind = _TYPES.get(type(value)) or _type(value)
+        node: list[Any] | None = known.get(name)
+        if node is None and self._paths < MOST_PATHS:
+            self._paths += 1
+            node = known[name] = [kind, {}, False]
+        elif node is not None and node[0] != kind and not node[2]:
+            node[2] = True
+            self._tell((path, name), node[0], kind)
+        return node
+
+    def _tell(self, path: _Path, known: str, kind: str) -> None:
+        what = f"is {known} in one request and {kind} in another, which may fail the import of a Vertex AI batch"
+        self._warn((Problem(_spelled(path), what, _HINT, "mixed-types"),))
+
+
+_ITEM: Final = "[]"
+_Path = tuple[Any, str] | None
+_TYPES: Final = {
+    str: "text",
+    int: "a number",
+    float: "a number",
+    bool: "true or false",
+    dict: "an object",
+    list: "a list",
+}
+
+
+def _spelled(path: _Path) -> str:
+    steps: list[str] = []
+    while path is not None:
+        path, name = path
+        steps.append(name if name == _ITEM else f".{name}")
+    return "request" + "".join(reversed(steps))
 
 
 def _type(value: Any) -> str:

@@ -15,7 +15,6 @@ from typing import Any, Final, NamedTuple
 DEEPEST: Final = 15
 """Levels of objects, the request itself among them: "at least 16 compared to the maximum allowed level of 15"."""
 
-_PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _REFUSED: Final = re.compile(r"[$\s]")
 
 
@@ -60,10 +59,11 @@ _NESTED: Final = (
 )
 
 
-def import_faults(request: Mapping[str, Any]) -> Iterator[ImportFault]:
-    """What is wrong with a request, as it goes on the wire, each path once."""
-    shapes: dict[str, str] = {}
-    yield from _object(request, "", "", 1, shapes)
+def import_faults(request: Mapping[str, Any]) -> list[ImportFault]:
+    """What is wrong with a request, as it goes on the wire, in the order of its fields."""
+    found: list[ImportFault] = []
+    _object(request, None, 1, {}, found)
+    return found
 
 
 def empty_objects(value: Any, path: str = "") -> Iterator[str]:
@@ -78,36 +78,60 @@ def empty_objects(value: Any, path: str = "") -> Iterator[str]:
             yield from empty_objects(held, f"{path}[{at}]")
 
 
+# A path is the one above it and the last step, and is written out only where something is wrong: most requests are in order.
+_Path = tuple[Any, str | int] | None
+
+
+def _spelled(path: _Path) -> str:
+    steps: list[str] = []
+    while path is not None:
+        path, step = path
+        steps.append(f"[{step}]" if isinstance(step, int) else f".{step}")
+    return "".join(reversed(steps)).removeprefix(".")
+
+
 def _object(
-    held: Mapping[str, Any], path: str, column: str, depth: int, shapes: dict[str, str]
-) -> Iterator[ImportFault]:
+    held: Mapping[str, Any], path: _Path, depth: int, columns: dict[str, Any], found: list[ImportFault]
+) -> None:
+    """One object, and what it holds. ``columns`` are the paths below it that were met: their shape, and those below them."""
     if depth > DEEPEST:
-        yield ImportFault(path, *_DEEP)
+        found.append(ImportFault(_spelled(path), *_DEEP))
         return
     for name, value in held.items():
-        its, its_column = f"{path}.{name}" if path else str(name), f"{column}.{name}"
-        # What a label may be called has a rule of its own.
-        if not _PLAIN.match(name) and column != ".labels":
-            yield ImportFault(its, *(_NAME if _REFUSED.search(name) or not name else _NAME_UNSURE))
-        yield from _value(value, its, its_column, depth, shapes)
+        # The characters of an identifier, without those beyond ASCII. What a label may be called has a rule of its own.
+        if not (name.isidentifier() and name.isascii()) and path != _LABELS:
+            found.append(ImportFault(_spelled((path, name)), *_named(name)))
+        kind = type(value)
+        shape = "list" if kind is list or kind is tuple else "null" if value is None else "one"
+        column = columns.get(name)
+        if column is None:
+            column = columns[name] = [shape, {}]
+        elif column[0] != shape:
+            _meet(column, shape, (path, name), found)
+        if shape == "list":
+            for at, item in enumerate(value):
+                if isinstance(item, list | tuple):
+                    found.append(ImportFault(_spelled(((path, name), at)), *_NESTED))
+                elif isinstance(item, Mapping):
+                    _object(item, ((path, name), at), depth + 1, column[1], found)
+        elif kind is dict or isinstance(value, Mapping):
+            _object(value, (path, name), depth + 1, column[1], found)
 
 
-def _value(value: Any, path: str, column: str, depth: int, shapes: dict[str, str]) -> Iterator[ImportFault]:
-    shape = "list" if isinstance(value, list | tuple) else "null" if value is None else "one"
-    known = shapes.setdefault(column, shape)
-    if known != shape:
-        if "list" in (known, shape):
-            yield ImportFault(path, *(_NULL if "null" in (known, shape) else _LIST))
-        elif known == "null":
-            shapes[column] = shape
-    if isinstance(value, Mapping):
-        yield from _object(value, path, column, depth + 1, shapes)
-    elif shape == "list":
-        for at, item in enumerate(value):
-            if isinstance(item, list | tuple):
-                yield ImportFault(f"{path}[{at}]", *_NESTED)
-            elif isinstance(item, Mapping):
-                yield from _object(item, f"{path}[{at}]", column, depth + 1, shapes)
+_LABELS: Final[_Path] = (None, "labels")
+
+
+def _named(name: str) -> tuple[str, str, str]:
+    return _NAME if not name or _REFUSED.search(name) else _NAME_UNSURE
+
+
+def _meet(column: list[Any], shape: str, path: _Path, found: list[ImportFault]) -> None:
+    """A path has another shape than before. What was null so far may be anything but a list."""
+    known = column[0]
+    if "list" in (known, shape):
+        found.append(ImportFault(_spelled(path), *(_NULL if "null" in (known, shape) else _LIST)))
+    elif known == "null":
+        column[0] = shape
 
 
 __all__ = ["DEEPEST", "ImportFault", "empty_objects", "import_faults"]

@@ -167,3 +167,13 @@ def test_who_gives_up_first_stays_on_record(batch: Batch, capsys: pytest.Capture
 def test_what_is_no_batch_is_named_with_the_form_of_one(place: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", place]) == 1
     assert "is not a manifest" in capsys.readouterr().err
+
+
+def test_status_says_why_a_batch_is_where_it_is(batch: Batch, capsys: pytest.CaptureFixture[str]) -> None:
+    why = "vertex us-central1: first in your order; chosen"
+    prepared = prepare(
+        DECLARED, lambda: [{"id": "a", "text": "x"}], store=batch.store, workspace_id="w", batch=BATCH,
+        service=batch.service.identity, me="me", now=batch.clock, log=LOG, chosen=why,
+    )  # fmt: skip
+    assert main(["status", prepared.manifest.uri]) == 0
+    assert f"\n  {why}\n" in capsys.readouterr().out
