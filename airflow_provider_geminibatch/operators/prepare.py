@@ -167,6 +167,7 @@ class GeminiBatchPrepareOperator(BaseOperator):
         from airflow_provider_geminibatch.jobs.prepare import prepare
 
         workspace, attempt = open_workspace(self.workspace), attempt_of(context)
+        config.allow_fields()  # a setting that cannot be meant is told of before a connection is asked
         asked = source if isinstance(source, BigQueryRequests) else None
         region = self._data_region(asked) if asked else ""
         needs = Needs(model=model_id(self.model), kind=self.kind, data_region=region)
