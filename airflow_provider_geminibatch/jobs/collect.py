@@ -188,8 +188,8 @@ def _desk_of(desks: Mapping[str, Desk], batch: AnsweredBatch) -> Desk:
 
 
 def disk_for(landing: Place) -> Disk | None:
-    """The local disk for what waits to be landed, where it lands by columns."""
-    return Disk(landing) if landing.format == "parquet" else None
+    """The local disk for what waits to be landed, where it lands in files."""
+    return Disk(landing) if landing.format in ("parquet", "jsonl") else None
 
 
 def land(

@@ -25,6 +25,7 @@ class Extras:
         if place and place.typed:
             typed = common_columns([getattr(check, "columns", ()) for check in checks])
         self._typed: list[tuple[str, Callable[[Any], Any]]] = [(one.property, reader(one.kind)) for one in typed]
+        self.typed = bool(typed)
         self.columns = (
             *(Column(name, "string") for name in self._kept),
             *(Column(one.name, one.kind) for one in typed),

@@ -20,7 +20,7 @@ from airflow_provider_geminibatch.core.vectors import together
 from airflow_provider_geminibatch.jobs.extras import Extras
 from airflow_provider_geminibatch.jobs.layers import Layer, sealed_keys
 from airflow_provider_geminibatch.jobs.results import Answered, OutcomeReader
-from airflow_provider_geminibatch.jobs.spooled import Whole, merged, weight, without
+from airflow_provider_geminibatch.jobs.spooled import Whole, merged, tuples, weight, without
 from airflow_provider_geminibatch.storage.sinks import (
     BATCH_BYTES,
     COLUMNS,
@@ -40,6 +40,9 @@ _VALUE = next(at for at, column in enumerate(COLUMNS) if column.name == "value")
 
 
 _TEXTS = frozenset({str, type(None)})
+
+# Money is written with as many digits by rows as by columns.
+_EXACT, _NOTHING = Decimal(1).scaleb(-12), Decimal(0)
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,10 @@ class LandedRows:
 
     def __iter__(self) -> Iterator[Row]:
         for batch in self._batches:
+            if self._waits(batch):
+                for columns in self._columns(batch):
+                    yield from tuples(columns)
+                continue
             if batch.layers:
                 yield from self._merged_rows(batch)
                 continue
@@ -153,9 +160,16 @@ class LandedRows:
     def batches(self) -> Iterator[Any]:
         """The same rows as record batches of Arrow. What was kept when the lines were judged is not read again."""
         for batch in self._batches:
-            above = _Above(batch)
-            for place, answered in sorted(batch.places.items()):
-                yield from self._shard_batches(batch, place, answered, above)
+            yield from self._columns(batch)
+
+    def _waits(self, batch: AnsweredBatch) -> bool:
+        """Whether a batch waits by columns, and its columns say all of its rows: vectors and typed values are others there."""
+        return not (self._vectors or self._extras.typed) and any(answered.spool for answered in batch.shards)
+
+    def _columns(self, batch: AnsweredBatch) -> Iterator[Any]:
+        above = _Above(batch)
+        for place, answered in sorted(batch.places.items()):
+            yield from self._shard_batches(batch, place, answered, above)
 
     def _shard_batches(self, batch: AnsweredBatch, place: int, answered: Answered, above: _Above) -> Iterator[Any]:
         keys, rows = sealed_keys(batch.store, answered.shard), answered.shard.rows
@@ -296,7 +310,7 @@ def _own(key: str, outcome: Outcome, cost: Decimal | None) -> tuple[Any, ...]:
     usage = outcome.usage
     return (
         key, outcome.kind.value, *landing_cells(outcome), usage.prompt, usage.candidates, usage.thoughts, usage.cached,
-        usage.total, cost,
+        usage.total, None if cost is None else cost.quantize(_EXACT) if cost else _NOTHING,
     )  # fmt: skip
 
 

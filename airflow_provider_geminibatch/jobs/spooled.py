@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from decimal import Decimal
 from importlib.util import find_spec
 from typing import Any
+
+import msgspec
 
 from airflow_provider_geminibatch.core.fast_outcomes import KINDS, Block
 from airflow_provider_geminibatch.core.kinds import VECTOR_COLUMN
@@ -14,7 +17,7 @@ from airflow_provider_geminibatch.core.outcomes import SchemaCheck, VectorCheck
 from airflow_provider_geminibatch.core.vectors import vector_kind
 from airflow_provider_geminibatch.jobs.extras import Extras
 from airflow_provider_geminibatch.storage.arrow_parts import column_of, money_of, pyarrow
-from airflow_provider_geminibatch.storage.sinks import Column, Row, arrow_schema, own_columns, weight_of
+from airflow_provider_geminibatch.storage.sinks import CHUNK_ROWS, Column, Row, arrow_schema, own_columns, weight_of
 from airflow_provider_geminibatch.storage.spool import LINE_BYTES, ROW, Disk, Spool
 from airflow_provider_geminibatch.storage.vectors import vectors_of
 
@@ -24,8 +27,9 @@ _OF_LANDING = frozenset({"key", "job", "shard", "round"})
 
 
 def spool_for(disk: Disk, check: SchemaCheck | None = None) -> Spool | None:
-    """A spool for the lines of a shard; None without pyarrow, which the landing will ask for."""
-    if find_spec("pyarrow") is None:
+    """A spool for the lines of a shard; None without pyarrow, and where vectors land row by row: theirs are shorter numbers."""
+    by_rows = disk.place is not None and disk.place.format != "parquet"
+    if find_spec("pyarrow") is None or (by_rows and isinstance(check, VectorCheck)):
         return None
     vector = vector_kind(check.dimensions) if isinstance(check, VectorCheck) else None
     extras = Extras(disk.place, [check])
@@ -153,9 +157,36 @@ def without(kept: Sequence[Any], odd: AbstractSet[int]) -> tuple[list[Any], list
     return batches, rows
 
 
+def tuples(batch: Any) -> Iterator[Row]:
+    """The rows of a record batch as they would be without one; a value is its JSON as it stands."""
+    return (row for at in range(0, batch.num_rows, CHUNK_ROWS) for row in _tuples(batch.slice(at, CHUNK_ROWS)))
+
+
+def _tuples(batch: Any) -> Iterator[Row]:
+    return zip(
+        *(_cells(name, column) for name, column in zip(batch.schema.names, batch.columns, strict=True)), strict=True
+    )
+
+
+def _cells(name: str, column: Any) -> list[Any]:
+    if column.null_count == len(column):
+        return [None] * len(column)
+    cells: list[Any] = column.to_pylist()
+    read = _READ.get(name)
+    return cells if read is None else [None if cell is None else read(cell) for cell in cells]
+
+
+_NOTHING = Decimal(0)
+_READ: dict[str, Callable[[Any], Any]] = {
+    "value": msgspec.Raw,
+    "extra": msgspec.json.decode,
+    "cost_usd": lambda cost: cost or _NOTHING,
+}
+
+
 def weight(rows: Sequence[Row]) -> int:
     """Roughly how much text there is, and how much of vectors."""
     return sum(map(weight_of, rows))
 
 
-__all__ = ["Whole", "cells", "merged", "spool_for", "weight", "without"]
+__all__ = ["Whole", "cells", "merged", "spool_for", "tuples", "weight", "without"]

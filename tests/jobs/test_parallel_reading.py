@@ -258,5 +258,5 @@ def test_what_others_print_is_no_answer(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(begun) == 2
 
 
-def test_a_landing_by_rows_needs_no_local_disk() -> None:
-    assert disk_for(JSONL) is None
+def test_a_landing_in_tables_needs_no_local_disk() -> None:
+    assert disk_for(Place("notes", "sql://db", "sql")) is None

@@ -40,6 +40,7 @@ SCHEMA = {
     "required": ["n"],
 }  # fmt: skip
 PLACE = Place("notes", "memory://landing", "parquet", typed=True, keep=("thoughts", "raw"))
+JSONL = Place("notes", "memory://landing", "jsonl", keep=("thoughts", "raw"))
 ANY = Thresholds(max_unresolved=1.0)
 
 
@@ -85,16 +86,19 @@ def landed(world: World, monkeypatch: pytest.MonkeyPatch, disk: Disk | None, pla
     return world.load(landing=place, thresholds=ANY).manifest.parts
 
 
+@pytest.mark.parametrize("place", [PLACE, JSONL], ids=["parquet", "jsonl"])
 @pytest.mark.parametrize("seed", range(6))
-def test_the_same_bytes_land_with_and_without_the_local_disk(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_bytes_land_with_and_without_the_local_disk(
+    seed: int, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(spools, "GROUP_ROWS", 16)
     monkeypatch.setattr(landing_rows, "GROUP_ROWS", 16)
     monkeypatch.setattr(spools, "LINE_BYTES", 420)  # some lines are too long to be kept
-    plain = landed(world_of(seed), monkeypatch, None)
-    disk = Disk(PLACE)
-    assert landed(world_of(seed), monkeypatch, disk) == plain
-    assert landed(world_of(seed), monkeypatch, Disk(PLACE, 9_000)) == plain  # part of it fits
-    assert landed(world_of(seed), monkeypatch, Disk(PLACE, 0)) == plain
+    plain = landed(world_of(seed), monkeypatch, None, place)
+    disk = Disk(place)
+    assert landed(world_of(seed), monkeypatch, disk, place) == plain
+    assert landed(world_of(seed), monkeypatch, Disk(place, 9_000), place) == plain  # part of it fits
+    assert landed(world_of(seed), monkeypatch, Disk(place, 0), place) == plain
     assert disk.left == spools.SPOOL_BYTES, "what was taken is given back"
 
 
@@ -108,7 +112,8 @@ def test_a_full_local_disk_costs_nothing_but_time(monkeypatch: pytest.MonkeyPatc
     assert landed(world_of(1), monkeypatch, Disk(PLACE)) == plain
 
 
-def test_lines_are_decoded_once_where_nothing_is_odd(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("file_format", ["parquet", "jsonl"])
+def test_lines_are_decoded_once_where_nothing_is_odd(file_format: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from airflow_provider_geminibatch.jobs import lines
 
     again: list[bytes] = []
@@ -119,7 +124,7 @@ def test_lines_are_decoded_once_where_nothing_is_odd(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(lines, "classify", counting)
     world = World(shards=2, rows=50)
-    world.load(landing=Place("notes", "memory://landing"))
+    world.load(landing=Place("notes", "memory://landing", file_format))
     assert again == []
     assert [row["text"] for row in world.rows()] == [f"row {number}" for number in range(100)]
 
