@@ -17,7 +17,7 @@ from airflow_provider_geminibatch.hooks.landing import open_landing
 from airflow_provider_geminibatch.hooks.storage import open_store, open_workspace
 from tests.airflow.faces import context
 from tests.airflow.test_operators import QUESTION, WINDOW, load, prepare, submit
-from tests.routes import VERTEX, Route, both
+from tests.routes import DEVELOPER, VERTEX, Route, both
 
 pytestmark = [pytest.mark.airflow, pytest.mark.filterwarnings("ignore:.*:ResourceWarning")]
 
@@ -87,6 +87,45 @@ def test_a_clear_finds_its_ledger_again(google: Server, root: str, monkeypatch: 
     assert again["jobs"] == 1
     assert google.emulator.log.count("vertex.create") == 1
     assert load(again, landing, context("load", try_number=2, max_tries=1, **WINDOW))["commit"] == first["commit"]
+
+
+@pytest.mark.parametrize(
+    ("scenario", "settings", "endpoint"),
+    [
+        ("upload_reply_lost", {}, "storage.upload"),
+        ("dropped_calls", {"endpoint": "storage.upload"}, "storage.upload"),
+        ("burst_503", {"endpoint": "storage.download"}, "storage.download"),
+    ],
+)
+def test_whatever_call_to_the_store_is_lost_one_job_answers_all_rows(
+    google: Server, monkeypatch: pytest.MonkeyPatch, scenario: str, settings: dict[str, str], endpoint: str
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_GEMINIBATCH_DEFAULT", DEVELOPER.connection(google.url))
+    monkeypatch.setattr(gcsfs_retry(), "min", lambda *_: 0, raising=False)  # it waits no longer than that
+
+    def road(name: str) -> int:
+        """How many such calls the road makes."""
+        monkeypatch.setenv("AIRFLOW__GEMINIBATCH__WORKSPACE", f"gs://lake/{name}/workspace")
+        landing = Landing("answers", f"gs://lake/{name}/landing")
+        before, jobs = google.emulator.log.count(endpoint), len(google.emulator.jobs)
+        landed = answered(google, [{"id": "k0", "text": "rain"}, {"id": "k1", "text": "snow"}], landing)
+        assert landed["counts"] == {"answer": 2}
+        assert [row["key"] for row in read_window(landing, WINDOW_KEY)] == ["k0", "k1"]
+        assert len(google.emulator.jobs) == jobs + 1
+        return google.emulator.log.count(endpoint) - before
+
+    calls = road("whole")
+    for number in range(0, calls, 2):
+        google.emulator.scenario(scenario, after=number, **settings)
+        road(f"{scenario}-{number}")
+        assert [switch.left for switch in google.emulator.switches] == [0]
+        google.emulator.switch_off()
+
+
+def gcsfs_retry() -> Any:
+    from gcsfs import retry
+
+    return retry
 
 
 def test_a_workspace_there_is_strong_enough(google: Server, root: str) -> None:
