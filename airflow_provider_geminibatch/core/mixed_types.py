@@ -20,7 +20,7 @@ _HINT: Final = "write it in one type, as text for instance; whether the import t
 
 
 class MixedTypes:
-    """Called with every request, it warns once of each path that has had two types. Null has none."""
+    """Called with every request, it warns once of each path that has had two types; null is one beside a list only."""
 
     def __init__(self, warn: Callable[[tuple[Problem, ...]], object]) -> None:
         self._warn = warn
@@ -34,8 +34,8 @@ class MixedTypes:
         while left:
             held, known, path = left.pop()
             for name, value in held.items():
-                node = None if value is None else self._met(name, value, known, path)
-                if node is None:
+                node = self._met(name, value, known, path)
+                if node is None or value is None:
                     continue
                 if isinstance(value, Mapping):
                     left.append((value, node[1], (path, name)))
@@ -50,8 +50,12 @@ class MixedTypes:
             self._paths += 1
             node = known[name] = [kind, {}, False]
         elif node is not None and node[0] != kind and not node[2]:
-            node[2] = True
-            self._tell((path, name), node[0], kind)
+            # Null goes with everything but a list ("Only optional fields can be set to NULL", captured live 2026-08).
+            if _NULL not in (node[0], kind) or _LIST in (node[0], kind):
+                node[2] = True
+                self._tell((path, name), node[0], kind)
+            elif node[0] == _NULL:
+                node[0] = kind
         return node
 
     def _tell(self, path: _Path, known: str, kind: str) -> None:
@@ -61,13 +65,16 @@ class MixedTypes:
 
 _ITEM: Final = "[]"
 _Path = tuple[Any, str] | None
+_NULL: Final = "null"
+_LIST: Final = "a list"
 _TYPES: Final = {
     str: "text",
     int: "a number",
     float: "a number",
     bool: "true or false",
     dict: "an object",
-    list: "a list",
+    list: _LIST,
+    type(None): _NULL,
 }
 
 
@@ -86,7 +93,7 @@ def _type(value: Any) -> str:
         return "a number"
     if isinstance(value, Mapping):
         return "an object"
-    return "a list" if isinstance(value, list | tuple) else "text"
+    return _LIST if isinstance(value, list | tuple) else "text"
 
 
 __all__ = ["MOST_PATHS", "MixedTypes"]

@@ -9,7 +9,7 @@ is none elsewhere, null where it is a list. That other names than these fail too
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 DEEPEST: Final = 15
@@ -52,6 +52,16 @@ _NULL: Final = (
     "is null where it is a list elsewhere in the request, and the import of a Vertex AI batch fails on that",
     "leave it out",
 )
+_NULL_ITEM: Final = (
+    "import-list",
+    "is null in a list, and the import of a Vertex AI batch fails on that",
+    'leave it out; of a schema, write "nullable": true instead of null among the words of an enum',
+)
+_OBJECT: Final = (
+    "import-unsure",
+    "is an object in one place of the request and none in another, which the import of a Vertex AI batch may fail on",
+    "write it in one form; that a column has one type is documented, that the import fails is assumed",
+)
 _NESTED: Final = (
     "import-unsure",
     "is a list in a list, which the import of a Vertex AI batch may fail on",
@@ -93,7 +103,8 @@ def _spelled(path: _Path) -> str:
 def _object(
     held: Mapping[str, Any], path: _Path, depth: int, columns: dict[str, Any], found: list[ImportFault]
 ) -> None:
-    """One object, and what it holds. ``columns`` are the paths below it that were met: their shape, and those below them."""
+    """One object, and what it holds. ``columns`` are the paths below it that were met: their shape, those below them, and
+    of a list the shape of its items."""
     if depth > DEEPEST:
         found.append(ImportFault(_spelled(path), *_DEEP))
         return
@@ -102,23 +113,51 @@ def _object(
         if not (name.isidentifier() and name.isascii()) and path != _LABELS:
             found.append(ImportFault(_spelled((path, name)), *_named(name)))
         kind = type(value)
-        shape = "list" if kind is list or kind is tuple else "null" if value is None else "one"
+        shape = _SHAPES.get(kind) or _shape(value)
         column = columns.get(name)
         if column is None:
-            column = columns[name] = [shape, {}]
+            column = columns[name] = [shape, {}, ""]
         elif column[0] != shape:
             _meet(column, shape, (path, name), found)
         if shape == "list":
-            for at, item in enumerate(value):
-                if isinstance(item, list | tuple):
-                    found.append(ImportFault(_spelled(((path, name), at)), *_NESTED))
-                elif isinstance(item, Mapping):
-                    _object(item, ((path, name), at), depth + 1, column[1], found)
-        elif kind is dict or isinstance(value, Mapping):
+            _items(value, (path, name), depth, column, found)
+        elif shape == "object":
             _object(value, (path, name), depth + 1, column[1], found)
 
 
+def _items(held: Iterable[Any], path: _Path, depth: int, column: list[Any], found: list[ImportFault]) -> None:
+    """The items of a list, which share a column."""
+    for at, item in enumerate(held):
+        shape = _SHAPES.get(type(item)) or _shape(item)
+        if shape in ("list", "null"):
+            found.append(ImportFault(_spelled((path, at)), *(_NESTED if shape == "list" else _NULL_ITEM)))
+            continue
+        if column[2] not in ("", shape):
+            found.append(ImportFault(_spelled((path, at)), *_OBJECT))
+        column[2] = shape
+        if shape == "object":
+            _object(item, (path, at), depth + 1, column[1], found)
+
+
 _LABELS: Final[_Path] = (None, "labels")
+
+
+_SHAPES: Final = {
+    dict: "object",
+    list: "list",
+    str: "value",
+    int: "value",
+    float: "value",
+    bool: "value",
+    type(None): "null",
+}
+
+
+def _shape(value: Any) -> str:
+    """What a value is to a column; of types that libraries derive from the usual ones."""
+    if isinstance(value, Mapping):
+        return "object"
+    return "list" if isinstance(value, list | tuple) else "value"
 
 
 def _named(name: str) -> tuple[str, str, str]:
@@ -132,6 +171,8 @@ def _meet(column: list[Any], shape: str, path: _Path, found: list[ImportFault]) 
         found.append(ImportFault(_spelled(path), *(_NULL if "null" in (known, shape) else _LIST)))
     elif known == "null":
         column[0] = shape
+    elif shape != "null":
+        found.append(ImportFault(_spelled(path), *_OBJECT))
 
 
 __all__ = ["DEEPEST", "ImportFault", "empty_objects", "import_faults"]

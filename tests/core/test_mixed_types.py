@@ -79,3 +79,9 @@ def test_lint_names_it_for_vertex_and_not_for_the_developer_api() -> None:
         made = list(rules.ready(Row("file", number, data) for number, data in enumerate(lines, 1)))
         assert len(made) == 2
         assert [one.rule for one in rules.warnings] == ["mixed-types"] * expected
+
+
+def test_null_beside_a_list_in_another_request_is_warned_of() -> None:
+    for requests in ((called(of=None), called(of=["a"])), (called(of=["a"]), called(of=None))):
+        (problem,) = warned(*requests)
+        assert problem.where == "request.contents[].parts[].functionCall.args.of"
