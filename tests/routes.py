@@ -19,7 +19,7 @@ from airflow_provider_geminibatch.gemini.vertex import VertexGateway, VertexSett
 PROJECT, LOCATION, BUCKET = "emulated", "global", "staging"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Route:
     """One way to the service."""
 
