@@ -16,7 +16,7 @@ from airflow_provider_geminibatch.cli.landings import open_landing
 from airflow_provider_geminibatch.cli.places import without_connection
 from airflow_provider_geminibatch.cli.service import add_connection_options, open_gateway
 from airflow_provider_geminibatch.core.errors import BadManifest, Unusable
-from airflow_provider_geminibatch.core.landing import FORMATS, KEEPABLE, SQL, Place, RunRef
+from airflow_provider_geminibatch.core.landing import FORMATS, KEEPABLE, SQL, TABLES, Place, RunRef
 from airflow_provider_geminibatch.core.ledger import Opening
 from airflow_provider_geminibatch.core.manifest import Manifest
 from airflow_provider_geminibatch.core.model import Build, Owner
@@ -140,7 +140,7 @@ def _owner(args: argparse.Namespace, landing: LandingStore, build: Build) -> Own
 def _place(args: argparse.Namespace, landing: LandingStore) -> Place:
     standing = landing.manifest(args.window, part=args.part)
     name = args.name or (standing.landing if standing else args.to.rstrip("/").rpartition("/")[2])
-    if args.to.startswith(f"{SQL}://"):
+    if args.to.startswith(TABLES):
         form = SQL
     else:
         form = args.format or (standing.format if standing else FORMATS[0])

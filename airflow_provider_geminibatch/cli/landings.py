@@ -5,14 +5,21 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from airflow_provider_geminibatch.cli.places import open_place
+from airflow_provider_geminibatch.cli.service import connection_of
+from airflow_provider_geminibatch.core.bigquery import landing_of
 from airflow_provider_geminibatch.core.errors import BadConnection
-from airflow_provider_geminibatch.core.landing import SQL
+from airflow_provider_geminibatch.core.landing import BIGQUERY, SQL
+from airflow_provider_geminibatch.core.model import ServiceIdentity
+from airflow_provider_geminibatch.gemini.bigquery import Tables as BigQueryTables
+from airflow_provider_geminibatch.gemini.connections import gateway_of, settings_of
+from airflow_provider_geminibatch.jobs.bigquery_landing import landing_at
 from airflow_provider_geminibatch.storage.landing_store import LandingStore
 from airflow_provider_geminibatch.storage.landings import FileLanding
 from airflow_provider_geminibatch.storage.sql_landing import SqlLanding
@@ -27,6 +34,9 @@ def open_landing(uri: str) -> LandingStore:
     The connection that a URI of files may name before ``@`` is left out; that of tables has to be in the environment, as
     Airflow would read it there. Raises Unusable, BadConnection.
     """
+    if uri.startswith(f"{BIGQUERY}://"):
+        conn_id, table_name = landing_of(uri)
+        return landing_at(uri, table_name, lambda: _tables(conn_id))
     if not uri.startswith(f"{SQL}://"):
         return FileLanding(open_place(uri))
     table = table_of(uri)
@@ -41,6 +51,20 @@ def open_landing(uri: str) -> LandingStore:
     arguments = {ours: given[airflows] for ours, airflows in _ARGUMENTS.items() if given.get(airflows)}
     arguments |= {name: value for name, value in given["extra"].items() if name.startswith("ssl")}
     return SqlLanding(Tables(Database(uri, lambda: connect(**arguments), WORDS["postgresql"], "%s"), table))
+
+
+@contextmanager
+def _tables(conn_id: str) -> Iterator[tuple[BigQueryTables, ServiceIdentity]]:
+    """The door to BigQuery of a connection of Vertex AI in the environment."""
+    gateway = gateway_of(settings_of(connection_of(conn_id), ""))
+    try:
+        tables = getattr(gateway, "tables", None)
+        if tables is None:
+            do = "Name one of Vertex AI: with a project in its extra."
+            raise BadConnection(conn_id, "it is of the Developer API, which does not reach BigQuery", do)
+        yield tables, gateway.identity
+    finally:
+        gateway.close()
 
 
 _ARGUMENTS = {"host": "host", "port": "port", "user": "login", "password": "password", "dbname": "schema"}

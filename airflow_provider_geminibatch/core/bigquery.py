@@ -23,6 +23,7 @@ PLACES: Final = ("gb_shard", "gb_row")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9:.-]{3,}")
 _PART = re.compile(r"\w{1,1024}", re.ASCII)
 _COLUMN = re.compile(r"[A-Za-z_]\w{0,299}", re.ASCII)
+_LANDING = re.compile(r"bigquery://(?P<conn>[\w.\-]+)@/(?P<table>[^/@?#]+)")
 _CAST_FIRST: Final = {
     "RECORD": "a STRUCT",
     "STRUCT": "a STRUCT",
@@ -95,6 +96,15 @@ def table_of(text: str) -> TableName:
         do = "Write it as my-project.my_dataset.my_table."
         raise Unusable(f"table {text!r}", "it is not project.dataset.table", do)
     return TableName(project, dataset, name)
+
+
+def landing_of(uri: str) -> tuple[str, TableName]:
+    """Connection and table of a landing, ``bigquery://conn_id@/project.dataset.table``. Raises Unusable."""
+    found = _LANDING.fullmatch(uri)
+    if found is None:
+        do = "Write bigquery://conn_id@/project.dataset.table, with a connection of Vertex AI."
+        raise Unusable("the URI of a landing in BigQuery", "it does not name a connection and a table", do)
+    return found["conn"], table_of(found["table"])
 
 
 def input_table(base: TableName, shard: int, attempt: int) -> TableName:
@@ -227,6 +237,7 @@ __all__ = [
     "TableName",
     "dataset_of",
     "input_table",
+    "landing_of",
     "layout_of",
     "plain_query",
     "region_rule",

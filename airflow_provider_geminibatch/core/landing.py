@@ -34,6 +34,9 @@ KEEPABLE = ("thoughts", "raw")
 """Columns that land only where they are asked for: what the model thought, and the line as it came."""
 
 SQL = "sql"
+BIGQUERY = "bigquery"
+TABLES = (f"{SQL}://", f"{BIGQUERY}://")
+"""How the URIs of landings in tables begin; the format of both is ``sql``."""
 """The format of a landing in a database, and the scheme of its URI."""
 
 MANIFEST = "_manifest.json"
@@ -85,7 +88,7 @@ class Place(msgspec.Struct, frozen=True):
     @property
     def in_sql(self) -> bool:
         """True for tables of a database, False for a folder of files."""
-        return self.uri.startswith(f"{SQL}://")
+        return self.uri.startswith(TABLES)
 
     def own_part(self, given: str | None) -> str:
         """The part that a task lands, "" for whole windows. Raises Unusable when it is not one of those declared."""
@@ -469,7 +472,7 @@ def window_extra(view: WindowView, uri: str) -> dict[str, Any]:
 
 def _address(uri: str, folder: str) -> str:
     """Where a window lies: a folder below the landing, or the landing's own table."""
-    return uri if uri.startswith(f"{SQL}://") else f"{uri.rstrip('/')}/{folder}"
+    return uri if uri.startswith(TABLES) else f"{uri.rstrip('/')}/{folder}"
 
 
 def _extreme(choose: Callable[[Sequence[datetime]], datetime], times: Iterable[datetime | None]) -> datetime | None:

@@ -39,6 +39,7 @@ class Statement(NamedTuple):
     verb: str
     sql: str
     tables: tuple[str, ...]
+    says: str = ""
 
 
 def statements(script: str) -> list[Statement]:
@@ -64,11 +65,11 @@ def _tokens(script: str) -> Iterator[Token]:
             yield Token(kind, found[0])
 
 
-_VERBS = frozenset({"SELECT", "WITH", "INSERT", "DELETE", "UPDATE", "BEGIN", "COMMIT", "ROLLBACK"})
+_VERBS = frozenset({"SELECT", "WITH", "INSERT", "DELETE", "UPDATE", "ASSERT", "BEGIN", "COMMIT", "ROLLBACK"})
 # Words that may stand before a bracket and are no functions.
 _NO_FUNCTIONS = frozenset(
     {"SELECT", "FROM", "WHERE", "AND", "OR", "NOT", "IN", "AS", "ON", "WHEN", "THEN", "ELSE", "CASE", "OVER", "EXISTS", "BY",
-     "VALUES", "JOIN", "DISTINCT", "LIMIT", "UNION", "ALL", "EXCEPT", "HAVING", "BETWEEN", "IS", "LIKE", "USING"}
+     "VALUES", "JOIN", "DISTINCT", "LIMIT", "UNION", "ALL", "EXCEPT", "HAVING", "BETWEEN", "IS", "LIKE", "USING", "ASSERT"}
 )  # fmt: skip
 _NATIVE = frozenset(
     {"COUNT", "SUM", "MIN", "MAX", "AVG", "COALESCE", "IFNULL", "NULLIF", "LOWER", "UPPER", "ROW_NUMBER", "TRIM", "SUBSTR",
@@ -82,13 +83,18 @@ def _translated(tokens: list[Token]) -> Statement:
         raise BadSql(f"Syntax error: this emulator runs no {tokens[0].text} statement")
     if verb in ("BEGIN", "COMMIT", "ROLLBACK"):
         return Statement(verb, verb, ())
+    says = ""
+    if verb == "ASSERT":
+        if len(tokens) > 3 and tokens[-2].upper == "AS":
+            tokens, says = tokens[:-2], tokens[-1].text
+        tokens = [Token("word", "SELECT"), *tokens[1:]]
     tables: list[str] = []
     out = [_word(tokens, at, tables) for at in range(len(tokens))]
     _casts(tokens, out)
     _elements(tokens, out)
     if verb == "INSERT" and len(tokens) > 1 and tokens[1].upper != "INTO":
         out[0] = "INSERT INTO"
-    return Statement(verb, " ".join(piece for piece in out if piece), tuple(dict.fromkeys(tables)))
+    return Statement(verb, " ".join(piece for piece in out if piece), tuple(dict.fromkeys(tables)), says)
 
 
 def _word(tokens: list[Token], at: int, tables: list[str]) -> str:

@@ -6,6 +6,7 @@ transaction. `docs/emulator.md` says what of the real service is left out.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,26 +26,30 @@ from airflow_provider_geminibatch.emulator.table_values import (
     parameter,
     sent,
 )
-from airflow_provider_geminibatch.emulator.wire import Call, Json, Refused, Reply
+from airflow_provider_geminibatch.emulator.wire import Call, Json, Refused, Reply, Request
 
 PAGE_ROWS = 10_000
 
-BIGQUERY_ENDPOINTS: tuple[tuple[str, str, str], ...] = tuple(
-    (f"bigquery.{name}", method, f"/bigquery/v2/projects/(?P<project>[^/]+)/{path}")
-    for name, method, path in (
-        ("datasets.insert", "POST", "datasets"),
-        ("datasets.get", "GET", "datasets/(?P<dataset>[^/]+)"),
-        ("tables.insert", "POST", "datasets/(?P<dataset>[^/]+)/tables"),
-        ("tables.list", "GET", "datasets/(?P<dataset>[^/]+)/tables"),
-        ("tables.get", "GET", "datasets/(?P<dataset>[^/]+)/tables/(?P<table>[^/]+)"),
-        ("tables.patch", "PATCH", "datasets/(?P<dataset>[^/]+)/tables/(?P<table>[^/]+)"),
-        ("tables.delete", "DELETE", "datasets/(?P<dataset>[^/]+)/tables/(?P<table>[^/]+)"),
-        ("rows.list", "GET", "datasets/(?P<dataset>[^/]+)/tables/(?P<table>[^/]+)/data"),
-        ("rows.insert", "POST", "datasets/(?P<dataset>[^/]+)/tables/(?P<table>[^/]+)/insertAll"),
-        ("jobs.insert", "POST", "jobs"),
-        ("jobs.get", "GET", "jobs/(?P<job>[^/]+)"),
-        ("jobs.results", "GET", "queries/(?P<job>[^/]+)"),
-    )
+_PATHS = (
+    ("datasets.insert", "POST", "datasets"),
+    ("datasets.get", "GET", "datasets/(?P<dataset>[^/]+)"),
+    ("tables.insert", "POST", "datasets/(?P<dataset>[^/]+)/tables"),
+    ("tables.list", "GET", "datasets/(?P<dataset>[^/]+)/tables"),
+    ("tables.get", "GET", "datasets/(?P<dataset>[^/]+)/tables/(?P<table>[^/]+)"),
+    ("tables.patch", "PATCH", "datasets/(?P<dataset>[^/]+)/tables/(?P<table>[^/]+)"),
+    ("tables.delete", "DELETE", "datasets/(?P<dataset>[^/]+)/tables/(?P<table>[^/]+)"),
+    ("rows.list", "GET", "datasets/(?P<dataset>[^/]+)/tables/(?P<table>[^/]+)/data"),
+    ("rows.insert", "POST", "datasets/(?P<dataset>[^/]+)/tables/(?P<table>[^/]+)/insertAll"),
+    ("jobs.insert", "POST", "jobs"),
+    ("jobs.get", "GET", "jobs/(?P<job>[^/]+)"),
+    ("jobs.results", "GET", "queries/(?P<job>[^/]+)"),
+)
+BIGQUERY_ENDPOINTS: tuple[tuple[str, str, str], ...] = (
+    *(
+        (f"bigquery.{name}", method, f"/bigquery/v2/projects/(?P<project>[^/]+)/{path}")
+        for name, method, path in _PATHS
+    ),
+    ("bigquery.jobs.load", "POST", "/upload/bigquery/v2/projects/(?P<project>[^/]+)/jobs"),
 )
 
 
@@ -154,8 +159,14 @@ class Tables:
         return Reply(body={"tables": [self._shown(name) for name in page], "totalItems": len(names), **more})
 
     def patch_table(self, call: Call) -> Reply:
-        table = self._table(_name(call))
-        table.settings.update(_settings(call.request.json()))
+        table, given = self._table(_name(call)), call.request.json()
+        fields = given.get("schema", {}).get("fields", table.schema)
+        if fields[: len(table.schema)] != table.schema:
+            raise _no(400, "invalid", "Provided Schema does not match Table: columns can only be added")
+        for column in fields[len(table.schema) :]:
+            self._database.execute(f'ALTER TABLE "{table.name}" ADD COLUMN "{column["name"]}"')
+        table.schema = list(fields)
+        table.settings.update(_settings(given))
         return Reply(body=self._shown(table.name))
 
     def delete_table(self, call: Call) -> Reply:
@@ -229,8 +240,14 @@ class Tables:
 
     # -- jobs -----------------------------------------------------------------------------------------------------------
 
+    def load_job(self, call: Call) -> Reply:
+        """A load of JSON lines that come with the call."""
+        return self._inserted(call, *related(call.request))
+
     def insert_job(self, call: Call) -> Reply:
-        given = call.request.json()
+        return self._inserted(call, call.request.json(), b"")
+
+    def _inserted(self, call: Call, given: Json, lines: bytes) -> Reply:
         project = call.params["project"]
         reference = {"projectId": project, **given.get("jobReference", {})}
         config = given.get("configuration", {})
@@ -246,8 +263,10 @@ class Tables:
                 self._copied(config["copy"], location)
             elif "query" in config:
                 self._queried(job, config["query"], location)
+            elif "load" in config:
+                self._loaded(config["load"], lines, location)
             else:
-                raise _no(400, "invalid", "Required parameter is missing: this emulator runs query and copy jobs")
+                raise _no(400, "invalid", "Required parameter is missing: this emulator runs query, load and copy jobs")
         except Refused as refusal:
             # A statement that is not understood is refused at once; what goes wrong in running it is the job's error.
             if refusal.code == 400 or dry:
@@ -285,6 +304,22 @@ class Tables:
         self._replaced(target, str(config.get("writeDisposition") or "WRITE_EMPTY"))
         self.write_table(target, self.schema(source), ())
         self._database.execute(f'INSERT INTO "{target}" SELECT * FROM "{source}"')  # noqa: S608
+
+    def _loaded(self, config: Json, lines: bytes, location: str) -> None:
+        if config.get("sourceFormat") != "NEWLINE_DELIMITED_JSON":
+            raise _no(400, "invalid", "This emulator loads NEWLINE_DELIMITED_JSON only")
+        target = _of(config["destinationTable"])
+        self._in_location((target,), location)
+        self._replaced(target, str(config.get("writeDisposition") or "WRITE_APPEND"))
+        try:
+            rows = [json.loads(line) for line in lines.splitlines() if line.strip()]
+        except ValueError:
+            raise _no(400, "invalid", "Error while reading data: a line is not JSON") from None
+        schema = list(config.get("schema", {}).get("fields", ()))
+        unknown = {name for row in rows for name in row} - {column["name"] for column in schema}
+        if unknown:
+            raise _no(400, "invalid", f"No such field: {min(unknown)}")
+        self.write_table(target, schema, rows)
 
     def _queried(self, job: _Job, config: Json, location: str) -> None:
         if config.get("useLegacySql", True):
@@ -333,6 +368,8 @@ class Tables:
         try:
             for part in parts:
                 cursor = self._database.execute(part.sql, given)
+                if part.verb == "ASSERT" and not cursor.fetchone()[0]:
+                    raise BadSql(f"Assertion failed: {part.says}")
                 if cursor.description and part.verb in ("SELECT", "WITH"):
                     rows = cursor.fetchall()
                     job.rows, job.schema = rows, self._described_by(names_of(cursor.description), rows, part.tables)
@@ -376,6 +413,20 @@ class Tables:
                 raise _no(404, "notFound", f"Not found: Dataset {dataset} was not found in location {location}")
 
 
+def related(request: Request) -> tuple[Json, bytes]:
+    """The two parts of a multipart/related body: what is asked, and the content."""
+    mark = request.headers.get("content-type", "").partition("boundary=")[2].strip('"')
+    pieces = request.body.split(f"--{mark}".encode()) if mark else []
+    if len(pieces) != 4:
+        raise _no(400, "invalid", "The body is not multipart/related with two parts")
+    about, content = (piece.partition(b"\r\n\r\n")[2].removesuffix(b"\r\n") for piece in pieces[1:3])
+    try:
+        asked: Json = json.loads(about)
+    except ValueError:
+        raise _no(400, "parseError", "The first part is not JSON") from None
+    return asked, content
+
+
 def bigquery_handlers(tables: Tables) -> Mapping[str, Callable[[Call], Reply]]:
     """What answers each endpoint."""
     return {
@@ -389,6 +440,7 @@ def bigquery_handlers(tables: Tables) -> Mapping[str, Callable[[Call], Reply]]:
         "bigquery.rows.list": tables.list_rows,
         "bigquery.rows.insert": tables.insert_rows,
         "bigquery.jobs.insert": tables.insert_job,
+        "bigquery.jobs.load": tables.load_job,
         "bigquery.jobs.get": tables.get_job,
         "bigquery.jobs.results": tables.results,
     }

@@ -7,10 +7,12 @@ crash, gets the job that ran. What a query makes is a table that must not be the
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from typing import Any, Protocol
+from datetime import datetime
+from itertools import chain, repeat
+from types import MappingProxyType
+from typing import Any, BinaryIO, Protocol
 
 import httpx
 import msgspec
@@ -39,6 +41,8 @@ _AGAIN = frozenset(
     {"backendError", "internalError", "jobBackendError", "jobInternalError", "rateLimitExceeded", "jobRateLimitExceeded",
      "timeout"}
 )  # fmt: skip
+
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 log = logging.getLogger(__name__)
 
@@ -116,11 +120,63 @@ class Tables:
         """Make an empty table; False when it is there already."""
         body = {
             "tableReference": _reference(name),
-            "schema": {"fields": [{"name": one.name, "type": one.type} for one in columns]},
+            "schema": {"fields": _fields(columns)},
             **({"description": description} if description else {}),
         }
         path = f"{name.project}/datasets/{name.dataset}/tables"
         return self._call("POST", path, f"table {name}", json=body, absent=(409,)) is not None
+
+    def reshape(self, name: TableName, columns: Sequence[Column]) -> None:
+        """Give a table more columns; ``columns`` are all of them, those that are there first."""
+        body = {"schema": {"fields": _fields(columns)}}
+        self._call("PATCH", _path(name), f"columns of table {name}", json=body)
+
+    def load(
+        self,
+        project: str,
+        location: str,
+        into: TableName,
+        columns: Sequence[Column],
+        source: BinaryIO,
+        size_bytes: int,
+        *,
+        once: str,
+        what: str,
+        pause: Callable[[float], object],
+    ) -> None:
+        """Make a table of JSON lines, whole or not at all; free of charge. With the same ``once`` it is made once.
+
+        ``pause`` waits so many seconds between two looks. Raises QueryFailed, ServiceBusy, KeyRefused.
+        """
+        job_id = f"geminibatch_{digest(once, 'load')[:40]}"
+        config = {
+            "destinationTable": _reference(into),
+            "schema": {"fields": _fields(columns)},
+            "sourceFormat": "NEWLINE_DELIMITED_JSON",
+            "writeDisposition": "WRITE_EMPTY",
+        }
+        about = {
+            "jobReference": {"projectId": project, "jobId": job_id, "location": location},
+            "configuration": {"load": config, "labels": {"made_by": "geminibatch"}},
+        }
+        parts = _Related(msgspec.json.encode(about), source, size_bytes)
+        reply = self._send(
+            "POST", f"{project}/jobs", what, base=self._base.replace("/bigquery/v2/", "/upload/bigquery/v2/", 1),
+            params={"uploadType": "multipart"}, content=parts, headers=parts.headers,
+        )  # fmt: skip
+        if reply.status == 400:
+            raise _failed(what, members((reply.json() or {}).get("error")), job_id)
+        if reply.status != 409:
+            _checked(reply, what)
+        status: Mapping[str, Any] = {}
+        for seconds in chain((0.5, 1.0, 2.0), repeat(5.0)):
+            job = self._need(f"{project}/jobs/{job_id}", what, {"location": location}).json() or {}
+            status = members(job.get("status"))
+            if status.get("state") == "DONE":
+                break
+            pause(seconds)
+        if problem := members(status.get("errorResult")):
+            raise _failed(what, problem, job_id)
 
     # -- queries --------------------------------------------------------------------------------------------------------
 
@@ -281,13 +337,15 @@ class Tables:
         reply = self._send(method, path, doing, json=json)
         return None if reply.status in absent else _checked(reply, doing)
 
-    def _send(self, method: str, path: str, doing: str, **more: Any) -> Reply:
+    def _send(
+        self, method: str, path: str, doing: str, *, base: str = "", headers: Mapping[str, str] = _NONE, **more: Any
+    ) -> Reply:
         """One call, sent again when it got no answer: all calls here are harmless to repeat. A refused token is renewed once."""
         bearer, renewed, failed = self._tokens.bearer(), False, 0
         while True:
-            headers = {"Authorization": f"Bearer {bearer}"}
+            given = {**headers, "Authorization": f"Bearer {bearer}"}
             try:
-                reply = reply_of(self._http.request(method, f"{self._base}/{path}", headers=headers, **more))
+                reply = reply_of(self._http.request(method, f"{base or self._base}/{path}", headers=given, **more))
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 failed += 1
                 if failed == TRIES:
@@ -296,6 +354,28 @@ class Tables:
             if reply.status != 401 or renewed:
                 return reply
             bearer, renewed = self._tokens.renew(bearer), True
+
+
+class _Related:
+    """A multipart body of what a load is to be and its lines, which starts over whenever it is sent."""
+
+    def __init__(self, about: bytes, source: BinaryIO, size_bytes: int) -> None:
+        mark = f"geminibatch-{digest(about.decode())[:24]}"
+        kinds = ("application/json; charset=UTF-8", "application/octet-stream")
+        first, second = (f"--{mark}\r\nContent-Type: {kind}\r\n\r\n".encode() for kind in kinds)
+        self._head, self._tail = first + about + b"\r\n" + second, f"\r\n--{mark}--\r\n".encode()
+        self._source = source
+        self.headers = {
+            "Content-Type": f"multipart/related; boundary={mark}",
+            "Content-Length": str(len(self._head) + size_bytes + len(self._tail)),
+        }
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self._head
+        self._source.seek(0)
+        while block := self._source.read(1 << 20):
+            yield block
+        yield self._tail
 
 
 class _Lines:
@@ -340,6 +420,10 @@ def _schema(page: Mapping[str, Any]) -> tuple[Column, ...]:
     return wire_columns(fields if isinstance(fields, list) else ())
 
 
+def _fields(columns: Sequence[Column]) -> list[dict[str, str]]:
+    return [{"name": one.name, "type": one.type} | ({"mode": one.mode} if one.mode else {}) for one in columns]
+
+
 def _path(name: TableName) -> str:
     return f"{name.project}/datasets/{name.dataset}/tables/{name.name}"
 
@@ -381,9 +465,4 @@ def _details(problem: Mapping[str, Any]) -> object:
     return details[0] if isinstance(details, list) and details else None
 
 
-def now_text(at: datetime) -> str:
-    """A time as a TIMESTAMP literal has it."""
-    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f+00:00")
-
-
-__all__ = ["ENDPOINT", "QueryFailed", "Ran", "Shown", "Tables", "Tokens", "now_text"]
+__all__ = ["ENDPOINT", "QueryFailed", "Ran", "Shown", "Tables", "Tokens"]

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import msgspec
 
-from airflow_provider_geminibatch.core.bigquery import Column, dataset_of, plain_query, table_of
+from airflow_provider_geminibatch.core.bigquery import Column, dataset_of, landing_of, plain_query, table_of
 from airflow_provider_geminibatch.core.errors import BadConnection, SourceUnreadable, Unusable
 from airflow_provider_geminibatch.core.names import digest
 from airflow_provider_geminibatch.core.response_schema import json_schema_of
@@ -23,6 +23,7 @@ from airflow_provider_geminibatch.hooks.sql import text_of_file
 if TYPE_CHECKING:
     from airflow_provider_geminibatch.core.model import ServiceIdentity
     from airflow_provider_geminibatch.gemini.bigquery import Tables
+    from airflow_provider_geminibatch.jobs.bigquery_landing import BigQueryLanding
     from airflow_provider_geminibatch.jobs.request_tables import AskedInTables
     from airflow_provider_geminibatch.storage.files import Files
 
@@ -41,6 +42,14 @@ def open_tables(conn_id: str) -> Iterator[tuple[Tables, ServiceIdentity]]:
         yield tables, gateway.identity
     finally:
         gateway.close()
+
+
+def open_bigquery_landing(uri: str) -> BigQueryLanding:
+    """The landing in a table of BigQuery. Nothing is asked yet."""
+    from airflow_provider_geminibatch.jobs.bigquery_landing import landing_at
+
+    conn_id, table = landing_of(uri)
+    return landing_at(uri, table, lambda: open_tables(conn_id))
 
 
 class _Query:
@@ -219,4 +228,4 @@ class BigQueryRequests(_Query):
         )  # fmt: skip
 
 
-__all__ = ["BigQueryRequests", "BigQuerySource", "open_tables"]
+__all__ = ["BigQueryRequests", "BigQuerySource", "open_bigquery_landing", "open_tables"]

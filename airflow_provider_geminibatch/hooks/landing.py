@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 
 from airflow.providers.common.compat.sdk import Asset, AssetAlias
 
-from airflow_provider_geminibatch.core.landing import SQL, Place
+from airflow_provider_geminibatch.core.bigquery import landing_of
+from airflow_provider_geminibatch.core.landing import BIGQUERY, SQL, TABLES, Place
 from airflow_provider_geminibatch.core.names import window_time
 from airflow_provider_geminibatch.hooks.storage import is_local, open_store, whole
 from airflow_provider_geminibatch.hooks.windows import Window, as_window
@@ -25,7 +26,8 @@ class Landing:
 
     :param name: Name of the landing and of its asset; unique in an Airflow installation.
     :param uri: Folder, as a whole path or URI; ``scheme://conn_id@bucket/folder`` uses an Airflow connection.
-        ``sql://conn_id@/schema.table`` lands in a table, through any Airflow connection with a SQL hook.
+        ``sql://conn_id@/schema.table`` lands in a table, through any Airflow connection with a SQL hook, and
+        ``bigquery://conn_id@/project.dataset.table`` in one of BigQuery, through a connection of Vertex AI.
     :param format: ``parquet`` or ``jsonl``; a table has none to choose.
     :param owner: ``dag_id.task_id`` of the task that lands here, for Dags that wait for windows of another Dag.
     :param parts: Names of the parts of a window, where several tasks land it together, each with ``part=``. The window
@@ -45,13 +47,15 @@ class Landing:
 
     def __post_init__(self) -> None:
         if not self.format:
-            object.__setattr__(self, "format", SQL if self.uri.startswith(f"{SQL}://") else "parquet")
+            object.__setattr__(self, "format", SQL if self.uri.startswith(TABLES) else "parquet")
         if not isinstance(self.parts, str):
             object.__setattr__(self, "parts", tuple(self.parts))
         if not isinstance(self.keep, str):
             object.__setattr__(self, "keep", tuple(self.keep))
         # What cannot work is told while the Dag is parsed.
-        if self.place.in_sql:
+        if self.uri.startswith(f"{BIGQUERY}://"):
+            landing_of(self.uri)
+        elif self.place.in_sql:
             from airflow_provider_geminibatch.storage.sql_tables import table_of
 
             table_of(self.uri)
@@ -105,6 +109,10 @@ def open_landing(uri: str) -> LandingStore:
     """The landing at ``uri``, files or tables. Raises Unusable, StoreUnreadable."""
     from airflow_provider_geminibatch.storage.landings import FileLanding
 
+    if uri.startswith(f"{BIGQUERY}://"):
+        from airflow_provider_geminibatch.hooks.bigquery import open_bigquery_landing
+
+        return open_bigquery_landing(uri)
     if uri.startswith(f"{SQL}://"):
         from airflow_provider_geminibatch.hooks.sql_landing import open_sql_landing
 

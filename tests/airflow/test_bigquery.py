@@ -73,6 +73,30 @@ def test_requests_that_a_query_makes_are_asked_and_land(server: Server, tmp_path
     assert not any("files" in name for name in server.emulator.log.counts())
 
 
+def test_answers_land_in_a_table_of_bigquery(server: Server, tmp_path: Any) -> None:
+    landing = Landing("answers", "bigquery://geminibatch_default@/p-one.d.answers")
+    assert landing.asset.uri == "bigquery://database/p-one.d.answers"
+    manifest = prepare(tmp_path / "ws").execute(context("prepare", **WINDOW))
+    submitted = GeminiBatchSubmitOperator(task_id="submit", prepared=manifest).execute(context("submit", **WINDOW))
+    server.emulator.clock.advance(hours=6)
+    load = GeminiBatchLoadOperator(task_id="load", submitted=submitted, to=landing)
+    extra = load.execute(context("load", **WINDOW))
+
+    assert extra["uri"] == landing.uri
+    rows = list(read_window(landing, extra["window"]))
+    assert [(row["key"], row["outcome"], row["stars"]) for row in rows] == [
+        (f"k{at}", "answer", str(at)) for at in range(5)
+    ]
+    table = server.emulator.tables.read_rows("bq://p-one.d.answers")
+    assert {row["landed_window"] for row in table} == {extra["window"]}
+
+
+@pytest.mark.parametrize("uri", ["bigquery://c@/answers", "bigquery://c@/p-one.d.a?x=1", "bigquery://"])
+def test_a_landing_in_bigquery_names_a_table(uri: str) -> None:
+    with pytest.raises(Unusable):
+        Landing("answers", uri)
+
+
 def test_source_is_another_word_for_requests(server: Server, tmp_path: Any) -> None:
     operator = prepare(tmp_path / "ws", requests=None, source=ASKED)
     assert operator.execute(context("prepare", **WINDOW))["rows"] == 5

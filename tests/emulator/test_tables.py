@@ -161,6 +161,53 @@ def test_a_script_is_done_whole_or_not_at_all(api: Api) -> None:
     assert [row["id"] for row in api.tables.read_rows(ROWS)] == [0, 2, 3, 4, 9, 10]
 
 
+@pytest.mark.parametrize(("expected", "left"), [("5", 4), ("6", 5)])
+def test_a_script_goes_no_further_than_what_it_asserts(api: Api, expected: str, left: int) -> None:
+    script = f"""BEGIN TRANSACTION;
+    ASSERT (SELECT CAST(COUNT(*) AS STRING) FROM `p-one.d.rows`) = '{expected}' AS 'so many rows';
+    DELETE FROM `p-one.d.rows` WHERE id = 1;
+    COMMIT TRANSACTION;"""
+    if left == 4:
+        api.call("POST", "jobs", api.asked(script))
+    else:
+        assert "so many rows" in api.refusal("POST", "jobs", api.asked(script)).message
+    assert len(api.tables.read_rows(ROWS)) == left
+
+
+def load(api: Api, lines: bytes, job: str = "load") -> Any:
+    columns = [{"name": "a", "type": "STRING"}, {"name": "j", "type": "JSON"}]
+    config = {"schema": {"fields": columns}, "sourceFormat": "NEWLINE_DELIMITED_JSON", **into("loaded")}
+    about = {
+        "jobReference": {"jobId": job, "location": PLACE},
+        "configuration": {"load": {**config, "writeDisposition": "WRITE_EMPTY"}},
+    }
+    body = b"--x\r\nContent-Type: application/json\r\n\r\n" + json.dumps(about).encode()
+    body += b"\r\n--x\r\nContent-Type: application/octet-stream\r\n\r\n" + lines + b"\r\n--x--\r\n"
+    request = Request("POST", "", {}, {"content-type": "multipart/related; boundary=x"}, body)
+    return api._handlers["bigquery.jobs.load"](
+        Call(request, "bigquery.jobs.load", {"project": "p-one"}, "", START)
+    ).body
+
+
+def test_lines_are_loaded_whole_or_not_at_all(api: Api) -> None:
+    for lines, said in ((b'{"a": "x"}\n{oops\n', "not JSON"), (b'{"a": "x", "b": 1}\n', "No such field: b")):
+        with pytest.raises(Refused, match=said):
+            load(api, lines)
+    assert not api.tables.exists("bq://p-one.d.loaded")
+    load(api, b'{"a": "x\\r\\n", "j": {"k": [1]}}\n{"a": null}\n')
+    assert api.tables.read_rows("bq://p-one.d.loaded") == [{"a": "x\r\n", "j": '{"k":[1]}'}, {"a": None, "j": None}]
+    with pytest.raises(Refused) as refusal:
+        load(api, b"")
+    assert refusal.value.code == 409
+
+
+def test_columns_are_added_and_never_changed(api: Api) -> None:
+    fields = api.tables.schema(ROWS)
+    api.call("PATCH", "datasets/d/tables/rows", {"schema": {"fields": [*fields, {"name": "more", "type": "STRING"}]}})
+    assert api.tables.read_rows(ROWS)[0]["more"] is None
+    assert api.refusal("PATCH", "datasets/d/tables/rows", {"schema": {"fields": fields[1:]}}).code == 400
+
+
 def test_a_query_takes_values_by_name(api: Api) -> None:
     values = [{"name": "most", "parameterType": {"type": "INT64"}, "parameterValue": {"value": "1"}}]
     assert api.run("SELECT id FROM `p-one.d.rows` WHERE id < @most", queryParameters=values) == [["0"]]

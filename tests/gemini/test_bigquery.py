@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from datetime import UTC, datetime
 import pytest
 
 from airflow_provider_geminibatch.core import bigquery_sql as sql
-from airflow_provider_geminibatch.core.bigquery import Dataset, Layout, table_of
+from airflow_provider_geminibatch.core.bigquery import Column, Dataset, Layout, table_of
 from airflow_provider_geminibatch.core.errors import KeyRefused, ServiceBusy, ServiceError, Unusable
 from airflow_provider_geminibatch.emulator import Emulator, Server, running
 from airflow_provider_geminibatch.gemini.bigquery import QueryFailed, Tables
@@ -175,6 +176,23 @@ def test_an_empty_table_is_made_once(tables: Tables) -> None:
     columns = (tables.table(SOURCE)).columns
     assert tables.make(MADE, columns, "what it is")
     assert not tables.make(MADE, columns)
+
+
+def test_lines_are_loaded_into_a_table_once(server: Server, tables: Tables) -> None:
+    data = b"".join(b'{"id": %d, "note": "x"}\n' % at for at in range(3))
+    columns = (Column("id", "INTEGER"), Column("note", "STRING"))
+
+    def load() -> None:
+        tables.load(
+            "p-one", PLACE, MADE, columns, io.BytesIO(data), len(data), once="l", what="rows", pause=lambda s: None
+        )
+
+    server.emulator.scenario("dropped_calls", endpoint="bigquery.jobs.load", times=1)
+    load()
+    load()
+    assert [row["id"] for row in tables.table_rows(MADE)] == ["0", "1", "2"]
+    tables.reshape(MADE, (*columns, Column("more", "JSON")))
+    assert [column.name for column in tables.table(MADE).columns] == ["id", "note", "more"]
 
 
 WRONG = {
