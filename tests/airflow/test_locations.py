@@ -24,6 +24,7 @@ from airflow_provider_geminibatch import (
     Rung,
     read_window,
 )
+from airflow_provider_geminibatch.cli.main import main
 from airflow_provider_geminibatch.core.landing import JobRef
 from airflow_provider_geminibatch.core.ledger import Opening
 from airflow_provider_geminibatch.core.manifest import parse_manifests
@@ -424,3 +425,15 @@ def test_jobs_named_by_hand_are_asked_for_at_the_location_in_their_name(vertex, 
     assert deferral.value.trigger.conn_id == "vertex@us-central1"
     vertex.emulator.clock.advance(hours=6)
     assert sensor.resume(context("wait", **WINDOW), {}) == {"jobs": {job.name: "SUCCEEDED"}}
+
+
+def test_a_batch_that_a_person_gave_up_is_placed_afresh(vertex, workspace):
+    submit(prepare(**ONE), **ONE)
+    assert locations_of(vertex) == ["europe-west4"]
+    remember(workspace, "vertex@europe-west4", 20, 9)
+    remember(workspace, "vertex@us-central1", 20, 2)
+    again = prepare(**ONE)
+    assert opening_of(again).service.location == "europe-west4"
+    assert main(["forget", again["uri"], "--reason", "to be asked elsewhere"]) == 0
+    afresh = prepare(**ONE)
+    assert (opening_of(afresh).generation, opening_of(afresh).service.location) == (2, "us-central1")
