@@ -9,11 +9,13 @@ import logging
 from contextlib import closing
 from datetime import UTC, datetime
 
+from airflow_provider_geminibatch.cli.locations import candidates_of
 from airflow_provider_geminibatch.cli.places import open_place
 from airflow_provider_geminibatch.cli.service import KEYS, add_connection_options, open_gateway
 from airflow_provider_geminibatch.core.errors import Unusable
-from airflow_provider_geminibatch.jobs.janitor import Report, clean
+from airflow_provider_geminibatch.jobs.janitor import Report, clean, together
 from airflow_provider_geminibatch.storage.facts import workspace_id
+from airflow_provider_geminibatch.storage.store import Store
 
 _SAYS = "Report finished jobs that nobody collected, orphans and old input files; clean up only with --act."
 
@@ -41,13 +43,24 @@ def run(args: argparse.Namespace) -> int:
         raise Unusable(
             args.workspace, "it is not a workspace (no workspace.json)", "Pass the folder with batches/ in it."
         )
-    with closing(open_gateway(args)) as gateway:
-        report = clean(
-            store, gateway, workspace_id=workspace_id(store), act=args.act, me=getpass.getuser(),
-            now=lambda: datetime.now(UTC), log=logging.getLogger(__name__),
-        )  # fmt: skip
+    report = together(_cleaned(place, store, args.act) for place in _places(args))
     print(json.dumps(report.as_dict()) if args.json else told(report))
     return 0
+
+
+def _places(args: argparse.Namespace) -> list[argparse.Namespace]:
+    """How to reach every location that the connection, or several with commas, lists."""
+    if not args.conn_id:
+        return [args]
+    return [argparse.Namespace(conn_id=place.address, endpoint=args.endpoint) for place in candidates_of(args.conn_id)]
+
+
+def _cleaned(place: argparse.Namespace, store: Store, act: bool) -> Report:
+    with closing(open_gateway(place)) as gateway:
+        return clean(
+            store, gateway, workspace_id=workspace_id(store), act=act, me=getpass.getuser(),
+            now=lambda: datetime.now(UTC), log=logging.getLogger(__name__),
+        )  # fmt: skip
 
 
 def told(report: Report) -> str:

@@ -44,3 +44,18 @@ def test_it_asks_for_a_key_and_a_workspace(
     monkeypatch.setenv("GEMINI_API_KEY", "k")
     assert main(["janitor", str(tmp_path / "elsewhere")]) == 1
     assert "not a workspace" in capsys.readouterr().err
+
+
+def test_it_looks_at_every_location_of_a_connection_and_tells_what_lies_in_the_workspace_once(
+    workspace: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    LocalStore(workspace).create("open/x.json", b'{"uri":"file:///gone/batches/d/r/t/map=-1/g0001/builds/b.json"}')
+    with running(Emulator()) as server:
+        extra = {"project": "p", "locations": ["europe-west4", "us-central1"], "staging": "gs://bucket/folder"}
+        made = {"conn_type": "geminibatch", "host": server.url, "extra": extra}
+        monkeypatch.setenv("AIRFLOW_CONN_VERTEX", json.dumps(made))
+        assert main(["janitor", workspace, "--conn-id", "vertex"]) == 0
+        assert "1 findings (0 jobs of this workspace, 0 of others, 0 batches)" in capsys.readouterr().out
+        assert server.emulator.log.count("vertex.list") == 2
+        assert main(["janitor", workspace, "--conn-id", "vertex@europe-west4"]) == 0
+        assert server.emulator.log.count("vertex.list") == 3
