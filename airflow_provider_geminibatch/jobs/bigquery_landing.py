@@ -13,6 +13,7 @@ BigQuery has no locks: a transaction says what it believes of the window, and do
 from __future__ import annotations
 
 import hashlib
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -248,7 +249,8 @@ class _Opened:
 
     def loaded(self, load: TableName, draft: CommitManifest, rows: Rows) -> tuple[Landed, ...]:
         """The rows of a commit in a table of their own; how their columns are kept."""
-        names = sql_names(rows.columns, [column.name for column in _OWN])
+        plain = [one._replace(name=_plain(one.name)) for one in rows.columns]
+        names = sql_names(plain, [column.name for column in _OWN])
         columns = tuple(
             Landed(one.name, name, kind_of(WORDS, one.kind)) for one, name in zip(rows.columns, names, strict=True)
         )
@@ -385,6 +387,17 @@ class _Opened:
 
 
 _VALUE = {"landed_window": "window", "landed_part": "part"}
+
+
+# Letters, digits and underscores (BigQuery's older rule, which every reader takes), and no prefix that is its own.
+_OTHER = re.compile(r"\W", re.ASCII)
+_TAKEN = re.compile(r"\d|_TABLE_|_FILE_|_PARTITION|_ROW_TIMESTAMP|__ROOT__|_COLIDENTIFIER", re.IGNORECASE)
+
+
+def _plain(name: str) -> str:
+    """A column's name as BigQuery takes it. What the source calls it stays what readers of the landing see."""
+    plain = _OTHER.sub("_", name)
+    return f"c_{plain}" if _TAKEN.match(plain) else plain
 
 
 def _as_it_is(value: Any) -> Any:

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from airflow_provider_geminibatch.core.bigquery import table_of
 from airflow_provider_geminibatch.core.errors import (
     DeclarationChanged,
     EmptySource,
@@ -342,7 +343,7 @@ class _Preparation:
         finally:
             warned.say(self.log)
         known = self._known_shards(lives, [read_build(self.store, _seal_path(opening)) for opening in lives])
-        shards = tuple(known.get(shard.content, shard) for shard in made.shards)
+        shards = tuple(self._there_still(known.get(shard.content), shard, asked) for shard in made.shards)
         if all(shard.home != home for shard in shards):
             drop_request_table(asked.tables, made.base, self.log)
         return Build(
@@ -353,6 +354,14 @@ class _Preparation:
             fingerprint=self.fingerprint, sample=made.sample,
             digest=digest(*(f"{shard.home} {shard.index} {shard.sha256} {shard.keys_sha256}" for shard in shards)),
         )  # fmt: skip
+
+    def _there_still(self, before: Shard | None, shard: Shard, asked: AskedInTables) -> Shard:
+        """The shard that was asked before, unless its table has expired and nothing of it was sent: then it is another one."""
+        if before is None or facts.shard_facts(self.store, before.ledger).sent:
+            return before or shard
+        if asked.tables.table(table_of(before.path)) is not None:
+            return before
+        return msgspec.structs.replace(shard, content=f"{shard.content} {shard.tag}")
 
     def _written_in_parts(
         self, split: Split, bench: Bench, progress: Progress, common: CommonSchema, warned: Warned

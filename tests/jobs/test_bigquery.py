@@ -84,6 +84,26 @@ def test_a_clear_with_equal_rows_finds_its_build_and_leaves_no_table(road: Road)
     assert road.prepared().reused
 
 
+def test_a_clear_after_the_table_expired_makes_it_again(road: Road) -> None:
+    first = road.prepared()
+    road.gateway.delete_file(first.build.shards[0].path)
+    road.max_tries = 3
+    again = road.prepared()
+    assert not again.reused
+    road.submit()
+    assert len(road.emulator.jobs) == 2
+
+
+def test_what_was_sent_is_not_asked_again_because_its_table_expired(road: Road) -> None:
+    first = road.prepared()
+    road.submit()
+    road.gateway.delete_file(first.build.shards[0].path)
+    road.max_tries = 3
+    assert road.prepared().build.id == first.build.id
+    road.submit()
+    assert len(road.emulator.jobs) == 2
+
+
 def test_a_clear_with_changed_rows_asks_only_the_shards_that_changed(road: Road) -> None:
     first = road.prepared().build
     changed = QUERY.replace("stars FROM", "stars FROM")

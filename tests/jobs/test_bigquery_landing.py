@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -18,7 +19,9 @@ from airflow_provider_geminibatch.core.landing import Place
 from airflow_provider_geminibatch.core.model import Owner, ServiceIdentity
 from airflow_provider_geminibatch.emulator import Emulator, Server, running
 from airflow_provider_geminibatch.gemini.bigquery import Tables
-from airflow_provider_geminibatch.jobs.bigquery_landing import BigQueryLanding
+from airflow_provider_geminibatch.jobs.bigquery_landing import BigQueryLanding, _plain
+from airflow_provider_geminibatch.jobs.rows import LandedRows
+from airflow_provider_geminibatch.storage.sinks import Column
 from tests.faults import WAYS, Plan
 from tests.gemini.test_bigquery import Tokens
 from tests.jobs.tables_road import FaultyTables
@@ -123,6 +126,33 @@ def test_the_same_commit_again_loads_nothing(server: Server) -> None:
     before = server.emulator.log.count("bigquery.jobs.load")
     assert world.collect().manifest.complete
     assert server.emulator.log.count("bigquery.jobs.load") == before
+
+
+def test_names_that_bigquery_does_not_take_are_made_plain_and_come_back_as_they_were() -> None:
+    names = ["a b", "a_b", "x`; DROP TABLE y; --", "1st", "_TABLE_x", "größe"]
+    plain = [_plain(name) for name in names]
+    assert plain == ["a_b", "a_b", "x___DROP_TABLE_y____", "c_1st", "c__TABLE_x", "gr__e"]
+    assert all(re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) for name in plain)
+
+
+def test_columns_of_any_name_land(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    sink = BigTables(server)
+    world = Sunk(sink)  # type: ignore[arg-type]
+    usual = LandedRows.__init__
+    odd = ["it`s", "it's", "IT_S"]
+
+    def with_odd(self: LandedRows, *given: Any) -> None:
+        usual(self, *given)
+        self.columns = (*self.columns, *(Column(name, "string") for name in odd))
+
+    monkeypatch.setattr(LandedRows, "__init__", with_odd)
+    monkeypatch.setattr(
+        LandedRows, "__iter__", lambda self, each=LandedRows.__iter__: ((*row, *odd) for row in each(self))
+    )
+    world.collect()
+    rows = world.landed()
+    assert rows is not None
+    assert [rows[0][name] for name in odd] == odd
 
 
 def test_another_owner_is_refused(server: Server) -> None:
