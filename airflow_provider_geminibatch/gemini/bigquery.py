@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import chain, repeat
+from itertools import count as count_from
 from types import MappingProxyType
 from typing import Any, BinaryIO, Protocol
 
@@ -218,21 +219,28 @@ class Tables:
             asked["rangePartitioning"] = {"field": "gb_shard", "range": span}
         if values:
             asked |= {"parameterMode": "NAMED", "queryParameters": [_parameter(*pair) for pair in values.items()]}
-        for number in range(TRIES):
+        fresh = 0
+        for number in count_from(0):
             job_id = f"geminibatch_{digest(once, str(number))[:40]}"
+            sent = self._sent(project, location, job_id, asked, what)
+            fresh += sent
             try:
-                ran = self._ran(project, location, job_id, asked, what)
+                ran = self._ran(project, location, job_id, what)
             except QueryFailed as error:
-                if error.reason in _AGAIN and number + 1 < TRIES:
+                if not sent:
+                    continue  # it failed in an earlier try, and what it failed for may have been mended since
+                if error.reason in _AGAIN and fresh < TRIES:
                     log.warning("%s The same query is sent under another name.", error)
                     continue
                 if error.reason == "duplicate" and into is not None and self.table(into) is not None:
                     return Ran(project, job_id, location, 0)  # made before, by a job that has been forgotten since
                 raise
-            if into is not None and self.table(into) is None:
-                continue  # it was made and deleted since: this is another life of the same batch
-            return ran
-        raise ServiceBusy(what, None, f"BigQuery did not run it in {TRIES} attempts")
+            if into is None or self.table(into) is not None:
+                return ran
+            if sent:
+                raise ServiceBusy(what, None, f"{into} was made, and is not there")
+            # It was made and deleted since: this is another life of the same batch.
+        raise AssertionError("count does not end")
 
     def rows(self, ran: Ran) -> Iterator[tuple[str | None, ...]]:
         """The rows of a query that has run, as texts, page by page."""
@@ -257,7 +265,8 @@ class Tables:
         for row in self._pages(self._page(path, query, what), path, query, what):
             yield dict(zip(kept, row, strict=True))
 
-    def _ran(self, project: str, location: str, job_id: str, asked: Mapping[str, Any], what: str) -> Ran:
+    def _sent(self, project: str, location: str, job_id: str, asked: Mapping[str, Any], what: str) -> bool:
+        """Begin a job; False when one of that name was begun before."""
         body = {
             "jobReference": {"projectId": project, "jobId": job_id, "location": location},
             "configuration": {"query": asked, "labels": {"made_by": "geminibatch"}},
@@ -265,8 +274,13 @@ class Tables:
         reply = self._send("POST", f"{project}/jobs", what, json=body)
         if reply.status == 400:
             raise _failed(what, members((reply.json() or {}).get("error")), job_id)
-        if reply.status != 409:  # 409: it has been sent before
-            _checked(reply, what)
+        if reply.status == 409:
+            return False
+        _checked(reply, what)
+        return True
+
+    def _ran(self, project: str, location: str, job_id: str, what: str) -> Ran:
+        """What came of a job, once it is done."""
         job = self._waited(project, location, job_id, what)
         status = members(job.get("status"))
         if problem := members(status.get("errorResult")):

@@ -16,7 +16,6 @@ import msgspec
 
 from airflow_provider_geminibatch.core.bigquery import (
     Dataset,
-    TableName,
     layout_of,
     region_rule,
     table_of,
@@ -113,13 +112,16 @@ def make_request_table(
     per_shard = declared.max_rows_per_shard
     query = request_table_sql(asked.query, layout, tag=tag, rows_per_shard=per_shard)
 
-    def run(sql: str, what: str, into: TableName | None = None, **more: Any) -> Iterator[tuple[str | None, ...]]:
-        ran = tables.run(asked.project, place, sql, once=f"{life.token} {sql}", what=what, into=into, **more)
-        return iter(()) if into else tables.rows(ran)
-
-    for _ in run(query, f"request table {base}", base, shards=4_000):
-        raise AssertionError("what goes into a table is not read")
+    made = tables.run(
+        asked.project, place, query, once=f"{life.token} {query}", what=f"request table {base}", into=base, shards=4_000
+    )
     tables.expire(base, now() + KEEP)
+
+    def run(sql: str, what: str) -> Iterator[tuple[str | None, ...]]:
+        # Of this very table, which may have been made before of other rows, and now: a result is kept for a day only.
+        once = f"{made.job_id} {now().isoformat()} {sql}"
+        return tables.rows(tables.run(asked.project, place, sql, once=once, what=what))
+
     try:
         if not (shown := tables.table(base)) or not shown.rows:
             raise EmptySource(asked.name)

@@ -95,6 +95,20 @@ def test_a_table_that_is_there_already_by_a_forgotten_job_is_taken(server: Serve
     assert tables.table(MADE).rows == 7
 
 
+def test_a_query_that_failed_before_is_sent_anew_once_what_it_failed_for_is_mended(
+    server: Server, tables: Tables
+) -> None:
+    other = table_of("p-one.d.later")
+    query = f"SELECT id FROM {other.sql}"
+    for _ in range(6):
+        with pytest.raises(QueryFailed) as failed:
+            tables.run("p-one", PLACE, query, once="later", what="copy", into=MADE)
+        assert failed.value.reason == "notFound"
+    server.emulator.tables.write_table(other.uri, [{"name": "id", "type": "INTEGER"}], [{"id": 1}])
+    tables.run("p-one", PLACE, query, once="later", what="copy", into=MADE)
+    assert tables.table(MADE).rows == 1
+
+
 def test_a_dropped_reply_is_asked_again(server: Server, tables: Tables) -> None:
     server.emulator.scenario("dropped_calls", endpoint="bigquery.jobs.insert", times=2)
     copied(tables)

@@ -185,6 +185,19 @@ def test_wrong_rows_are_named_together_and_leave_no_table(server: Server) -> Non
     assert road.table_names() == []
 
 
+def test_a_retry_after_the_rows_were_mended_looks_at_them_anew(server: Server) -> None:
+    fill(server.emulator, kind="STRING")
+    table = SOURCE.removeprefix("bq://")
+    server.emulator.tables._fill(table, [{"id": "bad", "request": "{}", "stars": 1}])
+    with closing(gateway_to(server)) as gateway:
+        road = Road(server.emulator, gateway)
+        for _ in range(2):
+            with pytest.raises(BadRows):
+                road.prepare()
+        server.emulator.tables._database.execute(f"DELETE FROM \"{table}\" WHERE id = 'bad'")
+        assert road.prepared().build.rows == ROWS
+
+
 def test_what_the_statements_do_not_see_is_found_in_the_sample(server: Server) -> None:
     fill(server.emulator, generationConfig={"temperature": 9})
     with closing(gateway_to(server)) as gateway:
