@@ -10,12 +10,18 @@ import pytest
 
 from airflow_provider_geminibatch.core.errors import StoreUnreadable, Unusable
 from airflow_provider_geminibatch.core.landing import JobRef
+from airflow_provider_geminibatch.core.ledger import Forgotten
 from airflow_provider_geminibatch.core.locations import Candidate, Needs
 from airflow_provider_geminibatch.core.model import BatchId, Build, ServiceIdentity
+from airflow_provider_geminibatch.core.names import generation_path
 from airflow_provider_geminibatch.core.prices import parse_prices
+from airflow_provider_geminibatch.core.template import RequestTemplate
 from airflow_provider_geminibatch.jobs.closing import history_path
-from airflow_provider_geminibatch.jobs.locations import choose_location
+from airflow_provider_geminibatch.jobs.declaration import Declaration
+from airflow_provider_geminibatch.jobs.locations import anything_sent, choose_location, standing_opening
+from airflow_provider_geminibatch.jobs.prepare import prepare
 from airflow_provider_geminibatch.jobs.price_list import PriceBook
+from airflow_provider_geminibatch.storage import facts
 from airflow_provider_geminibatch.storage.stores import MemoryStore
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -128,3 +134,30 @@ def test_a_history_that_cannot_be_read_leaves_the_order_alone(caplog):
 
     assert chosen(Broken(), [EUROPE, CENTRAL]).candidate.service == EUROPE.service
     assert "locations are not compared" in caplog.text
+
+
+def prepared(store, service, rows, me):
+    return prepare(
+        Declaration(model=MODEL, source_name="rows", template=RequestTemplate("Say $text"), route="vertex"), rows, store=store,
+        workspace_id="w", batch=BUILD.batch, service=service, me=me, now=lambda: NOW, log=LOG, max_tries=1,
+        chosen=f"chosen by {me}",
+    )  # fmt: skip
+
+
+def test_of_two_that_prepare_with_different_choices_one_opening_stands_and_both_obey_it(store):
+    def other():
+        prepared(store, CENTRAL.service, lambda: [{"id": "a", "text": "x"}], "other")
+        return [{"id": "a", "text": "x"}]
+
+    ours = prepared(store, EUROPE.service, other, "ours")
+    opening = standing_opening(store, BUILD.batch)
+    assert (opening.service, opening.chosen) == (CENTRAL.service, "chosen by other")
+    assert (ours.reused, ours.build.id) == (True, opening.build)
+    assert not anything_sent(store, opening)
+
+
+def test_a_batch_that_is_new_or_was_given_up_is_nowhere(store):
+    assert standing_opening(store, BUILD.batch) is None
+    prepared(store, EUROPE.service, lambda: [{"id": "a", "text": "x"}], "me")
+    facts.put(store, f"{generation_path(BUILD.batch, 1)}/forgotten.json", Forgotten(owner="me", at=NOW, reason="no"))
+    assert standing_opening(store, BUILD.batch) is None
