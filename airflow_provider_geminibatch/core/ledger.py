@@ -245,7 +245,8 @@ class Round(Fact, frozen=True, kw_only=True):
 
 
 class Kept(Fact, frozen=True, kw_only=True):
-    """``s/<build>/<shard>/canary.json``, ``…/reused.json``: answers that a shard has without its job, wherever it is referred to.
+    """``s/<build>/<shard>/canary.json``, ``…/reused.json``, ``…/ended-01.json``: answers that a shard has without its job, wherever
+    it is referred to; those of ``ended-…`` came from an earlier job of it, of ``attempt``, that ended badly.
 
     ``rows`` have a usable answer among the lines of the file and are left out of the shard's jobs; with ``whole`` these are all
     its rows, and it needs no job. ``saved_usd`` is what rows that were used again would have cost by batch; None for an unknown price.
@@ -257,6 +258,7 @@ class Kept(Fact, frozen=True, kw_only=True):
     rows: tuple[int, ...]
     whole: bool = False
     saved_usd: str | None = None
+    attempt: int = 0
 
 
 class Reusing(Fact, frozen=True, kw_only=True):

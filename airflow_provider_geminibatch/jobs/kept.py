@@ -3,6 +3,7 @@
     s/<build>/<shard>/canary.json              how many lines, and which rows have a usable answer
     s/<build>/<shard>/canary-<digest>.jsonl    {"key":…,"response":{…}|"error":{…},"model":…,"tier":…,"lost":0,"usd":"…"}
     s/<build>/<shard>/reused.json, …           the same for what was answered before, in another batch
+    s/<build>/<shard>/ended-01.json, …         and for what an earlier job of the shard came to before it ended badly
 
 They lie with the shard's facts, so that they come along when a later generation refers to the shard.
 """
@@ -23,9 +24,9 @@ from airflow_provider_geminibatch.core.landing import ShardResult
 from airflow_provider_geminibatch.core.layers import At, Said
 from airflow_provider_geminibatch.core.ledger import Kept, Reusing, RungFact
 from airflow_provider_geminibatch.core.model import Build, Shard
-from airflow_provider_geminibatch.core.names import generation_path, parse_wire_key, wire_key
+from airflow_provider_geminibatch.core.names import generation_path, parse_wire_key, short, wire_key
 from airflow_provider_geminibatch.core.outcomes import Outcome, SchemaCheck, classify, with_raw
-from airflow_provider_geminibatch.core.prices import NOTHING_SPENT, Spent
+from airflow_provider_geminibatch.core.prices import NOTHING_SPENT, Price, Spent, spent_on
 from airflow_provider_geminibatch.jobs.segments import SegmentLine, rung_bill, rung_path
 from airflow_provider_geminibatch.storage import facts as fact_store
 from airflow_provider_geminibatch.storage.store import Store, must_read
@@ -34,8 +35,8 @@ CANARY_RUNG = 0
 """A canary asks as a rung does, under a number that the ladder does not use: ``rungs/00.*``."""
 
 
-CANARY, REUSED = "canary", "reused"
-"""Where kept answers come from, which names their files and the ``shard`` of their rows."""
+CANARY, REUSED, ENDED = "canary", "reused", "ended"
+"""Where kept answers come from, which names their files and the ``shard`` of their rows; of ended jobs there may be several."""
 
 SOURCES = (REUSED, CANARY)
 
@@ -77,7 +78,75 @@ def kept_of(store: Store, shard: Shard, source: str = CANARY) -> Kept | None:
 def left_out(store: Store, shard: Shard) -> frozenset[int]:
     """The rows of a shard that are answered already, so that no job has to."""
     found = (kept_of(store, shard, source) for source in SOURCES)
-    return frozenset(row for kept in found if kept for row in kept.rows)
+    rows = frozenset(row for kept in found if kept for row in kept.rows)
+    return rows.union(*(kept.rows for kept in ended_of(store, shard)))
+
+
+def ended_of(store: Store, shard: Shard) -> list[Kept]:
+    """What was kept of jobs of a shard that ended badly, in the order of their attempts."""
+    found: list[Kept] = []
+    while (kept := kept_of(store, shard, _ended_name(len(found) + 1))) is not None:
+        found.append(kept)
+    return found
+
+
+def _ended_name(number: int) -> str:
+    return f"{ENDED}-{number:02d}"
+
+
+def keep_ended(
+    store: Store,
+    shard: Shard,
+    results: str,
+    *,
+    attempt: int,
+    model: str,
+    price: Price | None,
+    check: SchemaCheck | None,
+    me: str,
+    at: datetime,
+) -> Kept:
+    """Put what a job came to before it ended badly beside its shard, from its results in the workspace; or obey who was first.
+
+    Lines of other shards are none of it, and a row that two lines answer is asked again. One row is always left to ask: a shard
+    that is sent once more has a job.
+    """
+    before = ended_of(store, shard)
+    if (known := next((kept for kept in before if kept.attempt == attempt), None)) is not None:
+        return known
+    name, path = _ended_name(len(before) + 1), f"{shard.ledger}/{ENDED}-{attempt:02d}-{short(me, at.isoformat())}.jsonl"
+    hashed, seen, usable, lines = hashlib.sha256(), set[int](), set[int](), 0
+    with store.writer(path) as target, store.open(results) as source:
+        for raw in source:
+            line = classify(raw, check)
+            key = parse_wire_key(line.key) if line.key else None
+            if key is None or (key.tag, key.shard) != (shard.tag, shard.index):
+                continue
+            (usable.discard if key.row in seen or not line.outcome.usable else usable.add)(key.row)
+            seen.add(key.row)
+            data = (
+                msgspec.json.encode(_as_kept(raw, line.key or "", model, spent_on(line.outcome.usage, price))) + b"\n"
+            )
+            hashed.update(data)
+            target.write(data)
+            lines += 1
+    answered = usable | left_out(store, shard)
+    if len(answered) >= shard.rows and usable:
+        usable.remove(max(usable))
+    mine = Kept(
+        owner=me, at=at, path=path, sha256=hashed.hexdigest(), lines=lines, rows=tuple(sorted(usable)), attempt=attempt
+    )  # fmt: skip
+    return fact_store.put(store, f"{shard.ledger}/{name}.json", mine)
+
+
+def _as_kept(raw: bytes, key: str, model: str, spent: Spent) -> KeptLine:
+    """A line of results without the request that it echoes."""
+    given = msgspec.json.decode(raw)
+    response, error = given.get("response"), given.get("error")
+    told = error if isinstance(error, dict) else {"message": str(given.get("status") or "")}
+    whole = isinstance(response, dict) and bool(response)
+    cost = None if spent.cost_usd is None else f"{spent.cost_usd:f}"
+    return KeptLine(key=key, response=response if whole else None, error=None if whole else told, model=model, usd=cost)
 
 
 def keep(
@@ -139,7 +208,13 @@ def kept_rows(
 
 
 def _not_kept(uri: str, source: str, why: str) -> StoreUnreadable:
-    what = "the canary kept" if source == CANARY else "was kept to be used again"
+    what = (
+        "the canary kept"
+        if source == CANARY
+        else "was kept to be used again"
+        if source == REUSED
+        else "an ended job brought"
+    )
     return StoreUnreadable(uri, f"it is not what {what} ({why})")
 
 
@@ -200,6 +275,19 @@ def kept_layers(first: int, root: Build, store: Store, check: SchemaCheck | None
         if (found := layer(number, root, store, check)) is not None:
             yield found
             number += 1
+    yield from _ended_layers(number, root, store, check)
+
+
+def _ended_layers(first: int, root: Build, store: Store, check: SchemaCheck | None) -> Iterator[KeptLayer]:
+    """What jobs of the build's shards came to before they ended badly, and what that cost: the first of each shard, the second …"""
+    by_shard = [ended_of(store, shard) for shard in root.shards]
+    for nth in range(max(map(len, by_shard), default=0)):
+        kept = tuple((place, found[nth]) for place, found in enumerate(by_shard) if nth < len(found))
+        source, spent = _ended_name(nth + 1), NOTHING_SPENT
+        for place, one in kept:
+            for _, outcome, line in kept_rows(store, root.shards[place], one, None, source):
+                spent = spent.plus(Spent(outcome.usage, line.cost_usd))
+        yield KeptLayer(first + nth, root, store, check, kept, spent, source)
 
 
 def reused_layer(number: int, root: Build, store: Store, check: SchemaCheck | None) -> KeptLayer | None:
@@ -266,13 +354,16 @@ def _bill(store: Store, root: Build) -> Spent:
 __all__ = [
     "CANARY",
     "CANARY_RUNG",
+    "ENDED",
     "REUSED",
     "SOURCES",
     "KeptLayer",
     "KeptLine",
     "KeptRow",
     "canary_layer",
+    "ended_of",
     "keep",
+    "keep_ended",
     "kept_layers",
     "kept_of",
     "kept_rows",

@@ -192,7 +192,7 @@ def _named(layer: Layer) -> tuple[str, str, str]:
         return source, "batch", layer.build.model
     if isinstance(layer, SegmentLayer):
         return f"rung {layer.rung.number}", layer.rung.kind, layer.model
-    return layer.source, _KEPT_ROUTES[layer.source], layer.model
+    return layer.source, _KEPT_ROUTES.get(layer.source, "batch"), layer.model
 
 
 def _asked(layer: Layer) -> int | None:

@@ -53,6 +53,7 @@ from airflow_provider_geminibatch.core.prompt_cache import LIFE, CacheUse
 from airflow_provider_geminibatch.core.steps import Evidence, Policy
 from airflow_provider_geminibatch.gemini.gateway import Created, Gateway, JobPage, Refused
 from airflow_provider_geminibatch.jobs.budget import Books
+from airflow_provider_geminibatch.jobs.ended import keep_what_came
 from airflow_provider_geminibatch.jobs.kept import left_out
 from airflow_provider_geminibatch.jobs.lookup import pages, sweep
 from airflow_provider_geminibatch.jobs.media_uploads import MediaUploads, Placed
@@ -261,6 +262,10 @@ class _Walker:
 
     def _start(self, shard: Shard, facts: ShardFacts, step: steps.Start, evidence: Evidence) -> Evidence | None:
         self._begin()
+        if facts.last is not None and self._build.parent is None and not in_tables(shard):
+            keep_what_came(
+                self._store, self._gateway, self._build, shard, facts.last, me=self._me, now=self._now, log=self._log
+            )
         claim = Claim(
             owner=self._me, at=self._now(), display_name=self._name(shard, step.attempt),
             service=self._gateway.identity, task=self._begun.task, max_tries=self._begun.max_tries,

@@ -342,3 +342,35 @@ def test_results_without_keys_are_never_taken_by_their_place(vertex_world: World
     vertex_world.emulator.clock.advance(timedelta(hours=4))
     with pytest.raises(Rejected, match="0 of 10 answered"):
         vertex_world.load()
+
+
+@pytest.mark.parametrize("done", [0.6, 1.0])
+def test_a_clear_asks_again_only_for_what_a_job_that_ended_badly_did_not_come_to(
+    vertex_world: World, done: float
+) -> None:
+    world = vertex_world
+    world.emulator.scenario("cut", done=done, jobs=(0, 1) if done < 1 else (0,))
+    world.manifest = seal(world.store, rows=ROWS)
+
+    def submitted(max_tries: int) -> None:
+        end = submit(
+            world.manifest, store=world.store, gateway=world.gateway, me=f"s{max_tries}", now=world.emulator.clock.now, log=LOG,
+            task="dag.submit", max_tries=max_tries, later_try=max_tries > 0,
+        )  # fmt: skip
+        assert isinstance(end, Submitted)
+        world.emulator.clock.advance(timedelta(hours=60))
+
+    for max_tries in (0, 1, 2):  # the first try, and two clears
+        submitted(max_tries)
+
+    rows = (world.load().manifest, list(read_rows(world.landing, "w")))[1]
+    assert [row["key"] for row in rows] == [f"k{number}" for number in range(ROWS)]
+    assert {row["outcome"] for row in rows} == {"answer"}
+    assert all(f"row {row['key'][1:]} " in row["text"] for row in rows)
+    asked = [job.rows.count for job in world.emulator.jobs]
+    assert asked == (
+        [10, 4, 2] if done < 1 else [10, 1]
+    )  # a shard that is sent once more has a job, if only for one row
+    manifest = world.load(me="l2").manifest
+    assert Decimal(manifest.cost_usd or "x") == Decimal(str(world.emulator.bill()["total_usd"]))
+    assert sum(entry["requests"] for entry in world.emulator.bill()["entries"]) == ROWS + (done == 1)
