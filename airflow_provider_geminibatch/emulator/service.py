@@ -33,8 +33,9 @@ from airflow_provider_geminibatch.emulator.storage_api import (
     storage_path,
 )
 from airflow_provider_geminibatch.emulator.switches import Scenarios, Switch
+from airflow_provider_geminibatch.emulator.table_jobs import BIGQUERY_ENDPOINTS, bigquery_handlers
 from airflow_provider_geminibatch.emulator.table_places import RequestTable, ResultTable
-from airflow_provider_geminibatch.emulator.tables import BIGQUERY_ENDPOINTS, Tables, bigquery_handlers
+from airflow_provider_geminibatch.emulator.tables import Tables
 from airflow_provider_geminibatch.emulator.vertex import Vertex
 from airflow_provider_geminibatch.emulator.vertex_models import VertexModels
 from airflow_provider_geminibatch.emulator.vertex_places import Places, split_uri

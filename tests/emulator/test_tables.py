@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_geminibatch.emulator.clock import Clock
-from airflow_provider_geminibatch.emulator.tables import BIGQUERY_ENDPOINTS, Tables, bigquery_handlers
+from airflow_provider_geminibatch.emulator.table_jobs import BIGQUERY_ENDPOINTS, bigquery_handlers
+from airflow_provider_geminibatch.emulator.tables import Tables
 from airflow_provider_geminibatch.emulator.wire import Call, Refused, Request
 
 START = datetime(2026, 11, 1, tzinfo=UTC)

@@ -177,7 +177,7 @@ class Road:
 
     def table_names(self) -> list[str]:
         """The tables that are ours."""
-        shown = self.emulator.tables._tables
+        shown = self.emulator.tables.known
         return sorted(name.rpartition(".")[2] for name in shown if ".gb1_" in name)
 
 

@@ -107,7 +107,7 @@ def test_what_was_sent_is_not_asked_again_because_its_table_expired(road: Road) 
 def test_a_clear_with_changed_rows_asks_only_the_shards_that_changed(road: Road) -> None:
     first = road.prepared().build
     changed = QUERY.replace("stars FROM", "stars FROM")
-    road.emulator.tables._database.execute(
+    road.emulator.tables.database.execute(
         f"UPDATE \"{SOURCE.removeprefix('bq://')}\" SET request = ? WHERE id = 'k4'",
         (json.dumps(asking("another")).encode(),),
     )
@@ -173,7 +173,7 @@ def test_wrong_rows_are_named_together_and_leave_no_table(server: Server) -> Non
         {"id": "bad", "request": '{"contents": "x"}', "stars": 1},
         {"id": "k1", "request": json.dumps(asking("twice")), "stars": 1},
     ]
-    server.emulator.tables._fill(SOURCE.removeprefix("bq://"), rows)
+    server.emulator.tables.fill(SOURCE.removeprefix("bq://"), rows)
     with closing(gateway_to(server)) as gateway:
         road = Road(server.emulator, gateway)
         with pytest.raises(BadRows) as refusal:
@@ -188,13 +188,13 @@ def test_wrong_rows_are_named_together_and_leave_no_table(server: Server) -> Non
 def test_a_retry_after_the_rows_were_mended_looks_at_them_anew(server: Server) -> None:
     fill(server.emulator, kind="STRING")
     table = SOURCE.removeprefix("bq://")
-    server.emulator.tables._fill(table, [{"id": "bad", "request": "{}", "stars": 1}])
+    server.emulator.tables.fill(table, [{"id": "bad", "request": "{}", "stars": 1}])
     with closing(gateway_to(server)) as gateway:
         road = Road(server.emulator, gateway)
         for _ in range(2):
             with pytest.raises(BadRows):
                 road.prepare()
-        server.emulator.tables._database.execute(f"DELETE FROM \"{table}\" WHERE id = 'bad'")
+        server.emulator.tables.database.execute(f"DELETE FROM \"{table}\" WHERE id = 'bad'")
         assert road.prepared().build.rows == ROWS
 
 
@@ -256,7 +256,7 @@ def test_keys_that_are_not_what_was_sealed_are_refused(road: Road) -> None:
     road.submit()
     road.emulator.clock.advance(hours=30)
     table = build.shards[0].path.removeprefix("bq://")
-    road.emulator.tables._database.execute(f"UPDATE \"{table}\" SET stars = 77 WHERE key = 'k1'")
+    road.emulator.tables.database.execute(f"UPDATE \"{table}\" SET stars = 77 WHERE key = 'k1'")
     with pytest.raises(StoreUnreadable, match="not what was sealed"):
         road.load()
 

@@ -76,7 +76,7 @@ class BigTables:
 
     def loads(self) -> list[str]:
         """The tables of rows on their way."""
-        return [name for name in self.server.emulator.tables._tables if name.startswith(f"{self.dataset}.notes__load")]
+        return [name for name in self.server.emulator.tables.known if name.startswith(f"{self.dataset}.notes__load")]
 
 
 @pytest.fixture(scope="module")
