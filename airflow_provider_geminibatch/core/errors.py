@@ -486,7 +486,8 @@ class ResultsBroken(GeminiBatchError):
     what: str
     why: str
     says: ClassVar[str] = (
-        "{what}: {why}. Nothing was committed from it and the answers stay at the service (six weeks). Retry the task; "
+        "{what}: {why}. Nothing was committed from it and the answers stay where the service wrote them (the Developer API keeps "
+        "them for six weeks). Retry the task; "
         "it costs nothing to download again."
     )
     retryable = True

@@ -29,6 +29,10 @@ def safe_age(route: str) -> timedelta:
     return SAFE_AGES.get(route, SAFE_AGE)
 
 
+_KEPT = {"developer": "; results are kept for six weeks"}
+"""How long results wait to be collected; those of Vertex AI lie in a bucket for as long as that keeps them."""
+
+
 class Standing(StrEnum):
     """What the ledger says about an attempt: its work is finished, or not, or the ledger cannot be read."""
 
@@ -93,9 +97,8 @@ def job_finding(job: JobSnapshot, known: Known | None, places: Places) -> Findin
     if known.standing is Standing.OPEN:
         if not (job.ended and job.readable) or known.collected:
             return None
-        return _job(
-            job, known, f"{_state(job)}, and not collected yet: let its Load run; results are kept for six weeks"
-        )
+        kept = _KEPT.get(places.route, "")
+        return _job(job, known, f"{_state(job)}, and not collected yet: let its Load run{kept}")
     if not job.ended:
         return _job(job, known, f"{_state(job)} although its batch is closed: nobody waits for it", Act.CANCEL)
     if job.readable and not known.collected:

@@ -304,6 +304,9 @@ def _failure(status: object) -> Outcome | None:
     reason = (
         message if isinstance(message, str) and message else f"code {code}" if code else "an error without a message"
     )
+    if code == 404 and "cached content" in reason.lower():
+        # On Vertex AI every row of such a job is that error, and the job itself succeeds (python-genai #509, generative-ai #2122).
+        reason = f"{reason} (batches of Vertex AI take no explicit prompt cache; elsewhere it was gone: leave cachedContent out)"
     # A 400 that says so passes: "Service agents are being provisioned … Please try again in a few minutes" (generative-ai #1308).
     transient = code in _TRANSIENT or _LATER.search(reason) is not None
     return Outcome(kind=Outcomes.FAILED, reason=reason, code=code, transient=transient)

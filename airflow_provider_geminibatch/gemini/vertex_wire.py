@@ -157,9 +157,22 @@ def job_snapshot(fields: Mapping[str, Any]) -> JobSnapshot:
         ended_at=moment(fields.get("endTime")),
         counts=JobCounts(total=succeeded + failed + pending, succeeded=succeeded, failed=failed, pending=pending),
         error_code=count(error.get("code")) or None,
-        error_text=str(error.get("message") or ""),
+        error_text=_job_error(error),
         oddity=oddity,
     )
+
+
+_AGENT = "Grant the AI Platform service agent of the project roles/storage.objectAdmin on the bucket"
+
+
+def _job_error(error: Mapping[str, Any]) -> str:
+    """Why a job failed, in the service's words, and what to do where it is the files: who touches them is not the caller."""
+    text = str(error.get("message") or "")
+    if count(error.get("code")) == 7 and "storage." in text:
+        return f"{text} {_AGENT}."
+    if "bucket" in text and "permissions" in text:
+        return f"{text} {_AGENT}, and see that the staging bucket is there."
+    return text
 
 
 def _input(fields: Mapping[str, Any]) -> tuple[str, str]:
@@ -275,6 +288,6 @@ def service_error(doing: str, reply: Reply, location: str) -> ServiceError:
         return CredentialsRefused(doing, reply.status, f"{text} {_ROLE}")
     if busy := busy_error(doing, reply):
         return busy
-    if reply.status == 404 and "models/" in text:
+    if reply.status == 404 and ("models/" in text or "PublisherModel" in text):
         return ModelUnknown(doing, reply.status, f"{text} {elsewhere(location)}")
     return ServiceError(doing, reply.status, text)

@@ -16,6 +16,8 @@ from typing import Any
 import google_crc32c
 import pytest
 from google.auth import exceptions as auth_errors
+from hypothesis import given
+from hypothesis import strategies as st
 
 from airflow_provider_geminibatch.core.errors import (
     CredentialsRefused,
@@ -28,11 +30,13 @@ from airflow_provider_geminibatch.core.errors import (
     Unusable,
 )
 from airflow_provider_geminibatch.emulator import Emulator, Server, running
+from airflow_provider_geminibatch.gemini import vertex_wire
 from airflow_provider_geminibatch.gemini.cloud_storage import Place, place_of
 from airflow_provider_geminibatch.gemini.gateway import Created, Refused
 from airflow_provider_geminibatch.gemini.google_tokens import CredentialSource, Tokens
 from airflow_provider_geminibatch.gemini.vertex import VertexGateway, VertexSettings, VertexWatcher
 from tests.gemini.test_gateway import LINES, MODEL, sent
+from tests.gemini.test_wire import json_values
 from tests.routes import BUCKET, PROJECT
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
@@ -510,3 +514,60 @@ def test_nothing_of_a_token_is_shown(gateway: VertexGateway, server: Server, cap
         sent(gateway)
     assert "Bearer" not in caplog.text
     assert "s3cret" not in repr(settings(server.url, token="s3cret"))
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            {"code": 7, "message": 'Service account x doesn\'t have sufficient permission "storage.objects.create".'},
+            True,
+        ),
+        ({"code": 9, "message": "Please check that the bucket exists and permissions are set correctly."}, True),
+        ({"code": 3, "message": "Failed to import data."}, False),
+    ],
+)
+def test_a_job_that_failed_for_its_files_says_what_to_grant_to_whom(error: dict[str, Any], said: bool) -> None:
+    found = vertex_wire.job_snapshot({"name": "x", "state": "JOB_STATE_FAILED", "error": error})
+    assert found.error_text.startswith(error["message"])
+    assert ("Grant the AI Platform service agent" in found.error_text) is said
+
+
+@pytest.mark.parametrize(
+    ("fields", "oddity"),
+    [
+        ({}, ""),
+        ({"outputConfig": {"gcsDestination": {"outputUriPrefix": "gs://b/f/0001.out/"}}}, ""),
+        (
+            {"outputConfig": {"gcsDestination": {"outputUriPrefix": "gs://b/elsewhere"}}},
+            "its output goes to gs://b/elsewhere",
+        ),
+        ({"inputConfig": {"gcsSource": {"uris": ["gs://b/f/0001.jsonl", "gs://b/g"]}}}, "it reads 2 files"),
+    ],
+)
+def test_a_job_with_another_place_for_its_results_is_not_one_of_ours(fields: dict[str, Any], oddity: str) -> None:
+    body = vertex_wire.create_body(
+        model=MODEL, file_name="gs://b/f/0001.jsonl", display_name="d", labels={}, kms_key=""
+    )
+    found = vertex_wire.job_snapshot({**body, "state": "JOB_STATE_PENDING", **fields})
+    assert (found.input_file, found.model, found.oddity) == ("gs://b/f/0001.jsonl", MODEL, oddity)
+
+
+def test_tables_have_a_place_for_results_too() -> None:
+    body = vertex_wire.create_body(model=MODEL, file_name="bq://p.d.t", display_name="d", labels={}, kms_key="")
+    assert body["outputConfig"] == {
+        "predictionsFormat": "bigquery",
+        "bigqueryDestination": {"outputUri": "bq://p.d.t_out"},
+    }
+    info = {"outputInfo": {"bigqueryOutputDataset": "bq://p.d", "bigqueryOutputTable": "t_out"}}
+    assert vertex_wire.job_snapshot({**body, **info}).output_file == "bq://p.d.t_out"
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["name", "state", "inputConfig", "outputConfig", "outputInfo", "completionStats", "error"]),
+        json_values,
+    )
+)
+def test_no_job_however_odd_is_an_exception(fields: dict[str, Any]) -> None:
+    assert isinstance(vertex_wire.job_snapshot(fields).ended, bool)
