@@ -295,7 +295,7 @@ def test_what_cannot_be_cleaned_up_is_told() -> None:
 
 def test_a_create_of_unknown_fate_is_told_until_it_is_looked_for_later() -> None:
     class Unlisted(Picky):
-        def jobs(self, page_token: str = "") -> Any:
+        def jobs(self, page_token: str = "", display_name: str = "") -> Any:
             raise ServiceBusy("list", 503, "overloaded")
 
         def create(self, **given: Any) -> Any:

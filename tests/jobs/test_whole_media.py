@@ -22,6 +22,7 @@ from airflow_provider_geminibatch.jobs.prepare import Declaration, prepare
 from airflow_provider_geminibatch.jobs.whole import Waiting
 from tests.jobs.test_whole_emulated import LOG, World
 from tests.media_files import mp4, png, wav
+from tests.routes import DEVELOPER
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
 FLEX = BatchPolicy(deadline=timedelta(hours=11), ladder=(Rung("flex", limit=timedelta(hours=1)),))
@@ -51,7 +52,7 @@ class MediaWorld(World):
     """Three rows: a small image, a sound and a film that are uploaded."""
 
     def __init__(self, server: Server, folder: Path, *, shards: int = 1) -> None:
-        super().__init__(server)
+        super().__init__(server, DEVELOPER)
         self.film = folder / "film.mp4"
         self.film.write_bytes(mp4() + bytes(2000))
         rows = [{"id": "k0", "media": png()}, {"id": "k1", "media": wav(2000)}, {"id": "k2", "media": str(self.film)}]
@@ -147,7 +148,7 @@ def test_a_round_whose_medium_cannot_be_had_any_more_costs_nothing_that_is_there
 def test_a_round_whose_rows_name_a_file_that_is_gone_by_then_costs_nothing_that_is_there(
     server: Server, tmp_path: Path
 ) -> None:
-    world = World(server)
+    world = World(server, DEVELOPER)
     with closing(world.gateway):
         own = world.gateway.upload(BytesIO(png()), size_bytes=len(png()), display_name="mine", mime_type="image/png")
         sealed(world, [{"id": f"k{number}", "media": own.uri} for number in range(3)])
