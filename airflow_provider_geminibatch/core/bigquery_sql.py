@@ -37,11 +37,16 @@ FROM (
 ) AS gb_numbered"""
 
 
-def input_table_sql(base: TableName, shard: int, extras: Iterable[str], left_out: Iterable[int] = ()) -> str:
-    """What the job of a shard reads: its rows without those that are ``left_out``, and without their places."""
-    gone = ", ".join(map(str, left_out))
+def input_table_sql(
+    base: TableName, shard: int, extras: Iterable[str], left_out: Sequence[int] = (), rows: int = 0
+) -> str:
+    """What the job of a shard of so many ``rows`` reads: those that are not ``left_out``, and without their places."""
     names = "".join(f", `{name}`" for name in extras)
-    less = f" AND gb_row NOT IN ({gone})" if gone else ""
+    less = f" AND gb_row NOT IN ({', '.join(map(str, left_out))})" if left_out else ""
+    if len(left_out) > rows // 2:
+        # The shorter list: a statement has a megabyte at most.
+        kept = sorted({*range(rows)}.difference(left_out))
+        less = f" AND gb_row IN ({', '.join(map(str, kept))})" if kept else " AND 1 = 0"
     return f"SELECT wire_key, key, request{names} FROM {base.sql} WHERE gb_shard = {shard}{less}"
 
 

@@ -262,7 +262,7 @@ class _Walker:
 
     def _start(self, shard: Shard, facts: ShardFacts, step: steps.Start, evidence: Evidence) -> Evidence | None:
         self._begin()
-        if facts.last is not None and self._build.parent is None and not in_tables(shard):
+        if facts.last is not None and self._build.parent is None:
             keep_what_came(
                 self._store, self._gateway, self._build, shard, facts.last, me=self._me, now=self._now, log=self._log
             )

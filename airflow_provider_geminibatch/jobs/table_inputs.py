@@ -53,7 +53,7 @@ def cut_input(
     extras = [column.name for column in shown.columns if column.name not in (*OWN, *PLACES)]
     gone = tuple(sorted(left_out))
     tables.run(
-        gateway.identity.project, place, input_table_sql(base, shard.index, extras, gone),
+        gateway.identity.project, place, input_table_sql(base, shard.index, extras, gone, shard.rows),
         once=target.uri, what=f"input table {target}", into=target,
     )  # fmt: skip
     tables.expire(target, now() + KEEP_INPUT)

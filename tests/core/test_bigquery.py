@@ -30,7 +30,7 @@ STATEMENTS = {
     "request_table": sql.request_table_sql(
         "SELECT id, request, stars, lang FROM `p-one.d.t`", LAYOUT, tag="tag2", rows_per_shard=200_000
     ),
-    "input_table": sql.input_table_sql(BASE, 3, LAYOUT.extras, (5, 7)),
+    "input_table": sql.input_table_sql(BASE, 3, LAYOUT.extras, (5, 7), 20),
     "check_json": sql.check_sql(BASE, is_json=True),
     "check_text": sql.check_sql(BASE, is_json=False),
     "digest": sql.digest_sql(BASE, LAYOUT),
@@ -43,6 +43,12 @@ STATEMENTS = {
 @pytest.mark.parametrize("name", STATEMENTS)
 def test_a_statement_is_the_one_on_file(name: str) -> None:
     assert STATEMENTS[name] + "\n" == (GOLDEN / f"{name}.sql").read_text("utf-8")
+
+
+def test_the_rows_of_an_input_are_named_by_the_shorter_list() -> None:
+    assert sql.input_table_sql(BASE, 0, (), (0, 1, 3), rows=4).endswith("gb_shard = 0 AND gb_row IN (2)")
+    assert sql.input_table_sql(BASE, 0, (), (0,), rows=4).endswith("gb_shard = 0 AND gb_row NOT IN (0)")
+    assert sql.input_table_sql(BASE, 0, (), (), rows=4).endswith("gb_shard = 0")
 
 
 def test_every_field_of_a_request_is_known_to_the_check() -> None:

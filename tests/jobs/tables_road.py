@@ -124,14 +124,15 @@ class Road:
     def manifest(self) -> Manifest:
         return self.prepare()
 
-    def submit(self, plan: Plan | None = None) -> Submitted:
+    def submit(self, plan: Plan | None = None, max_tries: int = 2) -> Submitted:
         me, later, manifest = self._me(), self.tries > 2, self.manifest
         gateway = TableGateway(self.gateway, plan) if plan else self.gateway
         store = FaultyStore(self.store, plan) if plan else self.store
         while True:
             end = submit(
-                manifest, store=store, gateway=gateway, me=me, now=self.now, log=LOG, max_tries=2, later_try=later
-            )
+                manifest, store=store, gateway=gateway, me=me, now=self.now, log=LOG, max_tries=max_tries,
+                later_try=later,
+            )  # fmt: skip
             if isinstance(end, Submitted):
                 return end
             self.emulator.clock.advance(seconds=max((end.until - self.now()).total_seconds(), 1))

@@ -207,6 +207,27 @@ def test_what_the_statements_do_not_see_is_found_in_the_sample(server: Server) -
     assert "in a sample of 5 rows" in refusal.value.source
 
 
+def test_what_a_job_came_to_before_it_failed_lands_and_is_not_asked_again(road: Road) -> None:
+    road.rows_per_shard = 5
+    road.emulator.scenario("job_failed", done=0.6, code=13, message="INTERNAL", jobs=(0,))
+    road.prepare()
+    road.submit()
+    road.emulator.clock.advance(hours=30)
+    road.end()
+    road.submit(max_tries=3)  # a clear
+
+    build = read_build(road.store, road.manifest.path)
+    first, second = fact_store.shard_facts(road.store, build.shards[0].ledger).attempts
+    assert first.uploaded is not None
+    assert second.uploaded is not None
+    assert len(second.uploaded.left_out) == 3
+    asked = road.emulator.tables.read_rows(second.uploaded.file_name)
+    assert len(asked) == 2
+    road.emulator.clock.advance(hours=30)
+    road.load()
+    assert [row["outcome"] for row in road.landed()] == ["answer"] * 5
+
+
 def test_a_row_without_an_answer_is_a_dead_letter_with_its_request(road: Road) -> None:
     road.emulator.scenario("failed_rows", keys="k2", codes=(13,))
     road.prepare()
