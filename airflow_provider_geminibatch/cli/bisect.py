@@ -87,6 +87,10 @@ def _found(args: argparse.Namespace, lines: Lines) -> int:
     if objections and not args.past_lint:
         return _report(args, Result(lint=objections))
     with closing(open_gateway(args)) as gateway:
+        if gateway.identity.route == "vertex":
+            why = "Vertex AI refuses no file when a job is created: it reads the file when the job starts, and the job fails, unpaid"
+            do = "The job's error names the field; `geminibatch lint FILE --route vertex` names the lines beforehand."
+            raise Unusable("bisect", why, do)
         return _report(args, _searched(args, lines, gateway, objections))
 
 

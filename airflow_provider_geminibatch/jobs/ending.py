@@ -104,4 +104,6 @@ def _as_seen(end: End) -> JobSnapshot:
     return JobSnapshot(
         name=end.job_name, state=end.state, created_at=end.created_at, ended_at=end.ended_at, counts=end.counts,
         error_code=end.error_code, error_text=end.error_text,
+        # Which output it names is the service's to say; that there is one is what makes it readable.
+        output_file=end.job_name if end.output else "",
     )  # fmt: skip

@@ -13,6 +13,7 @@ from airflow_provider_geminibatch import (
     GeminiBatchJanitorOperator,
     GeminiBatchLoadOperator,
     GeminiBatchPrepareOperator,
+    GeminiBatchSensor,
     GeminiBatchSubmitOperator,
     Landing,
     RequestTemplate,
@@ -97,6 +98,17 @@ def test_what_is_called_off_ends_and_its_rows_land_as_far_as_they_came(
     rows = list(read_window(landing, "20180131T000000Z"))
     assert {row["outcome"] for row in rows} == {"answer", "missing"}
     assert all(row["error"].startswith("job CANCELLED") for row in rows if row["outcome"] == "missing")
+
+
+def test_a_job_that_ended_badly_with_results_is_no_failure_of_the_wait_then_and_later(
+    service: Server, workspace: str
+) -> None:
+    service.emulator.scenario("cut", done=0.5)
+    manifest = submitted()
+    service.emulator.clock.advance(hours=40)
+    for number in (1, 2):  # the second finds the end on record
+        wait = GeminiBatchSensor(task_id="wait", submitted=manifest, poll_interval=1, deferrable=False, mode="poke")
+        assert wait.poke(context("wait", **(WINDOW | {"try_number": number})))
 
 
 def test_a_round_asks_only_for_what_the_first_job_did_not_come_to(

@@ -20,6 +20,7 @@ from airflow_provider_geminibatch.cli.main import main
 from airflow_provider_geminibatch.emulator import Emulator, Server, running
 from airflow_provider_geminibatch.gemini.developer import DeveloperGateway
 from airflow_provider_geminibatch.jobs.bisect import Bisection
+from tests.routes import VERTEX
 
 MODEL = "gemini-3.8-flash"
 
@@ -284,3 +285,13 @@ def test_a_poison_line_of_embeddings_is_named_without_counting(
 
     assert capsys.readouterr().out.splitlines()[0].startswith(f"{path}:6")
     assert emulator.log.count("models.countTokens") == 0
+
+
+def test_vertex_ai_is_not_bisected_since_it_refuses_no_create(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "requests.jsonl"
+    file.write_text('{"key": "a", "request": {"contents": [{"role": "user", "parts": [{"text": "hi"}]}]}}\n')
+    monkeypatch.setenv("AIRFLOW_CONN_V", VERTEX.connection("http://127.0.0.1:9"))
+    assert main(["bisect", str(file), "--model", "gemini-3.8-flash", "--conn-id", "v"]) == 2
+    assert "reads the file when the job starts" in capsys.readouterr().err

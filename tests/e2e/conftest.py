@@ -19,6 +19,7 @@ from airflow_provider_geminibatch.core.ledger import Opening
 from airflow_provider_geminibatch.core.model import Build
 from airflow_provider_geminibatch.core.names import window_text
 from airflow_provider_geminibatch.emulator import Emulator, running
+from tests.routes import DEVELOPER, Route
 
 EXAMPLES = Path(__file__).parents[2] / "dags_examples"
 CHAIN = "twelve_hour_chain"
@@ -28,11 +29,12 @@ AN_HOUR_A_SECOND = 3600
 class Chain:
     """The example chain on an Airflow of its own. Waits are bounded, and end when a process of Airflow does."""
 
-    def __init__(self, airflow: LocalAirflow, emulator: Emulator, folder: Path) -> None:
+    def __init__(self, airflow: LocalAirflow, emulator: Emulator, folder: Path, route: Route = DEVELOPER) -> None:
         self.airflow = airflow
         self.rest = airflow.rest
         self.emulator = emulator
         self.folder = folder
+        self.route = route
 
     def wait(self, holds: Callable[[], bool], what: str, seconds: float) -> None:
         try:
@@ -122,8 +124,12 @@ class Chain:
         shards = {(shard.home, shard.index) for build in self.builds() for shard in build.shards}
         names = [job.display_name for job in self.emulator.jobs]
         assert len(names) == len(set(names)) == len(shards)
-        assert self.emulator.log.count("batches.create") == len(shards)
-        assert self.emulator.log.count("batches.cancel") == 0
+        assert self.asked("batches.create") == len(shards)
+        assert self.asked("batches.cancel") == 0
+
+    def asked(self, endpoint: str) -> int:
+        """Calls of an endpoint, by the name that the Developer API has for it."""
+        return self.emulator.log.count(self.route.endpoint(endpoint))
 
 
 def _window(logical_date: str) -> str:
@@ -140,6 +146,7 @@ def chain(tmp_path):
         windows: int | None = None,
         turnaround: tuple[float, float] = (1, 23),
         extra_dags: tuple[str, ...] = (),
+        route: Route = DEVELOPER,
         **more: str,
     ) -> Chain:
         dags = tmp_path / "dags"
@@ -150,12 +157,14 @@ def chain(tmp_path):
         service = running(Emulator(seed=7, speed=0, turnaround=turnaround))
         server = service.__enter__()
         stops.append(lambda: service.__exit__(None, None, None))
-        airflow = LocalAirflow(tmp_path / "airflow", dags, options=options(tmp_path, server.url, windows) | more)
+        airflow = LocalAirflow(
+            tmp_path / "airflow", dags, options=options(tmp_path, server.url, windows, route.name) | more
+        )
         stops.append(airflow.stop)
         airflow.migrate()
         airflow.start()
         airflow.wait_healthy()
-        found = Chain(airflow, server.emulator, tmp_path)
+        found = Chain(airflow, server.emulator, tmp_path, route)
         found.wait(lambda: CHAIN in airflow.rest.dag_ids(), f"{CHAIN} to be read", 60)
         return found
 

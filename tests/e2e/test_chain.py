@@ -10,15 +10,20 @@ from itertools import pairwise
 import pytest
 
 from airflow_provider_geminibatch.core.verdict import Verdicts
+from tests.routes import DEVELOPER, VERTEX
 
 AN_HOUR_A_SECOND = 3600
 
 
-@pytest.mark.e2e
-def test_a_killed_triggerer_and_a_cleared_sensor_pay_nothing_twice(chain):
-    chain = chain(windows=3)
+@pytest.mark.parametrize(
+    "route",
+    [pytest.param(DEVELOPER, marks=pytest.mark.e2e), pytest.param(VERTEX, marks=pytest.mark.e2e_more)],
+    ids=str,
+)
+def test_a_killed_triggerer_and_a_cleared_sensor_pay_nothing_twice(chain, route):
+    chain = chain(windows=3, route=route)
     chain.wait(lambda: len(chain.in_state("annotate.wait", "deferred")) == 3, "three sensors to wait", 120)
-    submitted = chain.emulator.log.count("batches.create")
+    submitted = chain.asked("batches.create")
 
     chain.airflow.kill("triggerer")
     chain.airflow.start("triggerer")
@@ -28,7 +33,7 @@ def test_a_killed_triggerer_and_a_cleared_sensor_pay_nothing_twice(chain):
     chain.rest.clear("twelve_hour_chain", chain.runs()[second]["dag_run_id"], ["annotate.wait"])
     chain.wait(lambda: second not in chain.in_state("annotate.wait", "deferred"), "the sensor to be cleared", 30)
     chain.wait(lambda: second in chain.in_state("annotate.wait", "deferred"), "the sensor to wait again", 60)
-    assert chain.emulator.log.count("batches.create") == submitted
+    assert chain.asked("batches.create") == submitted
 
     chain.emulator.clock.run(AN_HOUR_A_SECOND)
     chain.wait(lambda: chain.landed(3), "three windows to land", 240)
