@@ -151,3 +151,26 @@ def test_the_janitor_finds_nothing_to_do(service: Server, workspace: str) -> Non
     submitted()
     done = GeminiBatchJanitorOperator(task_id="janitor", workspace=workspace).execute(context("janitor", **WINDOW))
     assert done["findings"] == []
+
+
+def test_the_commands_that_look_ahead_take_the_connection_too(
+    service: Server, workspace: str, tmp_path: Any, capsys: Any
+) -> None:
+    assert main(["models", "--conn-id", "geminibatch_default@us-central1"]) == 0
+    assert "gemini-3.8-flash" in capsys.readouterr().out
+    file = tmp_path / "requests.jsonl"
+    request = {"contents": [{"role": "user", "parts": [{"text": "hello"}]}]}
+    file.write_text("".join(json.dumps({"key": f"k{number}", "request": request}) + "\n" for number in range(20)))
+    words = [
+        "--requests",
+        str(file),
+        "--model",
+        "gemini-3.8-flash",
+        "--sample",
+        "5",
+        "--conn-id",
+        "geminibatch_default",
+    ]
+    assert main(["plan", *words]) == 0
+    assert "USD" in capsys.readouterr().out
+    assert service.emulator.bill()["total_usd"] == "0"
