@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from pyarrow import feather, parquet
 
 import airflow_provider_geminibatch as package
+from airflow_provider_geminibatch.emulator import Emulator, running
 from airflow_provider_geminibatch.storage.files import PlainFiles
 from airflow_provider_geminibatch.storage.sources import source_of
 
@@ -23,7 +25,7 @@ EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: str) -> None:
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: str) -> Iterator[None]:
     """The files and the table that the page speaks of."""
     from airflow.providers.common.compat.sdk import BaseHook
 
@@ -40,6 +42,15 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: str) -> Non
     monkeypatch.setenv("AIRFLOW_CONN_EVENTS_DB", os.environ["AIRFLOW_CONN_ROWS_DB"])
     create = "CREATE TABLE IF NOT EXISTS events AS SELECT '1' AS id, 'rain' AS text, 1.5 AS price, '2026-01-01' AS day"
     BaseHook.get_hook(database).run(create, autocommit=True)
+    emulator = Emulator()
+    emulator.tables.make_dataset("my-project.shop", "us-central1")
+    columns = [{"name": name, "type": "STRING"} for name in ("id", "text", "lang")]
+    emulator.tables.write_table("bq://my-project.shop.reviews", columns, [{"id": "1", "text": "rain", "lang": "en"}])
+    with running(emulator) as server:
+        vertex = {"project": "my-project", "location": "us-central1"}
+        given = {"conn_type": "geminibatch", "host": server.url, "extra": vertex}
+        monkeypatch.setenv("AIRFLOW_CONN_GEMINIBATCH_DEFAULT", json.dumps(given))
+        yield
 
 
 def test_the_page_has_an_example_of_every_source() -> None:
