@@ -196,6 +196,10 @@ class CloudStorage:
         at, seen = start, _Sum()
         with self._calls.stream(self._url(stored.place, "/download"), doing, headers=headers, params=query) as answer:
             if answer.status_code != (206 if start else 200):
+                if answer.status_code == 200:  # all of it, where a part was asked for
+                    raise ServiceBusy(
+                        doing, None, f"the whole object came where its bytes from {start} on were asked for"
+                    )
                 answer.read()
                 raise _storage_error(doing, reply_of(answer))
             for data in _bytes(answer, doing):

@@ -24,6 +24,7 @@ from airflow_provider_geminibatch.core.errors import (
     JobUnreachable,
     KeyRefused,
     ModelUnknown,
+    ResultsBroken,
     ServiceBusy,
     ServiceError,
     Unusable,
@@ -60,6 +61,8 @@ _RESULTS = re.compile(r"predictions\.jsonl(-\d+-of-\d+)?")
 """Results, whole or in shards. What lies beside them is a dump of a running job, or counts (research: seen by users)."""
 
 _MEDIA = "media"
+_UPLOADED = re.compile(rf"([^/]+)/\d{{4,}}\.jsonl|{_MEDIA}/([^/]+)/\d{{4,}}")
+"""The names of what ``upload`` made, below the staging folder. Copies of it lie elsewhere, and are somebody's own."""
 
 TABLE = "bq://"
 """How names of tables begin."""
@@ -134,6 +137,7 @@ class VertexGateway:
         self._calls = Calls(settings.tokens(), settings.timeout_seconds)
         self._storage = CloudStorage(settings.storage, self._calls, project=settings.project)
         self._results: dict[str, tuple[_Part, ...]] = {}
+        self._doubted: set[str] = set()
         self._tables: Tables | None = None
 
     @property
@@ -194,10 +198,11 @@ class VertexGateway:
 
     def _shown(self, stored: StoredObject) -> UploadedFile:
         uri = str(stored.place)
-        folder = stored.place.name.rsplit("/", 2)
+        below = uri.removeprefix(f"{self._settings.staging.strip().rstrip('/')}/")
+        named = _UPLOADED.fullmatch(below)
         return UploadedFile(
             name=uri, size_bytes=stored.size_bytes, seen_at=stored.seen_at, uri=uri, created_at=stored.created_at,
-            display_name=folder[-2] if len(folder) > 1 else "", state="ACTIVE",
+            display_name=(named[1] or named[2]) if named else "", state="ACTIVE",
         )  # fmt: skip
 
     def file(self, name: str) -> UploadedFile | None:
@@ -226,26 +231,32 @@ class VertexGateway:
                 yield rows
             return
         doing = f"download of {file_name}"
-        parts = self._results.get(file_name) or self._parts(file_name, doing)
-        self._results[file_name] = parts
+        parts = self._pinned(file_name, offset, doing)
         if offset > (size := sum(part.size_bytes for part in parts)):
             raise ServiceError(doing, 416, f"byte {offset} is outside the {size} bytes of the results")
         try:
             yield _Joined(self._storage, parts, offset, doing)
         except ServiceError as error:
             if error.code is not None:
-                # Another generation may stand there now: it is looked for anew, and held against the size that was said.
-                self._results.pop(file_name, None)
+                # Another generation may stand there now.
+                self._doubted.add(file_name)
             raise
+
+    def _pinned(self, folder: str, offset: int, doing: str) -> tuple[_Part, ...]:
+        """The results as they stand; where a stream goes on, as they stood at its beginning. Raises ResultsBroken for others."""
+        before = self._results.get(folder)
+        if offset and before is not None and folder not in self._doubted:
+            return before
+        parts = self._parts(folder, doing)
+        if offset and before is not None and _as_read(parts) != _as_read(before):
+            raise ResultsBroken(folder, "other results lie there than those that a part was read of")
+        self._results[folder] = parts
+        self._doubted.discard(folder)
+        return parts
 
     def _parts(self, folder: str, doing: str) -> tuple[_Part, ...]:
         """The results in a job's output folder, in the order of their names. Raises the 404 of a folder without any."""
-        place = _place(f"{folder.rstrip('/')}/")
-        found = [
-            stored
-            for stored in self._storage.all(place)
-            if _RESULTS.fullmatch(stored.place.name.removeprefix(place.name))
-        ]
+        found = self._objects(folder)
         if not found:
             raise ServiceError(doing, 404, f"{folder} holds no predictions.jsonl")
         whole = [stored for stored in found if stored.size_bytes]
@@ -254,6 +265,14 @@ class VertexGateway:
         return tuple(_Part(stored, ended) for stored, ended in zip(whole, open_ends, strict=True)) or (
             _Part(found[0], False),
         )
+
+    def _objects(self, folder: str) -> list[StoredObject]:
+        place = _place(f"{folder.rstrip('/')}/")
+        return [
+            stored
+            for stored in self._storage.all(place)
+            if _RESULTS.fullmatch(stored.place.name.removeprefix(place.name))
+        ]
 
     def _is_open(self, stored: StoredObject, doing: str) -> bool:
         last = b"".join(self._storage.read(stored, stored.size_bytes - 1, doing))
@@ -294,17 +313,16 @@ class VertexGateway:
         seen = _job(job_name, self._calls.send("GET", _job_url(self._settings, job_name), doing))
         if seen.output_file.startswith("gs://") and seen.ended and not state_row(seen.state).succeeded:
             # Whether a job that ended badly leaves results, or only the dump of a running one, is not documented: it is looked for.
-            return seen if self._has_results(seen.output_file, doing) else msgspec.structs.replace(seen, output_file="")
+            return seen if self._has_results(seen.output_file) else msgspec.structs.replace(seen, output_file="")
         return seen
 
-    def _has_results(self, folder: str, doing: str) -> bool:
+    def _has_results(self, folder: str) -> bool:
         try:
-            self._results[folder] = self._parts(folder, doing)
+            return bool(self._objects(folder))
         except ServiceError as error:
             if error.code == 404:
                 return False
             raise
-        return True
 
     def jobs(self, page_token: str = "", display_name: str = "") -> JobPage:
         query = {**page_query(page_token), **vertex_wire.name_filter(display_name)}
@@ -428,6 +446,10 @@ class _Part:
     @property
     def size_bytes(self) -> int:
         return self.stored.size_bytes + self.open_end
+
+
+def _as_read(parts: tuple[_Part, ...]) -> list[tuple[Place, int, bool]]:
+    return [(part.stored.place, part.stored.generation, part.open_end) for part in parts]
 
 
 class _Joined:

@@ -43,7 +43,8 @@ from airflow_provider_geminibatch.gemini.replies import (
 
 GLOBAL = "global"
 _MULTI_REGIONS = ("us", "eu")
-_JOB = re.compile(r"projects/([^/]+)/locations/([^/]+)/batchPredictionJobs/([^/]+)")
+# A location becomes part of a host that is sent a token, and names of jobs may come from anywhere.
+_JOB = re.compile(r"projects/([a-z0-9.:-]+)/locations/([a-z][a-z0-9-]*)/batchPredictionJobs/([A-Za-z0-9_-]+)")
 _OWN_MODEL = re.compile(r"projects/([^/]+)/locations/([^/]+)/(?:models|endpoints)/([^/]+)")
 
 

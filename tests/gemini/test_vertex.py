@@ -117,6 +117,18 @@ def test_the_list_can_be_asked_for_a_name_or_its_beginning(gateway: VertexGatewa
     assert listed("") == set(names.values())
 
 
+@pytest.mark.parametrize(
+    "location", ["evil.example#", "evil.example?", "u@evil.example:1", "evil.example%2F", "..", "a b"]
+)
+def test_a_name_of_a_job_sends_no_token_to_a_host_of_its_own(location: str) -> None:
+    name = f"projects/1/locations/{location}/batchPredictionJobs/2"
+    with (
+        closing(VertexGateway(VertexSettings("p", "global", credentials=CredentialSource(token="t")))) as gateway,
+        pytest.raises(JobUnreachable, match="not the name of a job"),
+    ):
+        gateway.job(name)
+
+
 # Models
 
 
@@ -215,6 +227,25 @@ def test_a_medium_is_uploaded_once_and_kept_by_its_content(server: Server, gatew
     assert (shown.uri, shown.display_name, shown.life, shown.created_at) == (first, "gb1-media-x", None, START)
 
 
+def test_copies_below_the_staging_folder_do_not_pass_for_what_was_uploaded(
+    server: Server, gateway: VertexGateway
+) -> None:
+    uploaded(gateway, "gb1-ws-job")
+    uploaded(gateway, "gb1m-ws-medium", mime_type="image/png")
+    for name in ("backup/gb1-ws-job/0001.jsonl", "gb1-ws-job/mine.jsonl", "backup/media/gb1m-ws-medium/0001"):
+        blob = server.emulator.buckets.new_blob()
+        blob.append(b"{}")
+        server.emulator.buckets.put(BUCKET, f"batches/{name}", blob)
+    shown = {file.name.removeprefix(f"gs://{BUCKET}/batches/"): file.display_name for file in gateway.file_page().files}
+    assert shown == {
+        "backup/gb1-ws-job/0001.jsonl": "",
+        "backup/media/gb1m-ws-medium/0001": "",
+        "gb1-ws-job/0001.jsonl": "gb1-ws-job",
+        "gb1-ws-job/mine.jsonl": "",
+        "media/gb1m-ws-medium/0001": "gb1m-ws-medium",
+    }
+
+
 def test_an_upload_that_fails_inside_leaves_nothing(gateway: VertexGateway) -> None:
     class Breaks(io.BytesIO):
         def read(self, size: int | None = -1, /) -> bytes:
@@ -310,6 +341,30 @@ def test_results_that_are_written_over_are_not_mixed(server: Server, gateway: Ve
         list(stream.chunks())
     with gateway.download(FOLDER) as stream:
         assert b"".join(stream.chunks()) == b"new!\n"
+
+
+def test_a_download_does_not_go_on_in_other_results_of_the_same_size(server: Server, gateway: VertexGateway) -> None:
+    name = f"{FOLDER.removeprefix('gs://other/')}/predictions.jsonl"
+    put(server, name, b"old 1\nold 2\n")
+    with gateway.download(FOLDER) as stream:
+        list(stream.chunks())
+    put(server, name, b"new 1\nnew 2\n")
+    for _ in range(2):
+        with pytest.raises((ServiceError, ResultsBroken)), gateway.download(FOLDER, 6) as stream:
+            list(stream.chunks())
+    with pytest.raises(ResultsBroken, match="other results"), gateway.download(FOLDER, 6):
+        pass
+    with gateway.download(FOLDER) as stream:
+        assert b"".join(stream.chunks()) == b"new 1\nnew 2\n"
+
+
+def test_results_that_came_since_the_last_look_are_read_too(server: Server, gateway: VertexGateway) -> None:
+    name = f"{FOLDER.removeprefix('gs://other/')}/predictions.jsonl"
+    put(server, f"{name}-00000-of-00002", b"a\n")
+    assert gateway._has_results(FOLDER)
+    put(server, f"{name}-00001-of-00002", b"b\n")
+    with gateway.download(FOLDER) as stream:
+        assert b"".join(stream.chunks()) == b"a\nb\n"
 
 
 def test_bytes_that_do_not_have_the_checksum_of_the_object_are_not_believed(
