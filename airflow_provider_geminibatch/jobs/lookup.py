@@ -32,10 +32,9 @@ def sweep(gateway: Gateway, *, display_name: str, model: str, file_name: str, lo
     """All jobs that one create can have made. Raises ServiceError when any page cannot be read.
 
     A job of the same name with another model, input file or place for its results is not adopted. Nor is it proof of absence,
-    since a service may show a model under another name than it was asked for. Where the route can ask for a name, the list of
-    that name is swept whole, which is all of the list that matters (``assumed`` to lag no more than the rest).
+    since a service may show a model under another name than it was asked for.
     """
-    swept = list(pages(gateway, display_name))
+    swept = named_pages(gateway, display_name)
     found, doubtful = [], []
     for job in (job for page in swept for job in page.jobs if job.display_name == display_name):
         whole = job if job.input_file else gateway.job(job.name)
@@ -52,6 +51,18 @@ def sweep(gateway: Gateway, *, display_name: str, model: str, file_name: str, lo
 
 def _age(job: JobSnapshot) -> tuple[float, str]:
     return (job.created_at.timestamp() if job.created_at else float("inf"), job.name)
+
+
+def named_pages(gateway: Gateway, display_name: str) -> list[JobPage]:
+    """Every page that can show jobs of a name, or of the beginning of one before a ``*``.
+
+    Where a route that can ask for names shows none, all of its list is looked through: that a filter shows nothing, which may be
+    misread or lag behind, is no proof that nothing is there.
+    """
+    asked = list(pages(gateway, display_name))
+    if gateway.identity.route != "vertex" or any(page.jobs for page in asked):
+        return asked
+    return list(pages(gateway))
 
 
 def pages(gateway: Gateway, display_name: str = "") -> Iterator[JobPage]:

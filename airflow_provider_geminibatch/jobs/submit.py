@@ -6,7 +6,7 @@ The loop is ask, perform, record, ask again. All decisions are in ``core.steps``
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import BinaryIO, TypeVar, cast
 
@@ -55,7 +55,7 @@ from airflow_provider_geminibatch.gemini.gateway import Created, Gateway, JobPag
 from airflow_provider_geminibatch.jobs.budget import Books
 from airflow_provider_geminibatch.jobs.ended import keep_what_came
 from airflow_provider_geminibatch.jobs.kept import left_out
-from airflow_provider_geminibatch.jobs.lookup import pages, sweep
+from airflow_provider_geminibatch.jobs.lookup import named_pages, sweep
 from airflow_provider_geminibatch.jobs.media_uploads import MediaUploads, Placed
 from airflow_provider_geminibatch.jobs.prompt_caches import BatchCaches
 from airflow_provider_geminibatch.jobs.room import Wave
@@ -256,9 +256,9 @@ class _Walker:
         found = self._listed.get(self._name(shard, 1))
         return msgspec.structs.replace(evidence, swept=True, found=(found,) if found else ())
 
-    def _pages(self) -> Iterator[JobPage]:
+    def _pages(self) -> list[JobPage]:
         """The list, as far as it can show a job of this workspace."""
-        return pages(self._gateway, f"{name_mark(self._build.workspace_id)}*")
+        return named_pages(self._gateway, f"{name_mark(self._build.workspace_id)}*")
 
     def _start(self, shard: Shard, facts: ShardFacts, step: steps.Start, evidence: Evidence) -> Evidence | None:
         self._begin()

@@ -11,10 +11,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from airflow_provider_geminibatch.core.errors import ServiceBusy
+from airflow_provider_geminibatch.core.errors import ServiceBusy, SubmissionUnknown
 from airflow_provider_geminibatch.emulator import Emulator, Limits, running
 from airflow_provider_geminibatch.gemini.developer import DeveloperGateway, Settings
-from airflow_provider_geminibatch.gemini.gateway import Gateway
+from airflow_provider_geminibatch.gemini.gateway import Gateway, JobPage
 from airflow_provider_geminibatch.gemini.google_tokens import CredentialSource
 from airflow_provider_geminibatch.gemini.vertex import VertexGateway
 from airflow_provider_geminibatch.jobs.submit import Submitted, submit
@@ -234,3 +234,23 @@ def test_an_unknown_state_is_waited_for(service: Service) -> None:
     assert {job.ended for job in seen.sights} == {False}  # type: ignore[union-attr]
     service.emulator.clock.advance(hours=48)
     assert {job.state for job in look(service.gateway, names).sights} == {"SUCCEEDED"}  # type: ignore[union-attr]
+
+
+def test_a_filter_of_the_list_that_shows_nothing_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(VERTEX) as service:
+        known = service.gateway.jobs
+
+        def jobs(page_token: str = "", display_name: str = "") -> JobPage:
+            page = known(page_token)
+            return JobPage((), "", page.at) if display_name else page
+
+        monkeypatch.setattr(service.gateway, "jobs", jobs)
+        service.emulator.scenario("create_reply_lost", times=1)
+        assert len(service.submit()) == 2
+        assert service.creates() == 2
+        for path in list(service.store.list("batches")):
+            if "/s/" in path:
+                service.store.delete(path)
+        with pytest.raises(SubmissionUnknown, match="is not on record"):
+            service.submit()
+        assert service.creates() == 2
