@@ -1,7 +1,7 @@
 """A ``geminibatch`` connection as the settings of a route: what is in it decides which one it is.
 
-It is one of Vertex AI when its extra names a ``project`` (or says ``"route": "vertex"``), else one of the Developer API. Airflow's
-hook and the commands read their connections in different ways and understand them here.
+It is of the ``route`` that its extra names; without one, of Vertex AI when it names a ``project``, else of the Developer API.
+Airflow's hook and the commands read their connections in different ways and understand them here.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 CONN_TYPE: Final = "geminibatch"
 _SAMPLE = '{"project": "your-project", "location": "us-central1", "staging": "gs://your-bucket/geminibatch"}'
 _LOCATION = re.compile(r"[a-z][a-z0-9-]*")
+# The input of a job may be a pattern, and "#" begins a generation.
+_STANDS_FOR_OTHERS = re.compile(r"[*?\[\]#\x00-\x1f\x7f]")
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]*")
 
 
@@ -70,7 +72,8 @@ class Connection:
     @property
     def is_vertex(self) -> bool:
         """Which route it is of."""
-        return bool(self.text("project")) or self.text("route") == "vertex"
+        route = self.text("route")
+        return route == "vertex" or (bool(self.text("project")) and route != "developer")
 
 
 def settings_of(connection: Connection, location: str = "") -> Settings | VertexSettings:
@@ -119,7 +122,9 @@ def secrets_of(settings: Settings | VertexSettings) -> tuple[str, ...]:
     keyfile = settings.credentials.keyfile
     parts = json.loads(keyfile) if keyfile else {}
     inner = (parts.get(name) for name in ("private_key", "private_key_id", "client_secret", "refresh_token"))
-    return tuple(filter(None, (keyfile, *(text for text in inner if isinstance(text, str)))))
+    texts = [text for text in inner if isinstance(text, str)]
+    # In JSON a line feed is two characters, which makes another text of it.
+    return tuple(dict.fromkeys(filter(None, (keyfile, *texts, *(json.dumps(text)[1:-1] for text in texts)))))
 
 
 def _developer(connection: Connection) -> Settings:
@@ -182,6 +187,9 @@ def _staging(connection: Connection) -> str:
     except ValueError:
         do = 'Write "staging": "gs://your-bucket/geminibatch" into its extra; the bucket has to exist.'
         raise connection.wrong(f"its staging is {staging!r}, which is not gs://bucket/folder", do) from None
+    if odd := _STANDS_FOR_OTHERS.search(staging):
+        do = "Name a folder without it: a job would read, or not find, other inputs than its own."
+        raise connection.wrong(f"its staging is {staging!r}, in which {odd[0]!r} stands for other names", do)
     return staging
 
 

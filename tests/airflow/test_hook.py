@@ -136,7 +136,7 @@ def test_the_form_of_airflow_31_has_the_same_fields_as_the_metadata():
 
 
 VERTEX_EXTRA = {"project": "a-project", "locations": "europe-west4, global", "staging": "gs://bucket/folder"}
-SERVICE_ACCOUNT = {"type": "service_account", "private_key": "-----BEGIN secret-key", "client_email": "a@b"}
+SERVICE_ACCOUNT = {"type": "service_account", "private_key": "-----BEGIN secret-key\nline two", "client_email": "a@b"}
 
 
 def vertex(monkeypatch, **extra):
@@ -172,6 +172,8 @@ def test_nothing_of_a_key_shows(monkeypatch, keyfile):
     assert settings.credentials.impersonation_chain == ("one@x", "two@x")
     assert "secret-key" not in repr(settings)
     assert SERVICE_ACCOUNT["private_key"] in masked
+    # As it stands in JSON, whoever writes that.
+    assert r"-----BEGIN secret-key\nline two" in masked
 
 
 @pytest.mark.parametrize(
@@ -185,6 +187,9 @@ def test_nothing_of_a_key_shows(monkeypatch, keyfile):
         ({"locations": ""}, "it names no location"),
         ({"locations": "Europe!"}, "'Europe!' is no location"),
         ({"staging": "bucket/folder"}, "its staging is 'bucket/folder', which is not gs://bucket/folder"),
+        ({"staging": "gs://bucket/fol*der"}, "in which '*' stands for other names"),
+        ({"staging": "gs://bucket/a#1"}, "in which '#' stands for other names"),
+        ({"staging": "gs://bucket/a\nb"}, "its staging is 'gs://bucket/a\\nb'"),
         ({"key_path": "/k.json", "keyfile_dict": SERVICE_ACCOUNT}, "it has a key_path and a keyfile_dict"),
         ({"keyfile_dict": "secret-key"}, "its keyfile_dict is not the JSON of a key"),
         ({"project": ["p"]}, "its project is not a text"),
@@ -197,6 +202,12 @@ def test_a_connection_of_vertex_ai_that_cannot_work_says_what_to_write(monkeypat
     with pytest.raises(BadConnection, match=re.escape(sentence)) as caught:
         GeminiBatchHook().gateway()
     assert "secret-key" not in str(caught.value)
+
+
+def test_the_route_that_a_connection_names_is_the_one_it_is_of(monkeypatch):
+    given(monkeypatch, extra={**VERTEX_EXTRA, "route": "developer"})
+    assert GeminiBatchHook().identity().route == "developer"
+    assert GeminiBatchHook().locations() == ()
 
 
 def test_a_key_and_a_project_together_mean_nothing(monkeypatch):
