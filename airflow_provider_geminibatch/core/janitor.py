@@ -90,6 +90,9 @@ class Places(msgspec.Struct, frozen=True, kw_only=True):
 
 def job_finding(job: JobSnapshot, known: Known | None, places: Places) -> Finding | None:
     """What there is to say about a job that bears the workspace's mark; None when all is as it should be."""
+    if job.input_file.startswith("gs://") and not _is_ours(job.input_file, places):
+        says = f"{_state(job)}, and it reads {job.input_file}, which is none of this workspace's: it was left alone"
+        return None if job.ended else _job(job, known, says)
     if known is None:
         return _orphan(job, places)
     if known.standing is Standing.UNREADABLE:
@@ -102,7 +105,7 @@ def job_finding(job: JobSnapshot, known: Known | None, places: Places) -> Findin
     if not job.ended:
         return _job(job, known, f"{_state(job)} although its batch is closed: nobody waits for it", Act.CANCEL)
     if job.readable and not known.collected:
-        return _job(job, known, f"{_state(job)} after its batch was closed, and not collected", *_taken(job))
+        return _job(job, known, f"{_state(job)} after its batch was closed, and not collected", *_taken(job, places))
     return None
 
 
@@ -120,13 +123,23 @@ def _orphan(job: JobSnapshot, places: Places) -> Finding | None:
     if not job.ended:
         return _job(job, None, f"{_state(job)}, no ledger knows it", Act.CANCEL)
     if job.readable:
-        return _job(job, None, f"{_state(job)}, no ledger knows it, and not collected", *_taken(job))
+        return _job(job, None, f"{_state(job)}, no ledger knows it, and not collected", *_taken(job, places))
     return None
 
 
-def _taken(job: JobSnapshot) -> tuple[Act, ...]:
+def _taken(job: JobSnapshot, places: Places) -> tuple[Act, ...]:
     """Collect first, delete after."""
-    return (Act.COLLECT, Act.DELETE_INPUT) if job.input_file else (Act.COLLECT,)
+    return (Act.COLLECT, Act.DELETE_INPUT) if _is_ours(job.input_file, places) else (Act.COLLECT,)
+
+
+def _is_ours(name: str, places: Places) -> bool:
+    """Whether an input was uploaded by this workspace: a job may be a copy of ours that reads what is somebody else's.
+
+    Tables that jobs read end by themselves.
+    """
+    if name.startswith("gs://"):
+        return name.rsplit("/", 2)[1].startswith(places.mark)
+    return name.startswith("files/")
 
 
 def _age(job: JobSnapshot, places: Places) -> timedelta | None:

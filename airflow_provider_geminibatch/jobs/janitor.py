@@ -7,6 +7,7 @@ record first. All of it may be repeated.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -162,6 +163,7 @@ class _Janitor:
         self._media_mark = media_mark(workspace_id)
         self._me, self._now, self._log = me, now, log
         self._staged: tuple[UploadedFile, ...] | None = None
+        self._names: frozenset[str] | None = None
 
     def clean(self, act: bool) -> Report:
         swept = list(pages(self._gateway, f"{FOREIGN_MARK}*"))
@@ -287,7 +289,9 @@ class _Janitor:
     def _is_there(self, uploaded: Uploaded) -> bool:
         if uploaded.file_name.startswith("gs://"):
             # Objects stay until somebody deletes them: one listing tells of all that were ever uploaded.
-            return any(file.name == uploaded.file_name for file in self._objects())
+            if self._names is None:
+                self._names = frozenset(file.name for file in self._objects())
+            return uploaded.file_name in self._names
         return self._now() - uploaded.file_at <= FILE_LIFE and self._gateway.file(uploaded.file_name) is not None
 
     def _objects(self) -> tuple[UploadedFile, ...]:
@@ -395,9 +399,17 @@ class _Janitor:
     def collect(self, job: JobSnapshot, known: Known | None) -> str:
         """Bring the results of a job into the workspace, beside what was committed, with what they cost."""
         seen = self._gateway.job(job.name)
+        path = late_path(known, job)
+        if seen.ended and not seen.readable:
+            # It named a place for results when it was listed, and wrote none.
+            nothing = LateResults(
+                owner=self._me, at=self._now(), job_name=job.name, path="", size_bytes=0,
+                sha256=hashlib.sha256().hexdigest(), lines=0,
+            )  # fmt: skip
+            fact_store.put(self._store, f"{path}.json", nothing)
+            return "it left no results"
         if not seen.output_file:
             raise ResultsNotReady(job.name, f"it is {seen.state.lower()} and does not name its output")
-        path = late_path(known, job)
         came = fetch(
             self._gateway, self._store, seen.output_file, f"{path}.results.jsonl", what=job.name, log=self._log,
             pause=lambda seconds: pause_until(self._now() + timedelta(seconds=seconds), now=self._now),

@@ -35,6 +35,29 @@ def known(standing: Standing, *, collected: bool = False) -> Known:
 
 
 @pytest.mark.parametrize(
+    ("name", "ours"),
+    [
+        ("files/i", True),
+        ("gs://b/staging/gb1-w-abc/0001.jsonl", True),
+        ("gs://b/gb1-w-abc/mine/0001.jsonl", False),
+        ("gs://b/in.jsonl", False),
+        ("gs://b/gb1-other-abc/0001.jsonl", False),
+        ("bq://p.d.t", False),
+        ("", False),
+    ],
+)
+def test_an_input_that_is_none_of_ours_is_never_deleted(name: str, ours: bool) -> None:
+    for state in ("SUCCEEDED", "RUNNING"):
+        seen = JobSnapshot(name="batches/j", state=state, created_at=NOW - timedelta(hours=200), input_file=name)
+        for ledger in (known(Standing.CLOSED), None):
+            finding = job_finding(seen, ledger, HERE)
+            acts = finding.acts if finding else ()
+            assert (Act.DELETE_INPUT in acts) == (ours and seen.ended)
+            if name.startswith("gs://"):
+                assert bool(acts) == ours
+
+
+@pytest.mark.parametrize(
     ("seen", "ledger", "acts"),
     [
         (job("RUNNING"), known(Standing.CLOSED), (Act.CANCEL,)),

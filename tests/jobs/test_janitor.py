@@ -452,3 +452,37 @@ def test_on_vertex_ai_a_medium_that_no_open_batch_points_at_goes(vertex_rig: Rig
     rig.emulator.clock.advance(hours=3)
 
     assert by_name(rig.clean(act=True))[medium].done == (f"deleted {medium}",)
+
+
+def test_on_vertex_ai_a_failed_job_that_left_no_results_is_done_with(vertex_rig: Rig) -> None:
+    rig = vertex_rig
+    rig.emulator.scenario("unwritable_output")
+    rig.batch("done")
+    job = rig.job_of("done")
+    rig.close("done")
+    rig.emulator.clock.advance(hours=30)
+    assert rig.state(job) == "FAILED"
+
+    done = by_name(rig.clean(act=True))[job].done
+
+    assert done[0] == "it left no results"
+    assert rig.gateway.file(rig.input_of(job)) is None
+    assert rig.clean().findings == ()
+
+
+def test_on_vertex_ai_a_copy_of_a_job_that_somebody_made_is_left_alone(vertex_rig: Rig) -> None:
+    rig = vertex_rig
+    rig.batch("done")
+    seen = rig.gateway.job(rig.job_of("done"))
+    data = LINE % b"aaaabbbbcccc2222"
+    theirs = rig.gateway.upload(io.BytesIO(data), size_bytes=len(data), display_name="their-own").name
+    reply = rig.gateway.create(model=MODEL, file_name=theirs, display_name=seen.display_name)
+    assert isinstance(reply, Created)
+    rig.close("done")
+
+    assert "none of this workspace's" in by_name(rig.clean(act=True))[reply.job.name].says
+
+    assert rig.state(reply.job.name) not in ("CANCELLING", "CANCELLED")
+    rig.emulator.clock.advance(hours=30)
+    assert reply.job.name not in by_name(rig.clean(act=True))
+    assert rig.gateway.file(theirs) is not None
