@@ -155,13 +155,24 @@ def _google_file_system(conn_id: str) -> Any:
     """Cloud Storage by one of our connections; one file system for each, as a trigger asks for it at every look."""
     hook = GeminiBatchHook(conn_id)
     settings, key = hook.settings(), (os.getpid(), conn_id)
+    said = settings, _key_file(settings)
     made = _opened.get(key)
-    if made is None or made[0] != settings:
+    if made is None or made[0] != said:
         credentials, endpoint = hook.storage_access()
         handed = _as_data(cast("VertexSettings", settings), endpoint)
         token = credentials if handed is _AS_OBJECT else handed
-        made = _opened[key] = settings, google_file_system(token, endpoint, skip_instance_cache=True)
+        made = _opened[key] = said, google_file_system(token, endpoint, skip_instance_cache=True)
     return made[1]
+
+
+def _key_file(settings: object) -> tuple[int, int] | None:
+    """What tells that the key in a connection's key file was exchanged, for a process that lives long."""
+    path = getattr(getattr(settings, "credentials", None), "key_path", "")
+    try:
+        seen = os.stat(path) if path else None
+    except OSError:
+        return None  # whoever opens it says so
+    return (seen.st_mtime_ns, seen.st_size) if seen else None
 
 
 def _as_data(settings: VertexSettings, endpoint: str) -> Any:

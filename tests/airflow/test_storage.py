@@ -211,6 +211,22 @@ def test_a_connection_is_opened_once_until_it_says_something_else(cloud, monkeyp
     assert opened() is not first
 
 
+def test_a_key_file_that_was_exchanged_is_read_anew(cloud, monkeypatch, tmp_path):
+    path = tmp_path / "key.json"
+    key = {"type": "service_account", "client_email": "a@b", "token_uri": "https://x", "private_key": a_key()}
+    path.write_text(json.dumps(key))
+    made = json.loads(os.environ["AIRFLOW_CONN_VERTEX_EU"])
+    made["extra"]["key_path"] = str(path)
+    monkeypatch.setenv("AIRFLOW_CONN_VERTEX_EU", json.dumps(made))
+
+    def account():
+        return open_store("gs://vertex_eu@bucket/ws").file_system.credentials.credentials.service_account_email
+
+    assert (account(), account()) == ("a@b", "a@b")
+    path.write_text(json.dumps({**key, "client_email": "exchanged@b"}))
+    assert account() == "exchanged@b"
+
+
 @pytest.mark.parametrize(
     ("extra", "goes"),
     [
