@@ -229,6 +229,7 @@ def batch_finding(
 
 __all__ = [
     "FOREIGN_MARK",
+    "MEDIA_AGE",
     "Act",
     "Finding",
     "Known",

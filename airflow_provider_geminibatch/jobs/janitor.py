@@ -25,6 +25,7 @@ from airflow_provider_geminibatch.core.errors import (
 )
 from airflow_provider_geminibatch.core.janitor import (
     FOREIGN_MARK,
+    MEDIA_AGE,
     Act,
     Finding,
     Known,
@@ -328,6 +329,9 @@ class _Janitor:
         """Media of this workspace at the service that no open attempt points at."""
         try:
             mine = [file for file in self._files() if file.display_name.startswith(self._media_mark)]
+            if mine and self._is_submitting(attempts):
+                self._log.info("media were not looked at: a shard that may name them is being submitted")
+                return
             needed = self._pointed_at(attempts) if mine else frozenset[str]()
         except (*_UNREADABLE, ServiceError) as error:
             self._log.warning("media were not looked at: %s", error)
@@ -348,6 +352,19 @@ class _Janitor:
             token = page.next_token
             if not token:
                 return
+
+    def _is_submitting(self, attempts: list[_Attempt]) -> bool:
+        """Whether an upload that is not on record yet may name media of any age: where they are kept by their content, one may."""
+        if self._gateway.identity.route != "vertex":
+            return False
+        return any(
+            one.claim is not None
+            and self._now() - one.claim.at < MEDIA_AGE
+            and one.generation.standing(one.claim.at) is not Standing.CLOSED
+            and self._store.read(f"{one.place}.uploaded") is None
+            and self._store.read(f"{one.place}.refused") is None
+            for one in attempts
+        )
 
     def _pointed_at(self, attempts: list[_Attempt]) -> frozenset[str]:
         """The media that attempts of unfinished batches name: by their content, since a rung may have uploaded one again."""

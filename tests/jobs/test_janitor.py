@@ -17,7 +17,7 @@ import pytest
 from airflow_provider_geminibatch.core.errors import GeminiBatchError
 from airflow_provider_geminibatch.core.janitor import Act, Finding
 from airflow_provider_geminibatch.core.landing import Closed
-from airflow_provider_geminibatch.core.ledger import CancelMark, JanitorAct, LateResults, Opening, Uploaded
+from airflow_provider_geminibatch.core.ledger import CancelMark, Claim, JanitorAct, LateResults, Opening, Uploaded
 from airflow_provider_geminibatch.core.model import BatchId, Build, ServiceIdentity
 from airflow_provider_geminibatch.core.names import display_name, generation_path, media_name
 from airflow_provider_geminibatch.core.verdict import Verdicts
@@ -486,3 +486,21 @@ def test_on_vertex_ai_a_copy_of_a_job_that_somebody_made_is_left_alone(vertex_ri
     rig.emulator.clock.advance(hours=30)
     assert reply.job.name not in by_name(rig.clean(act=True))
     assert rig.gateway.file(theirs) is not None
+
+
+def test_on_vertex_ai_media_stay_while_a_shard_is_being_submitted_that_may_name_them(vertex_rig: Rig) -> None:
+    """A medium is kept by its content, so that one of any age may be named by an upload that is not on record yet."""
+    rig = vertex_rig
+    rig.batch("open")
+    medium = rig.gateway.upload(
+        io.BytesIO(b"pixels"), size_bytes=6, display_name=media_name("w1", "0" * 64), mime_type="image/png"
+    ).name
+    rig.emulator.clock.advance(hours=50)
+    ledger = rig.builds["open"].shards[0].ledger
+    claim = Claim(owner="o", at=rig.now(), display_name="gb1-x", service=rig.gateway.identity)
+    facts.put(rig.store, f"{ledger}/a02.claim", claim)
+
+    assert medium not in by_name(rig.clean(act=True))
+
+    rig.emulator.clock.advance(hours=3)
+    assert medium in by_name(rig.clean(act=True))
