@@ -108,7 +108,9 @@ class Demo:
         from airflow_provider_geminibatch.cli import demo_view
 
         several = "s" * (self._windows > 1)
-        emulated = "The emulator is Vertex AI and Cloud Storage" if self._route == "vertex" else "The emulator is the service"
+        emulated = (
+            "The emulator is Vertex AI and Cloud Storage" if self._route == "vertex" else "The emulator is the service"
+        )
         print(
             f"{self._windows} window{several} of 12 hours, two batches each, on a real Airflow. {emulated}, and an hour "
             f"takes it a second.\nThis takes {demo_view.estimate(self._windows)}. Ctrl-C ends it "

@@ -63,7 +63,9 @@ def stage(task_instances: Iterable[Json]) -> str:
 
 def jobs_line(jobs: Iterable[Json]) -> str:
     """The service's jobs by state: ``jobs: 3 running, 5 succeeded``."""
-    states = Counter(str(job.get("state", "")).removeprefix("BATCH_STATE_").removeprefix("JOB_STATE_").lower() for job in jobs)
+    states = Counter(
+        str(job.get("state", "")).removeprefix("BATCH_STATE_").removeprefix("JOB_STATE_").lower() for job in jobs
+    )
     return "jobs: " + (", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "none")
 
 

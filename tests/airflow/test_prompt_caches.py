@@ -14,9 +14,7 @@ from tests.airflow.test_batch_operator import rows, run, to_the_end, whole
 from tests.airflow.test_operators import WINDOW, load, prepare, submit
 
 pytestmark = pytest.mark.airflow
-SHARED = RequestTemplate(
-    "What is $text?", key="$id", system_instruction="You are a careful weather forecaster. " * 150
-)
+SHARED = RequestTemplate("What is $text?", key="$id", system_instruction="You are a careful weather forecaster. " * 150)
 
 
 @pytest.fixture
