@@ -193,4 +193,4 @@ def _settle(last: Future[None] | None) -> None:
         last.result()
 
 
-__all__ = ["arrow_type", "column_of", "money_of", "pyarrow", "regrouped", "write_parquet"]
+__all__ = ["arrow_type", "column_of", "money_of", "pyarrow", "regrouped", "sized", "write_parquet"]

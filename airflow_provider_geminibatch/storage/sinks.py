@@ -19,11 +19,21 @@ import msgspec
 from airflow_provider_geminibatch.core.errors import StoreUnreadable
 from airflow_provider_geminibatch.core.kinds import VECTOR_COLUMN
 from airflow_provider_geminibatch.core.landing import Part, part_name
-from airflow_provider_geminibatch.storage.arrow_parts import arrow_type, column_of, pyarrow, regrouped, write_parquet
+from airflow_provider_geminibatch.storage.arrow_parts import (
+    arrow_type,
+    column_of,
+    pyarrow,
+    regrouped,
+    sized,
+    write_parquet,
+)
 from airflow_provider_geminibatch.storage.store import Store, Writer
 from airflow_provider_geminibatch.storage.vectors import HELD_BYTES
 
 PART_ROWS = 1_000_000
+PART_BYTES = 2 << 30
+"""Where a part ends before it has its rows, counted before compression: answers may be long."""
+
 BATCH_ROWS = 20_000
 """Rows per Arrow batch: measured to be the knee between speed and memory."""
 
@@ -122,25 +132,26 @@ def write_parts(
 
     Parquet takes rows that have ``batches`` by these, and gives the same bytes for them too.
     """
-    (grouped, write), parts = _WRITERS[file_format], list[Part]()
+    (grouped, write, weigh), parts = _WRITERS[file_format], list[Part]()
     groups = grouped(columns, rows)
     for first in groups:
         name = part_name(len(parts), commit, file_format)
         with store.writer(f"{folder}/{name}") as target:
             hashed = _Hashed(target)
-            count = write(hashed, columns, _of_part(first, groups))
+            count = write(hashed, columns, _of_part(first, groups, weigh))
             hashed.close()
         parts.append(Part(name, hashed.size_bytes, hashed.digest, count))
     return tuple(parts)
 
 
-def _of_part(first: _Group, groups: Iterator[_Group]) -> Iterator[_Group]:
+def _of_part(first: _Group, groups: Iterator[_Group], weigh: Callable[[Any], int]) -> Iterator[_Group]:
     """The groups of one part; they end where parts end."""
-    rows = 0
+    rows = weight = 0
     for group in chain((first,), groups):
+        # What was written so far depends on the compression and on a thread; what comes in does not.
+        rows, weight = rows + group[0], weight + sum(map(weigh, group[1]))
         yield group
-        rows += group[0]
-        if rows >= PART_ROWS:
+        if rows >= PART_ROWS or weight >= PART_BYTES:
             return
 
 
@@ -244,9 +255,9 @@ def _batches(items: Iterable[_Item], most: int, weigh: Callable[[_Item], int]) -
         yield batch
 
 
-_WRITERS: dict[str, tuple[Callable[..., Iterator[_Group]], Callable[..., int]]] = {
-    "jsonl": (_lines, _write_jsonl),
-    "parquet": (_row_groups, _write_parquet),
+_WRITERS: dict[str, tuple[Callable[..., Iterator[_Group]], Callable[..., int], Callable[[Any], int]]] = {
+    "jsonl": (_lines, _write_jsonl, len),
+    "parquet": (_row_groups, _write_parquet, lambda batch: sized(batch).size_bytes),
 }
 
 
