@@ -101,8 +101,9 @@ def test_what_a_killed_demo_left_behind_is_ended_by_the_next(demo):
 
 
 @pytest.mark.e2e_more
-def test_the_demo_ends_by_itself_with_a_table_and_files(demo):
-    running = demo("--windows", "2")
+@pytest.mark.parametrize("route", ["developer", "vertex"])
+def test_the_demo_ends_by_itself_with_a_table_and_files(demo, route):
+    running = demo("--windows", "2", "--route", route)
     assert running.ends(300) == 0, running.output
     lines = [line for line in running.output.splitlines() if line.startswith("2018-")]
     assert len(lines) == 4, running.output
