@@ -89,7 +89,9 @@ def test_what_is_called_off_ends_and_its_rows_land_as_far_as_they_came(
     service: Server, workspace: str, landing: Landing
 ) -> None:
     manifest = submitted()
-    service.emulator.clock.advance(hours=2)
+    (job,) = service.emulator.jobs
+    halfway = job.starts + (job.ends - job.starts) / 2  # how long it takes is drawn from its name
+    service.emulator.clock.advance(halfway - service.emulator.clock.now())
     GeminiBatchCancelOperator(task_id="cancel", submitted=manifest).execute(context("cancel", **WINDOW))
     service.emulator.clock.advance(hours=1)
     assert [service.emulator.state(job.name) for job in service.emulator.jobs] == ["JOB_STATE_CANCELLED"]
