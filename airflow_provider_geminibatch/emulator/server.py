@@ -188,6 +188,8 @@ async def _serve(emulator: Emulator, listener: socket.socket, stop: asyncio.Even
     for request in requests:
         request.cancel()
     await asyncio.gather(*requests, return_exceptions=True)
+    # What was aborted closes its socket in the loop's next round, for which nobody else may ask any more.
+    await asyncio.sleep(0)
 
 
 __all__ = ["Server", "application", "running"]
