@@ -7,9 +7,6 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 # What runs anywhere in seconds; also run beside other versions of Airflow.
 QUICK = not e2e and not e2e_more and not scale and not slow and not versions
 
-# A process per core, whole files to each.
-SPREAD = -n $(shell getconf _NPROCESSORS_ONLN) --dist loadfile
-
 .DEFAULT_GOAL := help
 .PHONY: help demo test e2e lint format types fields contracts wheel-test test-oldest test-versions test-scale constraints clean
 
@@ -20,7 +17,7 @@ demo: .venv/ready ## chained windows on a local Airflow and the emulator; WINDOW
 	.venv/bin/geminibatch demo $(if $(WINDOWS),--windows $(WINDOWS)) $(if $(KEEP),--keep) $(if $(ROUTE),--route $(ROUTE))
 
 test: .venv/ready ## everything that needs no Airflow processes, and one end-to-end run that does
-	.venv/bin/pytest $(SPREAD) -m "not scale and not versions and not e2e_more and not wheel"
+	.venv/bin/pytest -m "not scale and not versions and not e2e_more and not wheel"
 
 e2e: .venv/ready ## every end-to-end run on real Airflow processes
 	.venv/bin/pytest -m "e2e or e2e_more"
@@ -46,11 +43,11 @@ wheel-test: .venv/ready ## build the wheel, install it in a clean environment, l
 	.venv/bin/pytest -m wheel
 
 test-oldest: .venv-3.1/ready ## the quick tests on the oldest supported Airflow, without the crash matrices, which need no Airflow
-	.venv-3.1/bin/pytest $(SPREAD) -m "$(QUICK) and not matrix"
+	.venv-3.1/bin/pytest -m "$(QUICK) and not matrix"
 
 test-versions: .venv-3.1/ready .venv-google/ready ## the quick and the versions tests on the oldest Airflow, and beside the Google provider
-	.venv-3.1/bin/pytest $(SPREAD) -m "versions or ($(QUICK))"
-	.venv-google/bin/pytest $(SPREAD) -m "versions or ($(QUICK))"
+	.venv-3.1/bin/pytest -m "versions or ($(QUICK))"
+	.venv-google/bin/pytest -m "versions or ($(QUICK))"
 
 test-scale: .venv/ready ## many rows, jobs and windows: time and memory
 	.venv/bin/pytest -m scale

@@ -47,12 +47,9 @@ def ways(effect: str) -> tuple[str, ...]:
 
 
 def crash_cases(stages: Mapping[str, Sequence[str]], keep: Callable[[str], bool] = lambda effect: True) -> list[Any]:
-    """Every effect of every stage of a quiet road, each way: parameters ``stage``, ``at``, ``way``.
-
-    Cases are called by the act alone: its path may hold what this process drew, and every process has to name them alike.
-    """
+    """Every effect of every stage of a quiet road, each way: parameters ``stage``, ``at``, ``way``."""
     return [
-        pytest.param(stage, at, way, id=f"{stage}-{at:02d}-{name.partition(' ')[0]}-{way}")
+        pytest.param(stage, at, way, id=f"{stage}-{at:02d}-{name.replace(' ', '-')}-{way}")
         for stage, names in stages.items()
         for at, name in enumerate(names)
         if keep(name)

@@ -167,7 +167,7 @@ def cases() -> Iterator[Any]:
             seen[name] += 1
             for way in ("before", "frozen") if reads else WAYS:
                 if not reads or seen[name] <= 2:
-                    yield pytest.param(stage, at, way, id=f"{stage}-{at:02d}-{name.partition(' ')[0]}-{way}")
+                    yield pytest.param(stage, at, way, id=f"{stage}-{at:02d}-{name.replace(' ', '-')}-{way}")
 
 
 QUIET, UNDISTURBED = quiet()

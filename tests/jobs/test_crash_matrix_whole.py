@@ -132,7 +132,7 @@ def effects(name: str) -> list[Any]:
         if seen[effect] > (1 if reads else 2):
             continue
         for way in ("before", "frozen") if reads else WAYS:
-            found.append(pytest.param(name, at, way, id=f"{name}-{at:03d}-{effect.partition(' ')[0]}-{way}"))  # noqa: PERF401
+            found.append(pytest.param(name, at, way, id=f"{name}-{at:03d}-{effect.replace(' ', '-')}-{way}"))  # noqa: PERF401
     return found
 
 

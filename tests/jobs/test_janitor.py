@@ -329,7 +329,7 @@ READS = ("store.read", "store.open", "gateway.file", "gateway.jobs", "gateway.jo
 @pytest.mark.parametrize(
     ("at", "way"),
     [
-        pytest.param(at, way, id=f"{at:02d}-{name.partition(' ')[0]}-{way}")
+        pytest.param(at, way, id=f"{at:02d}-{name.replace(' ', '-')}-{way}")
         for at, name in enumerate(EFFECTS)
         for way in (("before", "frozen") if name.split(" ", maxsplit=1)[0] in READS else WAYS)
     ],
