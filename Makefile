@@ -7,6 +7,9 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 # What runs anywhere in seconds; also run beside other versions of Airflow.
 QUICK = not e2e and not e2e_more and not scale and not slow and not versions
 
+# Half of it lies in tests/jobs and runs beside the rest, whose output comes first.
+TESTS = not scale and not versions and not e2e_more and not wheel
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test e2e lint format types fields contracts wheel-test test-oldest test-versions test-scale constraints clean
 
@@ -17,7 +20,10 @@ demo: .venv/ready ## chained windows on a local Airflow and the emulator; WINDOW
 	.venv/bin/geminibatch demo $(if $(WINDOWS),--windows $(WINDOWS)) $(if $(KEEP),--keep) $(if $(ROUTE),--route $(ROUTE))
 
 test: .venv/ready ## everything that needs no Airflow processes, and one end-to-end run that does
-	.venv/bin/pytest -m "not scale and not versions and not e2e_more and not wheel"
+	@jobs=$$(mktemp) && { .venv/bin/pytest -m "$(TESTS)" tests/jobs > "$$jobs" 2>&1 & } && \
+		{ .venv/bin/pytest -m "$(TESTS)" --ignore=tests/jobs; others=$$?; wait $$!; code=$$?; \
+		[ $$others -eq 0 ] || echo "The tests outside of tests/jobs failed, see above; now those in it."; \
+		cat "$$jobs"; rm -f "$$jobs"; exit $$(( others || code )); }
 
 e2e: .venv/ready ## every end-to-end run on real Airflow processes
 	.venv/bin/pytest -m "e2e or e2e_more"
