@@ -135,6 +135,7 @@ KNOWS_THE_ROW_BY = {
     "jobs.janitor": "nothing: it counts tokens of lines that land nowhere",
     "jobs.rung_ledger": "nothing: it counts tokens of a reply",
     "jobs.segments": "nothing: it counts tokens of lines that we wrote",
+    "jobs.aside": "Reconciler",
     "jobs.reading": "Reconciler",
     "jobs.common_ai": "reconcile",
     "jobs.results": "the places that a Reconciler gave to the row",
@@ -204,7 +205,7 @@ def test_no_code_goes_through_results_and_requests_side_by_side(path: Path) -> N
 @pytest.mark.parametrize(
     ("name", "places"),
     [
-        ("Reconciler", {"core.reconcile", "jobs.reading"}),
+        ("Reconciler", {"core.reconcile", "jobs.aside", "jobs.reading"}),
         # ``jobs.reading`` makes again what another process has joined.
         ("Reconciled", {"core.reconcile", "jobs.reading"}),
         ("reconcile", {"jobs.common_ai"}),

@@ -7,6 +7,7 @@ import getpass
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from airflow_provider_geminibatch.cli.places import open_place
 from airflow_provider_geminibatch.core.errors import BadManifest
@@ -54,11 +55,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def show(args: argparse.Namespace) -> int:
     """Print the batch, its shards and their attempts, and when the open jobs are expected to have ended."""
-    store, generation = find_batch(args.batch)
-    opening = facts.get(store, f"{generation}/batch.json", Opening)
-    if opening is None:
-        raise BadManifest(args.batch, "there is no batch at that place")
-    build = read_build(store, f"{generation}/builds/{opening.build}.json")
+    found = store, generation, opening = find_batch(args.batch)
+    build = found.build()
     given_up = facts.get(store, f"{generation}/forgotten.json", Forgotten)
     print(
         f"{build.batch}  generation {build.generation}  {build.model}  {build.rows} rows in {len(build.shards)} shards"
@@ -68,9 +66,9 @@ def show(args: argparse.Namespace) -> int:
     if given_up:
         print(f"given up {given_up.at:%Y-%m-%d %H:%M} UTC by {given_up.owner}: {given_up.reason}")
     for shard in build.shards:
-        found = facts.shard_facts(store, shard.ledger)
-        story = "; ".join(_story(attempt) for attempt in found.attempts) or (
-            "answered before, needs no job" if found.needless else "not submitted"
+        seen = facts.shard_facts(store, shard.ledger)
+        story = "; ".join(_story(attempt) for attempt in seen.attempts) or (
+            "answered before, needs no job" if seen.needless else "not submitted"
         )
         print(f"  shard {shard.index:04d}  {shard.rows} rows  {story}")
     _show_outlook(store, build, args.deadline)
@@ -142,9 +140,7 @@ def _story(attempt: Attempt) -> str:
 
 def give_up(args: argparse.Namespace) -> int:
     """Put on record that the generation is given up."""
-    store, generation = find_batch(args.batch)
-    if facts.get(store, f"{generation}/batch.json", Opening) is None:
-        raise BadManifest(args.batch, "there is no batch at that place")
+    store, generation, _ = find_batch(args.batch)
     mark = Forgotten(owner=getpass.getuser(), at=datetime.now(UTC), reason=args.reason)
     standing = facts.put(store, f"{generation}/forgotten.json", mark)
     if standing != mark:
@@ -156,16 +152,34 @@ def give_up(args: argparse.Namespace) -> int:
     return 0
 
 
-def find_batch(batch: str) -> tuple[Store, str]:
-    """The workspace and the generation folder that BATCH names."""
+class FoundBatch(NamedTuple):
+    """The generation of a batch that BATCH names, and the workspace that it is in."""
+
+    store: Store
+    generation: str
+    opening: Opening
+
+    def build(self) -> Build:
+        """The root build."""
+        return read_build(self.store, f"{self.generation}/builds/{self.opening.build}.json")
+
+
+def find_batch(batch: str) -> FoundBatch:
+    """The batch that BATCH names. Raises BadManifest."""
     found = in_workspace(batch.rstrip("/"))
     if found is None:
         raise BadManifest(batch, "it names no batch (…/batches/<dag>/<run>/<task>/map=<i>)")
     parts = found[1].split("/")[1:]
     store, folder = open_place(found[0]), "batches/" + "/".join(parts[:4])
-    if len(parts) > 4:
-        return store, f"{folder}/{parts[4]}"
+    generation = f"{folder}/{parts[4]}" if len(parts) > 4 else _newest(store, folder)
+    opening = facts.get(store, f"{generation}/batch.json", Opening)
+    if opening is None:
+        raise BadManifest(batch, "there is no batch at that place")
+    return FoundBatch(store, generation, opening)
+
+
+def _newest(store: Store, folder: str) -> str:
     newest = 1
     while store.read(f"{folder}/g{newest + 1:04d}/batch.json") is not None:
         newest += 1
-    return store, f"{folder}/g{newest:04d}"
+    return f"{folder}/g{newest:04d}"

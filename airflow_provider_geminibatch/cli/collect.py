@@ -15,9 +15,8 @@ from airflow_provider_geminibatch.cli.batches import BATCH_HELP, find_batch
 from airflow_provider_geminibatch.cli.landings import open_landing
 from airflow_provider_geminibatch.cli.places import without_connection
 from airflow_provider_geminibatch.cli.service import add_connection_options, open_gateway
-from airflow_provider_geminibatch.core.errors import BadManifest, Unusable
+from airflow_provider_geminibatch.core.errors import Unusable
 from airflow_provider_geminibatch.core.landing import FORMATS, KEEPABLE, SQL, TABLES, Place, RunRef
-from airflow_provider_geminibatch.core.ledger import Opening
 from airflow_provider_geminibatch.core.manifest import Manifest
 from airflow_provider_geminibatch.core.model import Build, Owner
 from airflow_provider_geminibatch.core.names import generation_path
@@ -26,8 +25,6 @@ from airflow_provider_geminibatch.core.verdict import Thresholds
 from airflow_provider_geminibatch.gemini.gateway import Gateway
 from airflow_provider_geminibatch.jobs.collect import collect
 from airflow_provider_geminibatch.jobs.report import read_report
-from airflow_provider_geminibatch.jobs.submit import read_build
-from airflow_provider_geminibatch.storage import facts
 from airflow_provider_geminibatch.storage.landing_store import LandingStore
 from airflow_provider_geminibatch.storage.store import Store
 
@@ -75,7 +72,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Collect, commit, print. Returns 0; a rejected window and a job that still runs end as one sentence in ``main``."""
-    found = [_batch(batch) for batch in args.batches]
+    found = [(one.store, one.build()) for one in map(find_batch, args.batches)]
     landing, build = open_landing(args.to), found[0][1]
     owner = _owner(args, landing, build)
     thresholds = Thresholds(args.max_unresolved, args.min_answers)
@@ -102,14 +99,6 @@ def run(args: argparse.Namespace) -> int:
     print(table(report))
     print(f"{landed.extra['uri']} is {landed.manifest.verdict} for {owner}: {landed.manifest.numbers}.")
     return 0
-
-
-def _batch(batch: str) -> tuple[Store, Build]:
-    store, generation = find_batch(batch)
-    opening = facts.get(store, f"{generation}/batch.json", Opening)
-    if opening is None:
-        raise BadManifest(batch, "there is no batch at that place")
-    return store, read_build(store, f"{generation}/builds/{opening.build}.json")
 
 
 def _manifest(store: Store, build: Build) -> Manifest:

@@ -8,8 +8,7 @@ import sys
 from datetime import UTC, datetime
 
 from airflow_provider_geminibatch.cli.batches import BATCH_HELP, find_batch
-from airflow_provider_geminibatch.core.errors import BadManifest
-from airflow_provider_geminibatch.core.ledger import Command, Opening
+from airflow_provider_geminibatch.core.ledger import Command
 from airflow_provider_geminibatch.storage import facts
 
 SAYS = {
@@ -36,9 +35,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Write the command. Returns 0, or 1 when another one stands."""
-    store, generation = find_batch(args.batch)
-    if facts.get(store, f"{generation}/batch.json", Opening) is None:
-        raise BadManifest(args.batch, "there is no batch at that place")
+    store, generation, _ = find_batch(args.batch)
     mine = Command(
         owner=getpass.getuser(), at=datetime.now(UTC), command=args.command.replace("-", "_"), reason=args.reason
     )

@@ -12,9 +12,8 @@ from airflow_provider_geminibatch.cli.batches import BATCH_HELP, find_batch
 from airflow_provider_geminibatch.cli.landings import open_landing
 from airflow_provider_geminibatch.cli.places import open_place
 from airflow_provider_geminibatch.core.costs import bill_of, bill_of_batch, standing, told
-from airflow_provider_geminibatch.core.errors import BadManifest, StoreUnreadable, Unusable
+from airflow_provider_geminibatch.core.errors import StoreUnreadable, Unusable
 from airflow_provider_geminibatch.core.landing import CommitManifest, Committed
-from airflow_provider_geminibatch.core.ledger import Opening
 from airflow_provider_geminibatch.core.names import in_workspace
 from airflow_provider_geminibatch.core.report import Report, dollars, plain
 from airflow_provider_geminibatch.jobs.budget import charged_usd
@@ -70,9 +69,7 @@ def _report(landing: LandingStore, commit: CommitManifest) -> Report | None:
 
 
 def _of_batch(args: argparse.Namespace) -> int:
-    store, generation = find_batch(args.place)
-    if facts.get(store, f"{generation}/batch.json", Opening) is None:
-        raise BadManifest(args.place, "there is no batch at that place")
+    store, generation, _ = find_batch(args.place)
     report = _last_report(store, generation)
     if report is not None:
         bill = bill_of_batch(report, generation)

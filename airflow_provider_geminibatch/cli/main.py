@@ -9,6 +9,7 @@ from importlib.metadata import version
 
 from airflow_provider_geminibatch.cli import (
     accept,
+    aside,
     batches,
     bisect,
     collect,
@@ -29,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="geminibatch", description="Gemini batches from Airflow: tools beside the Dags.")
     top.add_argument("--version", action="version", version=f"%(prog)s {version('airflow-provider-geminibatch')}")
     subparsers = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (lint, plan, bisect, models, demo, emulator, batches, command, collect, accept, cost, janitor):
+    for module in (lint, plan, bisect, models, demo, emulator, batches, command, collect, aside, accept, cost, janitor):
         module.add_parser(subparsers)
     return top
 

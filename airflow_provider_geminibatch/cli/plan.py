@@ -16,9 +16,9 @@ from airflow_provider_geminibatch.cli.locations import candidates_of, chosen_pla
 from airflow_provider_geminibatch.cli.places import open_place
 from airflow_provider_geminibatch.cli.service import add_connection_options, open_gateway, settings_of
 from airflow_provider_geminibatch.core import limits
-from airflow_provider_geminibatch.core.errors import BadManifest, Unusable
+from airflow_provider_geminibatch.core.errors import Unusable
 from airflow_provider_geminibatch.core.kinds import KINDS
-from airflow_provider_geminibatch.core.ledger import Opening, Priced
+from airflow_provider_geminibatch.core.ledger import Priced
 from airflow_provider_geminibatch.core.locations import Needs
 from airflow_provider_geminibatch.core.model import BatchId, Build, ServiceIdentity
 from airflow_provider_geminibatch.core.names import model_id
@@ -29,7 +29,6 @@ from airflow_provider_geminibatch.jobs.declaration import Declaration
 from airflow_provider_geminibatch.jobs.plan import plan_build
 from airflow_provider_geminibatch.jobs.prepare import prepare
 from airflow_provider_geminibatch.jobs.price_list import PriceBook, open_book, prices_path
-from airflow_provider_geminibatch.jobs.submit import read_build
 from airflow_provider_geminibatch.storage import facts
 from airflow_provider_geminibatch.storage.files import PlainFiles, opened, reading
 from airflow_provider_geminibatch.storage.sources import RequestsSource, source_of
@@ -113,11 +112,8 @@ def _check(args: argparse.Namespace) -> None:
 
 def _of_batch(args: argparse.Namespace) -> _Sealed:
     """A sealed batch, and the prices that it is counted by."""
-    store, generation = find_batch(args.batch)
-    opening = facts.get(store, f"{generation}/batch.json", Opening)
-    if opening is None:
-        raise BadManifest(args.batch, "there is no batch at that place")
-    build = read_build(store, f"{generation}/builds/{opening.build}.json")
+    found = store, generation, opening = find_batch(args.batch)
+    build = found.build()
     standing = facts.get(store, prices_path(generation, build.model), Priced)
     book = PriceBook({build.model: standing.prices}) if standing else _book(args)
     if args.conn_id and opening.service:

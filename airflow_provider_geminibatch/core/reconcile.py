@@ -149,7 +149,7 @@ class Reconciler:
         conflicts = repeats = 0
         for row, further in self._again.items():
             found = [read(at) for at in (self._places[row], *further)]
-            differing = len({_meaning(outcome) for outcome in found}) > 1
+            differing = not agree(found)
             conflicts, repeats = conflicts + differing, repeats + (0 if differing else len(further))
             self._kinds[row] = _NUMBER[settled(found).kind]
         counts = LineCounts(self._total, repeats, conflicts, self._unknown, self._keyless, self._unreadable)
@@ -178,12 +178,17 @@ def settled(found: Sequence[Outcome]) -> Outcome:
     """The one outcome of a row that several lines answer: theirs if they agree, in whatever order they came; else a conflict."""
     if len(found) == 1:
         return found[0]
-    if len({_meaning(outcome) for outcome in found}) > 1:
+    if not agree(found):
         reason = f"conflict: {len(found)} lines answer this row and differ"
         # Different answers were all made, so all may be on the bill.
         spent = sum((outcome.usage for outcome in found), Usage())
         return Outcome(kind=Outcomes.FAILED, reason=reason, transient=True, usage=spent)
     return min(found, key=_order)
+
+
+def agree(found: Sequence[Outcome]) -> bool:
+    """Whether lines of one row are the same answer."""
+    return len({_meaning(outcome) for outcome in found}) == 1
 
 
 def _meaning(outcome: Outcome) -> bytes:
@@ -220,4 +225,4 @@ def distrust(found: Reconciled, not_asked: int = 0) -> str:
     )
 
 
-__all__ = ["KINDS", "LineCounts", "Reconciled", "Reconciler", "distrust", "reconcile", "settled"]
+__all__ = ["KINDS", "LineCounts", "Reconciled", "Reconciler", "agree", "distrust", "reconcile", "settled"]

@@ -101,10 +101,14 @@ class Lines:
         """All tokens of the lines that were read, and what they cost."""
         return Spent(Usage(*self._tokens), of_picos(self._picos) if self._priced else None)
 
+    def line_at(self, place: int) -> bytes:
+        """The line that begins at ``place``."""
+        self._at.seek(place)
+        return self._at.readline()
+
     def outcome_at(self, place: int) -> Outcome:
         """The outcome of the line that begins at ``place``."""
-        self._at.seek(place)
-        line = self._at.readline()
+        line = self.line_at(place)
         outcome = classify(line, self._check).outcome
         return with_raw(outcome, line) if self._raw else outcome
 
