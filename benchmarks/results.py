@@ -7,7 +7,8 @@ properties, whose answers are parsed and checked. Lines come in blocks of a thou
 of the service; each row passes two columns through. Every way runs in a process of its own:
 
     lines       the package's reader alone: lines are classified, answers with a schema are parsed and checked, and all of it is
-                written to Parquet in one process; with digest and cost, without keys, order and user columns
+                written to Parquet as Load does it, in one process, with its threads for digest and writing; with digest and
+                cost, without keys, order and user columns
     load        the task's way from files in the workspace to a window: digest, outcome, schema, key, cost, user columns,
                 Parquet, manifest; results are read by as many processes as there are CPUs
     load 1      the same by one process
@@ -63,7 +64,6 @@ SCHEMA = {
     "required": ["label", "confidence", "stars", "topics", "urgent", "reason"],
 }  # fmt: skip
 LETTERS = 'abcdefghijklmnopqrstuvwxyz    \n"é'
-SHARD_ROWS = 100_000
 BLOCK = 1_000
 KEYS = 10_000_000
 LOG = logging.getLogger("benchmark")
@@ -180,11 +180,9 @@ def write_inputs(folder: Path, count: int) -> None:
             "$text", key="$id", columns=("place", "kind"), response_schema=SCHEMA if service.structured else None
         )
         made = prepare(
-            Declaration(
-                model="gemini-3.8-flash", template=template, max_rows_per_shard=SHARD_ROWS
-            ),
-            lambda batch=batch: _rows(batch, count // 2), store=store, workspace_id="benchmark",
-            batch=BatchId("results", "once", batch), service=service.identity, me="me", now=clock, log=LOG,
+            Declaration(model="gemini-3.8-flash", template=template), lambda batch=batch: _rows(batch, count // 2),
+            store=store, workspace_id="benchmark", batch=BatchId("results", "once", batch),
+            service=service.identity, me="me", now=clock, log=LOG,
         )  # fmt: skip
         submit(made.manifest, store=store, gateway=service, me="me", now=clock, log=LOG)
         clock.advance(timedelta(hours=2))
@@ -239,41 +237,33 @@ def load_jsonl(folder: Path, count: int) -> int:
 
 
 def lines(folder: Path, count: int) -> int:
-    """Results to columns as Load reads them, and straight into one file."""
-    from pyarrow import parquet
-
-    from airflow_provider_geminibatch.core.prices import price_of
+    """Results to columns as Load reads them, and straight into one file, as it writes them."""
     from airflow_provider_geminibatch.core.schema_check import schema_check
-    from airflow_provider_geminibatch.jobs.lines import Lines
-    from airflow_provider_geminibatch.jobs.spooled import cells, spool_for
+    from airflow_provider_geminibatch.jobs.spooled import spool_for
+    from airflow_provider_geminibatch.storage.arrow_parts import regrouped, write_parquet
+    from airflow_provider_geminibatch.storage.sinks import BATCH_BYTES, BATCH_ROWS, PART_ROWS
     from airflow_provider_geminibatch.storage.spool import Disk
+
+    checks = {batch: schema_check(SCHEMA) if batch == "structured" else None for batch in BATCHES}
+    spools = {batch: spool_for(Disk(), check) for batch, check in checks.items()}
+    groups = regrouped(_columns(folder, checks, spools), BATCH_ROWS, BATCH_BYTES, PART_ROWS)
+    with (folder / "out.parquet").open("wb") as file:
+        return write_parquet(file, spools[BATCHES[0]].schema, groups)  # type: ignore[union-attr]
+
+
+def _columns(folder: Path, checks: dict[str, Any], spools: dict[str, Any]) -> Iterator[Any]:
+    from airflow_provider_geminibatch.core.prices import price_of
+    from airflow_provider_geminibatch.jobs.lines import Lines
+    from airflow_provider_geminibatch.jobs.spooled import cells
     from airflow_provider_geminibatch.storage.stores import LocalStore
 
-    store, price, read, writer, held = LocalStore(str(folder)), price_of("gemini-3.8-flash", NOW), 0, None, []
+    store, price, read = LocalStore(str(folder)), price_of("gemini-3.8-flash", NOW), 0
     for batch in BATCHES:
-        check = schema_check(SCHEMA) if batch == "structured" else None
-        spool = spool_for(Disk(), check)
-        assert spool is not None
-        writer = writer or parquet.ParquetWriter(str(folder / "out.parquet"), spool.schema, compression="zstd")
         for path in sorted(folder.glob(f"{batch}-*.jsonl")):
-            with Lines(store, path.name, check, price) as results:
+            with Lines(store, path.name, checks[batch], price) as results:
                 for _, raws, block, costs in results:
-                    held.append(cells(spool, range(read, read + len(raws)), raws, block, costs))
+                    yield cells(spools[batch], range(read, read + len(raws)), raws, block, costs)
                     read += len(raws)
-                    if sum(map(len, held)) >= 20_000:
-                        _flush(writer, held)
-    _flush(writer, held)
-    assert writer is not None
-    writer.close()
-    return read
-
-
-def _flush(writer: Any, held: list[Any]) -> None:
-    import pyarrow as pa
-
-    if held:
-        writer.write_table(pa.Table.from_batches(held))
-        held.clear()
 
 
 class _Part(msgspec.Struct):
@@ -462,6 +452,7 @@ def measured(way: str, folder: Path, count: int) -> Run:
 
     import airflow_provider_geminibatch.core.schema_check
     import airflow_provider_geminibatch.jobs.collect  # noqa: F401
+    from airflow_provider_geminibatch.core.limits import SHARD_ROWS
 
     walk, _ = WAYS[way]
     began, busy = time.perf_counter(), _busy()

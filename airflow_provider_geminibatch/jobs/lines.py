@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import gc
-import hashlib
 import io
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from itertools import accumulate
 from typing import BinaryIO, Self, cast
@@ -17,6 +15,7 @@ from airflow_provider_geminibatch.core.fast_outcomes import Block, read_lines
 from airflow_provider_geminibatch.core.model import Usage
 from airflow_provider_geminibatch.core.outcomes import Outcome, SchemaCheck, classify, with_raw
 from airflow_provider_geminibatch.core.prices import Price, Spent, of_picos, row_costs
+from airflow_provider_geminibatch.storage.digest import Digest
 from airflow_provider_geminibatch.storage.store import Store
 
 BLOCK_BYTES = 2 << 20
@@ -35,9 +34,7 @@ class Lines:
         self._tokens, self._picos, self._priced = [0] * len(Usage.__struct_fields__), 0, True
         self._through = self._stack.enter_context(buffered(store.open(path)))
         self._at = self._stack.enter_context(store.open(path))
-        # Digests are made beside the reading: hashlib lets go of the interpreter.
-        self._thread = self._stack.enter_context(ThreadPoolExecutor(1, "geminibatch-digest"))
-        self.hash, self.size_bytes, self.cut = hashlib.sha256(), 0, False
+        self.digest, self.size_bytes, self.cut = self._stack.enter_context(Digest()), 0, False
 
     def __enter__(self) -> Self:
         return self
@@ -47,11 +44,8 @@ class Lines:
 
     def __iter__(self) -> Iterator[tuple[list[int], list[bytes], Block, list[int | None]]]:
         """The lines in blocks: where each begins, the lines, what they came to, and what each cost, in picodollars."""
-        hashed: Future[None] | None = None
         for start, data, raws in self._pieces():
-            if hashed is not None:
-                hashed.result()
-            hashed = self._thread.submit(self.hash.update, data)
+            self.digest.update(data)
             places = [end + at for at, end in enumerate(accumulate(map(len, raws[:-1]), initial=start))]
             if not all(raws) or any(map(bytes.isspace, raws)):
                 keep = [at for at, raw in enumerate(raws) if raw and not raw.isspace()]
@@ -61,8 +55,6 @@ class Lines:
                     block = read_lines(raws, self._check)
                 self.cut = not data and not block.readable[-1]
                 yield places, raws, block, self._count(block)
-        if hashed is not None:
-            hashed.result()
 
     def _pieces(self) -> Iterator[tuple[int, bytes, list[bytes]]]:
         """The file in pieces: where the first line of each begins, its bytes, and the lines that end in it.

@@ -49,7 +49,7 @@ def read_results(
         found = joining.done(lines.outcome_at)
         if spool is not None:
             spool.finish()
-        if (lines.size_bytes, lines.hash.hexdigest()) != (sealed.size_bytes, sealed.sha256):
+        if (lines.size_bytes, lines.digest.hexdigest()) != (sealed.size_bytes, sealed.sha256):
             raise StoreUnreadable(
                 f"{store.uri}/{sealed.path}", "it is not what was collected (size or checksum differ)"
             )

@@ -27,6 +27,7 @@ from airflow_provider_geminibatch.storage.arrow_parts import (
     sized,
     write_parquet,
 )
+from airflow_provider_geminibatch.storage.digest import Digest
 from airflow_provider_geminibatch.storage.store import Store, Writer
 from airflow_provider_geminibatch.storage.vectors import HELD_BYTES
 
@@ -137,10 +138,9 @@ def write_parts(
     for first in groups:
         name = part_name(len(parts), commit, file_format)
         with store.writer(f"{folder}/{name}") as target:
-            hashed = _Hashed(target)
-            count = write(hashed, columns, _of_part(first, groups, weigh))
-            hashed.close()
-        parts.append(Part(name, hashed.size_bytes, hashed.digest, count))
+            with Digest() as digest, _Hashed(target, digest) as hashed:
+                count = write(hashed, columns, _of_part(first, groups, weigh))
+            parts.append(Part(name, hashed.size_bytes, digest.hexdigest(), count))
     return tuple(parts)
 
 
@@ -156,19 +156,15 @@ def _of_part(first: _Group, groups: Iterator[_Group], weigh: Callable[[Any], int
 
 
 class _Hashed(io.RawIOBase):
-    """A writer that knows the size and the digest of what went through it. Closing it does not close what it writes to."""
+    """A writer that counts and digests what goes through it. Closing it does not close what it writes to."""
 
-    def __init__(self, target: Writer) -> None:
-        self._target, self._hash, self.size_bytes = target, hashlib.sha256(), 0
-
-    @property
-    def digest(self) -> str:
-        return self._hash.hexdigest()
+    def __init__(self, target: Writer, digest: Digest) -> None:
+        self._target, self._digest, self.size_bytes = target, digest, 0
 
     def write(self, data: Any, /) -> int:
         raw = bytes(data)
+        self._digest.update(raw)
         self._target.write(raw)
-        self._hash.update(raw)
         self.size_bytes += len(raw)
         return len(raw)
 

@@ -245,7 +245,7 @@ def test_lines_are_the_same_whatever_is_read_at_once(
         found = [(place, raw) for places, raws, _, _ in lines for place, raw in zip(places, raws, strict=True)]
         assert [raw.decode() for _, raw in found] == [made[at] for at in (0, 3, 4, 5)]
         assert all(data[place:].startswith(raw) for place, raw in found)
-        assert (lines.size_bytes, lines.hash.hexdigest()) == (len(data), hashlib.sha256(data).hexdigest())
+        assert (lines.size_bytes, lines.digest.hexdigest()) == (len(data), hashlib.sha256(data).hexdigest())
         assert not lines.cut
     store.write("r", data.rstrip() + b'\n{"key":"d')
     with line_files.Lines(store, "r", None) as lines:
