@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 # What runs anywhere in seconds; also run beside other versions of Airflow.
 QUICK = not e2e and not e2e_more and not scale and not slow and not versions
 
-# Half of it lies in tests/jobs and runs beside the rest, whose output comes first.
+# Half of it lies in tests/jobs and runs beside the rest, whose output comes first, and again at the end where it failed.
 TESTS = not scale and not versions and not e2e_more and not wheel
 
 .DEFAULT_GOAL := help
@@ -20,10 +20,11 @@ demo: .venv/ready ## chained windows on a local Airflow and the emulator; WINDOW
 	.venv/bin/geminibatch demo $(if $(WINDOWS),--windows $(WINDOWS)) $(if $(KEEP),--keep) $(if $(ROUTE),--route $(ROUTE))
 
 test: .venv/ready ## everything that needs no Airflow processes, and one end-to-end run that does
-	@jobs=$$(mktemp) && { .venv/bin/pytest -m "$(TESTS)" tests/jobs > "$$jobs" 2>&1 & } && \
-		{ .venv/bin/pytest -m "$(TESTS)" --ignore=tests/jobs; others=$$?; wait $$!; code=$$?; \
-		[ $$others -eq 0 ] || echo "The tests outside of tests/jobs failed, see above; now those in it."; \
-		cat "$$jobs"; rm -f "$$jobs"; exit $$(( others || code )); }
+	@said=$$(mktemp -d) && { .venv/bin/pytest -m "$(TESTS)" tests/jobs > "$$said/jobs" 2>&1 & } && \
+		{ .venv/bin/pytest -m "$(TESTS)" --ignore=tests/jobs 2>&1; echo $$? > "$$said/others-code"; } | tee "$$said/others"; \
+		wait $$!; code=$$?; cat "$$said/jobs"; others=$$(cat "$$said/others-code"); \
+		[ $$others -eq 0 ] || { echo "Outside of tests/jobs, whose outcome is above:"; tail -n 50 "$$said/others"; }; \
+		rm -r "$$said"; exit $$(( others || code ))
 
 e2e: .venv/ready ## every end-to-end run on real Airflow processes
 	.venv/bin/pytest -m "e2e or e2e_more"
