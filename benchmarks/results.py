@@ -18,6 +18,7 @@ of the service; each row passes two columns through. Every way runs in a process
     types       what a user of google-genai writes to get outcomes in Parquet: json.loads, the SDK's response types, the text
                 and the finish reason of the first candidate, answers with a schema through a pydantic model, and Parquet; no
                 digest, no keys, no order, no cost
+    sdk         the same with answers as the SDK itself makes them: client.batches.get of a job whose results are inline
     reconcile   keys alone, ten million of them: which row does a line belong to
 
 Time on the CPU is that of all processes of a way, and so is the peak of memory: where there are several it is that of the first
@@ -65,6 +66,8 @@ SCHEMA = {
 }  # fmt: skip
 LETTERS = 'abcdefghijklmnopqrstuvwxyz    \n"é'
 BLOCK = 1_000
+INLINE = 5_000
+"""Answers of one job whose results are inline; it may have 20 MB."""
 KEYS = 10_000_000
 LOG = logging.getLogger("benchmark")
 
@@ -353,42 +356,82 @@ def _classified(folder: Path) -> Iterator[tuple[Any, ...]]:
 
 
 def types(folder: Path, count: int) -> int:
-    return _written(folder, _typed(folder, count))
+    return _written(folder, _typed(count, _validated(folder, count)))
 
 
-def _typed(folder: Path, count: int) -> Iterator[tuple[Any, ...]]:
+def sdk(folder: Path, count: int) -> int:
+    return _written(folder, _typed(count, _inlined(folder, count)))
+
+
+def _validated(folder: Path, count: int) -> Iterator[tuple[str, Any]]:
+    """Answers as the SDK's type, made from a file's lines."""
+    from google.genai import types as sdk
+
+    for raw in _chosen(folder, count):
+        line = json.loads(raw)
+        yield line["key"], sdk.GenerateContentResponse.model_validate(line["response"])
+
+
+def _inlined(folder: Path, count: int) -> Iterator[tuple[str, Any]]:
+    """The same answers, as the SDK's client makes them of batches whose results are inline."""
     from itertools import islice
 
+    import httpx
+    from google import genai
+    from google.genai import types as sdk
+
+    lines, body = _chosen(folder, count), b""
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, content=body))
+    options = sdk.HttpOptions(httpx_client=httpx.Client(transport=transport))
+    with genai.Client(api_key="none", http_options=options) as client:
+        while part := list(islice(lines, INLINE)):
+            body = (
+                b'{"name": "batches/b", "done": true, "metadata": {"state": "BATCH_STATE_SUCCEEDED", "output": {%b}}}'
+                % (b'"inlinedResponses": {"inlinedResponses": [%b]}' % b",".join(map(_inline, part)))
+            )
+            job = client.batches.get(name="batches/b")
+            for one in job.dest.inlined_responses:  # type: ignore[union-attr]
+                yield one.metadata["key"], one.response
+
+
+def _inline(raw: bytes) -> bytes:
+    """A line as a member of a list of inline results, which has its key as metadata."""
+    line = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+    return b'{"metadata": {"key": %b}, "response": %b}' % (line["key"], line["response"])
+
+
+def _chosen(folder: Path, count: int) -> Iterator[bytes]:
+    """So many lines of both batches alike."""
+    from itertools import islice
+
+    with (folder / "lines.jsonl").open("rb", buffering=1 << 20) as file:
+        total = sum(1 for _ in file)
+        file.seek(0)
+        yield from islice(file, count // 2)
+        yield from islice(file, total // 2 - count // 2, total // 2)
+
+
+def _typed(count: int, answers: Iterator[tuple[str, Any]]) -> Iterator[tuple[Any, ...]]:
     from google.genai import types as sdk
     from pydantic import ValidationError
 
     answer = _model()
-    with (folder / "lines.jsonl").open("rb", buffering=1 << 20) as file:
-        total = sum(1 for _ in file)
-        file.seek(0)
-        # Of both batches alike.
-        chosen = (*islice(file, count // 2), *islice(file, total // 2 - count // 2, total // 2))
-        for at, raw in enumerate(chosen):
-            line = json.loads(raw)
-            response = sdk.GenerateContentResponse.model_validate(line["response"])
-            candidate = response.candidates[0] if response.candidates else None
-            reason = candidate.finish_reason if candidate else None
-            usage, text, error = (
-                response.usage_metadata or sdk.GenerateContentResponseUsageMetadata(),
-                response.text,
-                None,
-            )
-            kind = "answer" if text and reason is sdk.FinishReason.STOP else "truncated" if text else "empty"
-            if text and at >= count // 2:  # of the batch with a schema
-                try:
-                    answer.model_validate_json(text)
-                except ValidationError as problem:
-                    kind, error = "invalid", str(problem)
-            yield (
-                line["key"], kind, text, error, None, reason and reason.value, usage.prompt_token_count,
-                usage.candidates_token_count, usage.thoughts_token_count, usage.cached_content_token_count,
-                usage.total_token_count, response.model_version, response.response_id,
-            )  # fmt: skip
+    for at, (key, response) in enumerate(answers):
+        candidate = response.candidates[0] if response.candidates else None
+        reason = candidate.finish_reason if candidate else None
+        usage = response.usage_metadata or sdk.GenerateContentResponseUsageMetadata()
+        text, error = response.text, None
+        kind = "answer" if text and reason is sdk.FinishReason.STOP else "truncated" if text else "empty"
+        if text and at >= count // 2:  # of the batch with a schema
+            try:
+                answer.model_validate_json(text)
+            except ValidationError as problem:
+                kind, error = "invalid", str(problem)
+        yield (
+            key, kind, text, error, None, reason and reason.value, usage.prompt_token_count, usage.candidates_token_count,
+            usage.thoughts_token_count, usage.cached_content_token_count, usage.total_token_count, response.model_version,
+            response.response_id,
+        )  # fmt: skip
 
 
 def _model() -> Any:
@@ -440,7 +483,7 @@ def reconcile(folder: Path, count: int) -> int:
 
 WAYS: dict[str, tuple[Any, int]] = {
     "lines": (lines, 1), "load": (load, 1), "load 1": (load_alone, 1), "floor": (floor, 1), "load jsonl": (load_jsonl, 1),
-    "types": (types, 20), "reconcile": (reconcile, 1),
+    "types": (types, 20), "sdk": (sdk, 20), "reconcile": (reconcile, 1),
 }  # fmt: skip
 
 
@@ -512,11 +555,12 @@ def main() -> None:
     print(f"{'way':<12} {'rows':>11} {'rows/s':>10} {'CPU µs/row':>11} {'peak RSS':>9}")
     for run in best.values():
         print(f"{run.way:<12} {run.rows:>11,} {run.rows_per_s:>10,.0f} {run.cpu_us:>11.2f} {run.peak_mib:>5.0f} MiB")
-    if best.keys() >= {"lines", "load", "load 1", "floor", "types", "reconcile"}:
+    if best.keys() >= {"lines", "load", "load 1", "floor", "types", "sdk", "reconcile"}:
         said = _summary(best)
         print(
             f"\nLines are classified, checked and written at {said['ratio_to_floor']:.0%} of the floor and "
-            f"{said['ratio_to_sdk_types']:.1f} times as fast as by the SDK's types; a whole Load runs at "
+            f"{said['ratio_to_sdk_types']:.1f} times as fast as by the SDK's types, {said['ratio_to_sdk_itself']:.1f} times as fast as "
+            f"by the SDK itself; a whole Load runs at "
             f"{said['ratio_to_floor_load']:.0%} ({said['ratio_to_floor_one_process']:.0%} by one process) and "
             f"{said['ratio_to_sdk_types_load']:.1f} times. The floor is {said['floor_to_sdk_types']:.1f} times as fast as the types."
         )
@@ -538,6 +582,7 @@ def _summary(best: dict[str, Run]) -> dict[str, Any]:
         "ratio_to_sdk_types_one_process": round(alone.rows_per_s / types.rows_per_s, 1),
         "ratio_to_floor_one_process": round(alone.rows_per_s / floor.rows_per_s, 3),
         "ratio_to_floor_cpu": round(floor.cpu_us / alone.cpu_us, 3),
+        "ratio_to_sdk_itself": round(read.rows_per_s / best["sdk"].rows_per_s, 1),
         "floor_to_sdk_types": round(floor.rows_per_s / types.rows_per_s, 1),
         "peak_rss_mib": round(ours.peak_mib, 1),
         "reconcile_keys_per_s": round(best["reconcile"].rows_per_s),
