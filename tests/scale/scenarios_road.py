@@ -1,4 +1,4 @@
-"""One batch before a service that misbehaves in every way at once: `scenarios_road.py URL FOLDER ROWS SHARD_ROWS`.
+"""One batch before a service that misbehaves in every way at once: `scenarios_road.py ROUTE URL FOLDER ROWS SHARD_ROWS`.
 
 The service's clock stands still unless it is moved from here, so that hours of waiting take no time. Prints one JSON object.
 """
@@ -24,13 +24,13 @@ from airflow_provider_geminibatch.core.landing import Place, RunRef
 from airflow_provider_geminibatch.core.model import BatchId, Owner
 from airflow_provider_geminibatch.core.template import RequestTemplate
 from airflow_provider_geminibatch.core.verdict import Thresholds
-from airflow_provider_geminibatch.gemini.developer import DeveloperGateway, Settings
 from airflow_provider_geminibatch.jobs.collect import Landed, collect
 from airflow_provider_geminibatch.jobs.prepare import Declaration, prepare
 from airflow_provider_geminibatch.jobs.report import decoded
 from airflow_provider_geminibatch.jobs.submit import Submitted, submit
 from airflow_provider_geminibatch.storage.landings import FileLanding
 from airflow_provider_geminibatch.storage.stores import LocalStore
+from tests.routes import ROUTES, Route
 
 LOG = logging.getLogger("road")
 SHARD_ROWS = 25_000
@@ -57,6 +57,11 @@ class Clock:
         self._http.post("/clock", json={"advance": {"seconds": seconds}}).raise_for_status()
         self._now += timedelta(seconds=seconds)
 
+    def billed(self) -> tuple[int, str]:
+        """How many jobs are billed by now, and for how much."""
+        bill = self._http.get("/bill").json()
+        return sum(entry["charges"] for entry in bill["entries"]), bill["total_usd"]
+
 
 def rows(count: int) -> Iterator[dict[str, str]]:
     for number in range(count):
@@ -75,11 +80,11 @@ def patiently(clock: Clock, act: Callable[[], T], tries: Counter[str]) -> T:
     raise SystemExit("it does not end")
 
 
-def main(url: str, folder: str, count: int, shard_rows: int) -> dict[str, Any]:
+def main(route: Route, url: str, folder: str, count: int, shard_rows: int) -> dict[str, Any]:
     from memory import peak_bytes  # which lies beside this script
 
     store, landing, clock = LocalStore(f"{folder}/workspace"), LocalStore(f"{folder}/landing"), Clock(url)
-    gateway, tries = DeveloperGateway(Settings("key", url, timeout_seconds=600)), Counter[str]()
+    gateway, tries = route.opened(url, timeout_seconds=600), Counter[str]()
     template = RequestTemplate("Judge: $text", key="$id", response_schema=SCHEMA)
     declared = Declaration(
         model="gemini-3.8-flash",
@@ -106,9 +111,11 @@ def main(url: str, folder: str, count: int, shard_rows: int) -> dict[str, Any]:
 
     sent = patiently(clock, send, tries)
     took["submit_s"], began = time.perf_counter() - began, time.perf_counter()
+    bills = [clock.billed()]
     for name in sent.job_names:
         while not patiently(clock, lambda name=name: gateway.job(name), tries).ended:  # type: ignore[misc]
             clock.advance(3600)
+            bills.append(clock.billed())
     took["wait_s"], began = time.perf_counter() - began, time.perf_counter()
 
     def load() -> Landed:
@@ -124,7 +131,7 @@ def main(url: str, folder: str, count: int, shard_rows: int) -> dict[str, Any]:
     peak = peak_bytes()
     return {
         **took, **_landed(landing, landed), "rows": count, "shards": len(made.build.shards), "jobs": len(sent.job_names),
-        "tries": dict(tries), "peak_bytes": peak,
+        "tries": dict(tries), "peak_bytes": peak, "bills": sorted(set(bills)),
     }  # fmt: skip
 
 
@@ -153,6 +160,7 @@ def _landed(landing: LocalStore, landed: Landed) -> dict[str, Any]:
 
 if __name__ == "__main__":
     try:
-        print(json.dumps(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))))
+        asked = next(route for route in ROUTES if route.name == sys.argv[1])
+        print(json.dumps(main(asked, sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))))
     except GeminiBatchError as problem:
         raise SystemExit(f"{type(problem).__name__}: {problem}") from problem
