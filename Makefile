@@ -10,6 +10,9 @@ QUICK = not e2e and not e2e_more and not scale and not slow and not versions
 # Half of it lies in tests/jobs and runs beside the rest, whose output comes first, and again at the end where it failed.
 TESTS = not scale and not versions and not e2e_more and not wheel
 
+# A test that takes ten minutes hangs; of those that are long by themselves, one that takes forty.
+LONG = -o faulthandler_timeout=2400
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test e2e lint format types fields contracts wheel-test test-oldest test-versions test-scale constraints clean
 
@@ -27,7 +30,7 @@ test: .venv/ready ## everything that needs no Airflow processes, and one end-to-
 		rm -r "$$said"; exit $$(( others || code ))
 
 e2e: .venv/ready ## every end-to-end run on real Airflow processes
-	.venv/bin/pytest -m "e2e or e2e_more"
+	.venv/bin/pytest -m "e2e or e2e_more" $(LONG)
 
 lint: .venv/ready ## ruff: rules and format
 	.venv/bin/ruff check .
@@ -57,7 +60,7 @@ test-versions: .venv-3.1/ready .venv-google/ready ## the quick and the versions 
 	.venv-google/bin/pytest -m "versions or ($(QUICK))"
 
 test-scale: .venv/ready ## many rows, jobs and windows: time and memory
-	.venv/bin/pytest -m scale
+	.venv/bin/pytest -m scale $(LONG)
 
 clean: ## remove environments, caches and builds
 	rm -rf .venv .venv-3.1 .venv-google build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis

@@ -487,8 +487,8 @@ class ResultsBroken(GeminiBatchError):
     why: str
     says: ClassVar[str] = (
         "{what}: {why}. Nothing was committed from it and the answers stay where the service wrote them (the Developer API keeps "
-        "them for six weeks). Retry the task; "
-        "it costs nothing to download again."
+        "them for six weeks). Retry the task; it costs nothing to download again. If it stays so, `geminibatch forget` the batch "
+        "and clear its prepare task: all of it is asked, and paid, once more."
     )
     retryable = True
 

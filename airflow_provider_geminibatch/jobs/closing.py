@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC
 from itertools import count
 from typing import Any
 
@@ -80,8 +80,8 @@ def close(desk: Desk, batch: AnsweredBatch, manifest: CommitManifest, summary: d
     )  # fmt: skip
     fact_store.put(store, _commit_path(batch, manifest.commit, "done"), done)
     for its, answered in _all_shards(batch):
-        if answered.job is not None:
-            store.create(history_path(its, answered.service, answered.job), b"")
+        if answered.job is not None and (path := history_path(its, answered.service, answered.job)):
+            store.create(path, b"")
     _note_usage(batch, manifest)
     closed = Closed(owner=desk.me, at=desk.now(), commit=manifest.commit, verdict=manifest.verdict)
     fact_store.put(store, f"{batch.origin.path}/closed.json", closed)
@@ -119,14 +119,16 @@ def _all_shards(batch: AnsweredBatch) -> Iterator[tuple[Build, Answered]]:
             yield from ((layer.build, answered) for answered in layer.shards)
 
 
-def history_path(build: Build, service: str, job: JobRef) -> str:
+def history_path(build: Build, service: str, job: JobRef) -> str | None:
     """``history/<service>/<model>/<month>/<ended>_<seconds>_<state>_<rows>_<job>``: one listing teaches the turnaround model.
 
-    The job tells shards apart that are of one size and ended in the same second.
+    The job tells shards apart that are of one size and ended in the same second. One whose times the service does not say,
+    as Vertex AI does of some that ended badly, teaches nothing: None.
     """
-    ended = (job.ended_at or datetime.fromtimestamp(0, UTC)).astimezone(UTC)
-    seconds = "x" if job.turnaround_seconds is None else f"{job.turnaround_seconds:.0f}"
-    name = f"{ended:%Y%m%dT%H%M%SZ}_{seconds}_{segment(job.state)}_{job.rows}_{short(job.name, length=8)}"
+    if job.ended_at is None or job.turnaround_seconds is None:
+        return None
+    ended = job.ended_at.astimezone(UTC)
+    name = f"{ended:%Y%m%dT%H%M%SZ}_{job.turnaround_seconds:.0f}_{segment(job.state)}_{job.rows}_{short(job.name, length=8)}"
     return f"history/{segment(service)}/{segment(build.model)}/{ended:%Y-%m}/{name}"
 
 

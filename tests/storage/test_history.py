@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+import pytest
+
 from airflow_provider_geminibatch.core.eta import History, Record
 from airflow_provider_geminibatch.core.landing import JobRef
 from airflow_provider_geminibatch.core.model import BatchId, Build
@@ -33,7 +35,8 @@ def note(store: MemoryStore, *, model: str = "flash", job: str = "batches/a", **
         model=model, created_at=BEGAN, shards=(), rows=0, size_bytes=0,
     )  # fmt: skip
     known = {"state": "SUCCEEDED", "rows": 120, "created_at": BEGAN, "ended_at": ENDED} | fields
-    store.create(history_path(build, SERVICE, JobRef(name=job, shard="s", **known)), b"")  # type: ignore[arg-type]
+    if path := history_path(build, SERVICE, JobRef(name=job, shard="s", **known)):  # type: ignore[arg-type]
+        store.create(path, b"")
 
 
 def test_what_a_commit_notes_is_what_is_read() -> None:
@@ -61,12 +64,18 @@ def test_one_listing_reads_a_model_and_a_second_one_the_service_only_when_the_mo
 def test_bad_records_are_skipped_and_counted() -> None:
     store = MemoryStore()
     note(store)
-    note(store, job="batches/unknown-times", created_at=None)
     folder = f"history/{segment(SERVICE)}/flash"
     for name in ("2026-03/note.txt", "2026-03/20261399T000000Z_1_SUCCEEDED_1_a", "2026-03/x/y", "stray"):
         store.create(f"{folder}/{name}", b"")
     seen = read_history(store, SERVICE, "flash")
-    assert (len(seen.records), seen.bad) == (1, 5)
+    assert (len(seen.records), seen.bad) == (1, 4)
+
+
+@pytest.mark.parametrize("unknown", ["created_at", "ended_at"])
+def test_a_job_whose_times_are_not_known_leaves_no_record(unknown: str) -> None:
+    store = MemoryStore()
+    note(store, **{unknown: None})
+    assert list(store.list("history")) == []
 
 
 def test_a_model_whose_name_was_shortened_is_still_found_and_others_stand_for_themselves() -> None:
