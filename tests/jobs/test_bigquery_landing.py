@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache
@@ -82,7 +82,9 @@ class BigTables:
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     with running(Emulator(seed=3, start=START, speed=0)) as served:
-        yield served
+        with closing(_door(served.url)):
+            yield served
+        _door.cache_clear()
 
 
 # The rules are those of the tables in SQL, whose matrix has every scene each way; here is what differs: the transaction.
