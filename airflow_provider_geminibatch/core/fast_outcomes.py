@@ -148,6 +148,14 @@ class Block:
                 self.error[at], self.repaired[at] = problem or None, repaired or None
                 self.kinds[at] = _INVALID if problem else _ANSWER
 
+    def only(self, places: Sequence[int]) -> Block:
+        """Some of the lines, as a block of their own."""
+        block = Block.__new__(Block)
+        for name in self.__slots__:
+            values = getattr(self, name)
+            setattr(block, name, [values[at] for at in places])
+        return block
+
     def put(self, at: int, line: Line) -> None:
         """Put an outcome in its place."""
         outcome, usage = line.outcome, line.outcome.usage

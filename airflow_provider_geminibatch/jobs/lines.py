@@ -55,6 +55,9 @@ class Lines:
                     block = read_lines(raws, self._check)
                 self.cut = not data and not block.readable[-1]
                 yield places, raws, block, self._count(block)
+                # A line may have a hundred megabytes, and the next one is read before these names are given away.
+                del block
+            del data, raws
 
     def _pieces(self) -> Iterator[tuple[int, bytes, list[bytes]]]:
         """The file in pieces: where the first line of each begins, its bytes, and the lines that end in it.
@@ -70,6 +73,7 @@ class Lines:
                 begun.clear()
             begun.append(rest)
             yield start, data, raws
+            del data, raws
             start = self.size_bytes - sum(map(len, begun))
         if last := b"".join(begun):
             yield start, b"", [last]

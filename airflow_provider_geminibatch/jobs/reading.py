@@ -46,6 +46,7 @@ def read_results(
             rows = joining.add(block.keys, block.kinds, block.readable, places)
             if spool is not None:
                 spool.add(cells(spool, rows, raws, block, costs))
+            del raws, block  # before the next are read: a line may have a hundred megabytes
         found = joining.done(lines.outcome_at)
         if spool is not None:
             spool.finish()

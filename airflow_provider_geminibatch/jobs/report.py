@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
+from itertools import repeat
 from typing import Any
 
 import msgspec
@@ -56,10 +57,12 @@ class _Counted:
         # A commit that begins again passes all rows again.
         self._tally.clear()
         names = [column.name for column in self.columns]
-        at = [names.index(name) for name in COLUMNS]
-        for row in self._rows:
-            self._tally.add(Seen(*(row[place] for place in at)))
-            yield row
+        # By a map, which holds no row: one may have a hundred megabytes.
+        return map(self._count, self._rows, repeat([names.index(name) for name in COLUMNS]))
+
+    def _count(self, row: tuple[Any, ...], at: Sequence[int]) -> tuple[Any, ...]:
+        self._tally.add(Seen(*(row[place] for place in at)))
+        return row
 
 
 class _ByColumns(_Counted):
@@ -67,9 +70,11 @@ class _ByColumns(_Counted):
 
     def batches(self) -> Iterator[Any]:
         self._tally.clear()
-        for batch in self._rows.batches():  # type: ignore[attr-defined]
-            count_batch(self._tally, batch)
-            yield batch
+        return map(self._count_batch, self._rows.batches())  # type: ignore[attr-defined]
+
+    def _count_batch(self, batch: Any) -> Any:
+        count_batch(self._tally, batch)
+        return batch
 
 
 def count_batch(tally: Tally, batch: Any) -> None:

@@ -20,7 +20,8 @@ from airflow_provider_geminibatch.core.vectors import together
 from airflow_provider_geminibatch.jobs.extras import Extras
 from airflow_provider_geminibatch.jobs.layers import Layer, sealed_keys
 from airflow_provider_geminibatch.jobs.results import Answered, OutcomeReader
-from airflow_provider_geminibatch.jobs.spooled import Whole, merged, tuples, weight, without
+from airflow_provider_geminibatch.jobs.spooled import Whole, merged, tuples, without
+from airflow_provider_geminibatch.storage.arrow_parts import sized
 from airflow_provider_geminibatch.storage.sinks import (
     BATCH_BYTES,
     COLUMNS,
@@ -138,8 +139,7 @@ class LandedRows:
     def __iter__(self) -> Iterator[Row]:
         for batch in self._batches:
             if self._waits(batch):
-                for columns in self._columns(batch):
-                    yield from tuples(columns)
+                yield from chain.from_iterable(map(tuples, self._columns(batch)))
                 continue
             if batch.layers:
                 yield from self._merged_rows(batch)
@@ -254,10 +254,12 @@ class _Group:
         usual = [self._usual(batch, rows, whole) for batch, rows in zip(kept, have, strict=True)]
         if not others:
             return usual
-        rows = list(self.rows(others))
-        if weight(rows) > BATCH_BYTES:
-            return []
-        unusual = list(record_batches(schema, self.landed.columns, rows))
+        unusual, weight = list[Any](), 0
+        for batch in record_batches(schema, self.landed.columns, self.rows(others)):
+            unusual.append(batch)
+            weight += sized(batch).size_bytes
+            if weight > BATCH_BYTES:  # images, say: they are held one at a time
+                return []
         return [merged([*usual, *unusual], [*chain(*have), *others])]
 
     def _usual(self, kept: Any, rows: Sequence[int], whole: Whole) -> Any:
@@ -269,11 +271,12 @@ class _Group:
 
     def rows(self, rows: Iterable[int]) -> Iterator[Row]:
         """Some of the rows, one by one, from the results."""
-        for row in rows:
-            key, passed = self.named[row - self.start]
-            root = self._root(row)
-            group = [root, *self.above.get(row, ())]
-            yield self.landed.row(self.batch, _merged(key, group), landing(group).outcome, passed)
+        return map(self._row, rows)
+
+    def _row(self, row: int) -> Row:
+        key, passed = self.named[row - self.start]
+        group = [self._root(row), *self.above.get(row, ())]
+        return self.landed.row(self.batch, _merged(key, group), landing(group).outcome, passed)
 
     def _root(self, row: int) -> Said:
         answered, outcome = self.answered, self.read(row)

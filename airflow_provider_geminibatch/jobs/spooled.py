@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from decimal import Decimal
 from importlib.util import find_spec
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -17,7 +18,7 @@ from airflow_provider_geminibatch.core.outcomes import SchemaCheck, VectorCheck
 from airflow_provider_geminibatch.core.vectors import vector_kind
 from airflow_provider_geminibatch.jobs.extras import Extras
 from airflow_provider_geminibatch.storage.arrow_parts import column_of, money_of, pyarrow
-from airflow_provider_geminibatch.storage.sinks import CHUNK_ROWS, Column, Row, arrow_schema, own_columns, weight_of
+from airflow_provider_geminibatch.storage.sinks import CHUNK_ROWS, Column, Row, arrow_schema, own_columns
 from airflow_provider_geminibatch.storage.spool import LINE_BYTES, ROW, Disk, Spool
 from airflow_provider_geminibatch.storage.vectors import vectors_of
 
@@ -41,6 +42,11 @@ def cells(spool: Spool, rows: Sequence[int], raws: Sequence[bytes], block: Block
     """What the lines came to that are the first of their row and not too long; by columns, with the rows in front."""
     pa, _ = pyarrow()
     schema, extras = spool.schema, spool.extras
+    if min(rows) < 0 or max(map(len, raws)) > LINE_BYTES:
+        # Before their columns are made: a line may have a hundred megabytes.
+        keep = [at for at, (row, raw) in enumerate(zip(rows, raws, strict=True)) if row >= 0 and len(raw) <= LINE_BYTES]
+        rows, raws, costs = [rows[at] for at in keep], [raws[at] for at in keep], [costs[at] for at in keep]
+        block = block.only(keep)
     vectors = VECTOR_COLUMN in schema.names
     picos = None if None in costs else [cost or 0 for cost in costs]
     arrays = {
@@ -65,15 +71,12 @@ def cells(spool: Spool, rows: Sequence[int], raws: Sequence[bytes], block: Block
         arrays[column.name] = column_of(values, column.kind)
     if vectors:
         arrays[VECTOR_COLUMN] = vectors_of(pa, block.value, schema.field(VECTOR_COLUMN).type)
-    batch = pa.record_batch([arrays[name] for name in schema.names], schema=schema)
-    if min(rows) >= 0 and max(map(len, raws)) <= LINE_BYTES:
-        return batch
-    return batch.filter(pa.array([row >= 0 and len(raw) <= LINE_BYTES for row, raw in zip(rows, raws, strict=True)]))
+    return pa.record_batch([arrays[name] for name in schema.names], schema=schema)
 
 
 def _mostly_same(values: Sequence[str | None]) -> Any:
     """A column of texts, which nearly always are the same one."""
-    first = values[0]
+    first = values[0] if values else None
     if first is None or values.count(first) < len(values):
         return column_of(values, "string")
     pa, _ = pyarrow()
@@ -159,7 +162,7 @@ def without(kept: Sequence[Any], odd: AbstractSet[int]) -> tuple[list[Any], list
 
 def tuples(batch: Any) -> Iterator[Row]:
     """The rows of a record batch as they would be without one; a value is its JSON as it stands."""
-    return (row for at in range(0, batch.num_rows, CHUNK_ROWS) for row in _tuples(batch.slice(at, CHUNK_ROWS)))
+    return chain.from_iterable(_tuples(batch.slice(at, CHUNK_ROWS)) for at in range(0, batch.num_rows, CHUNK_ROWS))
 
 
 def _tuples(batch: Any) -> Iterator[Row]:
@@ -184,9 +187,4 @@ _READ: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def weight(rows: Sequence[Row]) -> int:
-    """Roughly how much text there is, and how much of vectors."""
-    return sum(map(weight_of, rows))
-
-
-__all__ = ["Whole", "cells", "merged", "spool_for", "tuples", "weight", "without"]
+__all__ = ["Whole", "cells", "merged", "spool_for", "tuples", "without"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import repeat
 from typing import Any
 
 import msgspec
@@ -81,16 +82,18 @@ class _Rows:
 
     def __iter__(self) -> Iterator[Row]:
         at = [column.name for column in self.columns].index(_EXTRA)
-        for row in self._rows:
-            extra = row[at]
-            yield row if extra is None else (*row[:at], without_data(extra, self._write), *row[at + 1 :])
+        return map(self._of_row, self._rows, repeat(at))
+
+    def _of_row(self, row: Row, at: int) -> Row:
+        extra = row[at]
+        return row if extra is None else (*row[:at], without_data(extra, self._write), *row[at + 1 :])
 
 
 class _ByColumns(_Rows):
     """Rows that also come as record batches of Arrow."""
 
     def batches(self) -> Iterator[Any]:
-        return (self._of_batch(batch) for batch in self._rows.batches())  # type: ignore[attr-defined]
+        return map(self._of_batch, self._rows.batches())  # type: ignore[attr-defined]
 
     def _of_batch(self, batch: Any) -> Any:
         """The same text as the row by itself would have: what was read from JSON is written the same again."""
@@ -103,12 +106,12 @@ class _ByColumns(_Rows):
         if not odd:
             return batch
         # One at a time: a text may have megabytes.
-        texts = [self._text(column[row].as_py()) if row in odd else column[row].as_py() for row in range(len(column))]
+        texts = [self._text(cell.as_buffer()) if row in odd else cell.as_py() for row, cell in enumerate(column)]
         arrays = list(batch.columns)
         arrays[at] = pa.array(texts, column.type)
         return pa.record_batch(arrays, schema=batch.schema)
 
-    def _text(self, text: str) -> str:
+    def _text(self, text: Any) -> str:
         extra = msgspec.json.decode(text)
         return _encode(without_data(extra, self._write)).decode()
 

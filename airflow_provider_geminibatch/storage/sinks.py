@@ -11,7 +11,7 @@ import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
-from itertools import chain, islice
+from itertools import chain, islice, repeat
 from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar
 
 import msgspec
@@ -211,17 +211,20 @@ def arrow_schema(columns: Sequence[Column]) -> Any:
 def record_batches(schema: Any, columns: Sequence[Column], rows: Iterable[Row]) -> Iterator[Any]:
     """Rows as record batches, small enough to be held."""
     json_at = [at for at, column in enumerate(columns) if column.kind == "json"]
-    for batch in _batches((_json_as_text(row, json_at) for row in rows), CHUNK_ROWS, weight_of):
-        cells = zip(*batch, strict=True)
-        arrays = [
-            column_of(values, "string" if column.kind == "json" else column.kind)
-            for column, values in zip(columns, cells, strict=True)
-        ]
-        yield _record_batch(arrays, schema)
+    # Nothing that was turned into columns is held beside them: a row may have a hundred megabytes.
+    texts = map(_json_as_text, rows, repeat(json_at))
+    return (_record_batch(batch, columns, schema) for batch in _batches(texts, CHUNK_ROWS, weight_of))
 
 
-def _record_batch(arrays: Sequence[Any], schema: Any) -> Any:
+def _record_batch(batch: list[list[Any]], columns: Sequence[Column], schema: Any) -> Any:
+    """The columns of some rows, which are taken out of ``batch``."""
     pa, _ = pyarrow()
+    cells = zip(*batch, strict=True)
+    batch.clear()
+    arrays = [
+        column_of(values, "string" if column.kind == "json" else column.kind)
+        for column, values in zip(columns, cells, strict=True)
+    ]
     return pa.record_batch(arrays, schema=schema)
 
 
@@ -244,6 +247,7 @@ def _batches(items: Iterable[_Item], most: int, weigh: Callable[[_Item], int]) -
     for item in items:
         batch.append(item)
         weight += weigh(item)
+        del item
         if len(batch) >= most or weight >= BATCH_BYTES:
             yield batch
             batch, weight = [], 0

@@ -41,6 +41,12 @@ def test_every_golden_line_comes_to_the_same() -> None:
     assert rows_of(read_lines(lines)) == [alone(line, None) for line in lines]
 
 
+def test_some_lines_of_a_block_are_a_block_of_their_own() -> None:
+    whole = read_lines([json.dumps(case.values[0]).encode() for case in CASES], CHECK)
+    assert rows_of(whole.only([3, 0])) == [rows_of(whole)[3], rows_of(whole)[0]]
+    assert len(whole.only([])) == 0
+
+
 @given(
     st.lists(
         st.dictionaries(FIELDS, NEAR_MISSES, max_size=4).map(lambda line: json.dumps(line).encode())

@@ -13,12 +13,15 @@ import pytest
 from pyarrow import dataset
 
 from airflow_provider_geminibatch.core.errors import Rejected, Unusable
-from airflow_provider_geminibatch.core.landing import Place
+from airflow_provider_geminibatch.core.landing import CommitManifest, Place
 from airflow_provider_geminibatch.core.model import BatchId
 from airflow_provider_geminibatch.core.verdict import Thresholds
 from airflow_provider_geminibatch.emulator.answers import generate
 from airflow_provider_geminibatch.jobs import collect as collecting
-from airflow_provider_geminibatch.storage import spool as spools
+from airflow_provider_geminibatch.jobs import rows as landed_rows
+from airflow_provider_geminibatch.jobs import spooled
+from airflow_provider_geminibatch.jobs.results import OutcomeReader
+from airflow_provider_geminibatch.storage import sinks
 from airflow_provider_geminibatch.storage.landings import FileLanding
 from airflow_provider_geminibatch.storage.spool import Disk
 from airflow_provider_geminibatch.storage.stores import LocalStore
@@ -79,7 +82,7 @@ def test_the_same_content_is_one_file(file_format: str) -> None:
 
 @pytest.mark.parametrize("how", [{}, {"keep": ("thoughts", "raw")}])
 def test_columns_and_rows_land_as_the_same_bytes(how: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spools, "LINE_BYTES", 700)  # some lines are too long to wait on the disk
+    monkeypatch.setattr(spooled, "LINE_BYTES", 700)  # some lines are too long to wait on the disk
     where, found = place("parquet", **how), []
     picture: Callable[[str], bytes] = lambda text: text.encode() * (100 if text.endswith(("2", "5")) else 1)  # noqa: E731
     for disk in (None, Disk(where), Disk(where, 2_000), Disk(where, 0)):
@@ -88,6 +91,26 @@ def test_columns_and_rows_land_as_the_same_bytes(how: dict[str, Any], monkeypatc
         manifest = world.load(landing=where).manifest
         found.append((manifest.parts, manifest.media, media(world)))
     assert found[1:] == found[:1] * 3
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_long_lines_among_usual_ones_land_one_after_the_other(
+    file_format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def manifest() -> CommitManifest:
+        return World(rows=12, answer=drawing(picture)).load(landing=place(file_format)).manifest
+
+    picture: Callable[[str], bytes] = lambda text: text.encode() * (100 if text.endswith(("2", "5", "8")) else 1)  # noqa: E731
+    together = manifest()
+    read, usual = list[int](), OutcomeReader.__call__
+    monkeypatch.setattr(OutcomeReader, "__call__", lambda self, row: read.append(row) or usual(self, row))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(spooled, "LINE_BYTES", 700)
+    monkeypatch.setattr(sinks, "BATCH_BYTES", 500)
+    monkeypatch.setattr(landed_rows, "BATCH_BYTES", 500)
+    apart = manifest()
+    assert (apart.rows, apart.counts, apart.media) == (together.rows, together.counts, together.media)
+    # The first long one is too much to be held until the others are there: all rows are read in their order then.
+    assert read == [2, *range(12)]
 
 
 def test_nothing_of_it_is_there_without_media() -> None:
