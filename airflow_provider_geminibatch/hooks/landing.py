@@ -123,6 +123,9 @@ def open_landing(uri: str) -> LandingStore:
 def _public(uri: str) -> str:
     if is_local(uri):
         return "file://" + uri.removeprefix("file://")
+    if uri.startswith(f"{BIGQUERY}://"):
+        # As the Google provider wants it, where that is installed (AIP-60).
+        return f"{BIGQUERY}://{'/'.join(landing_of(uri)[1])}"
     parts = urlsplit(uri)
     # Airflow takes the empty place out of sql:///table.
     return parts._replace(netloc=parts.netloc.rpartition("@")[2] or "database").geturl()

@@ -75,7 +75,7 @@ def test_requests_that_a_query_makes_are_asked_and_land(server: Server, tmp_path
 
 def test_answers_land_in_a_table_of_bigquery(server: Server, tmp_path: Any) -> None:
     landing = Landing("answers", "bigquery://geminibatch_default@/p-one.d.answers")
-    assert landing.asset.uri == "bigquery://database/p-one.d.answers"
+    assert landing.asset.uri == "bigquery://p-one/d/answers"
     manifest = prepare(tmp_path / "ws").execute(context("prepare", **WINDOW))
     submitted = GeminiBatchSubmitOperator(task_id="submit", prepared=manifest).execute(context("submit", **WINDOW))
     server.emulator.clock.advance(hours=6)
