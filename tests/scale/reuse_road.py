@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from airflow_provider_geminibatch.core.landing import JobRef, Origin, ShardResult
-from airflow_provider_geminibatch.core.ledger import Reusing
+from airflow_provider_geminibatch.core.ledger import Claim, Reusing, attempt_path
 from airflow_provider_geminibatch.core.limits import SHARD_ROWS
-from airflow_provider_geminibatch.core.model import BatchId, Build, Outcomes, Shard
+from airflow_provider_geminibatch.core.model import BatchId, Build, Outcomes, ServiceIdentity, Shard
 from airflow_provider_geminibatch.core.names import generation_path, wire_key
 from airflow_provider_geminibatch.core.reuse import Reuse
 from airflow_provider_geminibatch.jobs.results import Desk
@@ -90,10 +90,12 @@ def shard(store: LocalStore, home: str, number: int, first: int, rows: int) -> S
     )  # fmt: skip
 
 
-def answered(store: LocalStore, build: Build, clock: ManualClock) -> Batch:
-    """The results of all shards, written."""
+def answered(store: LocalStore, build: Build, service: ServiceIdentity, clock: ManualClock) -> Batch:
+    """The results of all shards, written, and who was asked for them."""
     made = []
     for one in build.shards:
+        claim = Claim(owner="me", at=clock(), display_name=f"shard {one.index}", service=service)
+        facts.put(store, attempt_path(one.ledger, 1, "claim"), claim)
         path = f"{one.ledger}/a01.results.jsonl"
         with store.writer(path) as out:
             for row in range(one.rows):
@@ -117,7 +119,7 @@ def main(folder: str, rows: int) -> None:
         return made
 
     first = timed("sealed", lambda: sealed(store, "one", rows, clock))
-    batch = timed("answered", lambda: answered(store, first, clock))
+    batch = timed("answered", lambda: answered(store, first, desk.gateway.identity, clock))
     facts.put(store, f"{generation_path(first.batch, 1)}/reuse.json", Reusing(owner="me", at=clock()))
     assert timed("indexed", lambda: index_answers(desk, batch)) == rows
     second = timed("sealed again", lambda: sealed(store, "two", rows, clock))

@@ -50,7 +50,8 @@ def test_images_in_lines_of_a_hundred_megabytes_land_one_at_a_time(
     every_row_and_image_is_there(tmp_path / "3", three)
     # What one line takes beside the libraries, at its worst: Arrow, its text, and the bytes of the image.
     assert one["peak_bytes"] - none["peak_bytes"] < 5 * LINE_BYTES
-    assert three["peak_bytes"] < 1.15 * one["peak_bytes"]
+    # Held together, three would take two lines more; what an allocator has not given back yet may be one.
+    assert three["peak_bytes"] - one["peak_bytes"] < 1.5 * LINE_BYTES
 
 
 def every_row_and_image_is_there(folder: Path, said: dict[str, Any]) -> None:

@@ -58,7 +58,8 @@ def test_a_million_rows_of_a_file_take_no_more_memory_than_the_first(tmp_path: P
     path = tmp_path / name
     WRITERS[path.suffix](path)
     assert path.stat().st_size > 50 * MEBIBYTE
-    assert grown_bytes(f"source_of({str(path)!r})") < 32 * MEBIBYTE
+    # Its one row group, or the whole file, would be 250 MiB and more.
+    assert grown_bytes(f"source_of({str(path)!r})") < 80 * MEBIBYTE
 
 
 def _texts(start: int, end: int) -> list[str]:
