@@ -175,14 +175,17 @@ def write_parquet(target: Any, schema: Any, groups: Iterable[tuple[int, list[Any
     ):
         try:
             for rows, held in groups:
-                table = pa.Table.from_batches(held, schema=schema).combine_chunks()
                 if last is not None:
                     last.result()
-                last = thread.submit(to.write_table, table)
+                last = thread.submit(_write, pa, to, held, schema)
                 count += rows
         finally:
             _settle(last)
     return count
+
+
+def _write(pa: Any, to: Any, held: list[Any], schema: Any) -> None:
+    to.write_table(pa.Table.from_batches(held, schema=schema).combine_chunks())
 
 
 def _settle(last: Future[None] | None) -> None:
